@@ -1,0 +1,224 @@
+//! Codes: their specification, their matrix, what can be decoded from what.
+//!
+//! A code is a systematic linear code over GF(2^8): `n` rows of `k` coefficients, the first `k` of them the identity.
+//! Replication, Reed-Solomon and LRC differ in their rows and in nothing else; encode, decode, plans and checks work on rows.
+
+mod counts;
+mod lrc;
+mod rs;
+mod spec;
+
+pub(crate) use counts::splitmix;
+pub use counts::{PatternCount, SAMPLES};
+pub use lrc::LocalGroup;
+pub use spec::{CodeSpec, DESCRIPTOR_BYTES, RsMatrix, Shape};
+
+use crate::error::{CodeError, DecodeError};
+use crate::kernel::{Kernel, Transform};
+use crate::matrix::Matrix;
+use crate::plan::RepairPlan;
+use crate::shard::{ShardIndex, ShardSet};
+
+/// A code ready to encode and to plan. Cheap to share between threads; nothing in it changes.
+///
+/// ```
+/// use ec_core::{Code, ShardIndex};
+///
+/// let code = Code::new(&"rs:4+2".parse()?)?;
+/// let data = [[1u8; 10], [2; 10], [3; 10], [4; 10]];
+/// let (mut p, mut q) = ([0u8; 10], [0u8; 10]);
+/// code.encode(&data.each_ref().map(|shard| &shard[..]), &mut [&mut p, &mut q])?;
+///
+/// // Shards 0 and 3 are lost; 1, 2 and the parities 4, 5 are at hand.
+/// let present = [(1, &data[1]), (2, &data[2]), (4, &p), (5, &q)].map(|(i, shard)| (ShardIndex::new(i), &shard[..]));
+/// let (mut first, mut last) = ([0u8; 10], [0u8; 10]);
+/// code.decode(&present, &mut [(ShardIndex::new(0), &mut first), (ShardIndex::new(3), &mut last)])?;
+/// assert_eq!((first, last), (data[0], data[3]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Code {
+    spec: CodeSpec,
+    generator: Matrix,
+    groups: Vec<LocalGroup>,
+    encoder: Transform,
+}
+
+/// How it is known which losses a code survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Any `m` losses, by theorem or by checking every square submatrix.
+    Mds,
+    /// Every loss any code of these local groups could survive: by the spread property of the coefficients.
+    MaximallyRecoverable,
+}
+
+impl Code {
+    /// Builds the code with the kernel chosen for this machine.
+    ///
+    /// # Errors
+    /// [`CodeError::NotMds`] with the singular submatrix where the matrix is not MDS, [`CodeError::Kernel`] where the kernel
+    /// forced by `NINEFOLD_KERNEL` cannot run.
+    pub fn new(spec: &CodeSpec) -> Result<Self, CodeError> {
+        Self::with_kernel(spec, Kernel::selected()?)
+    }
+
+    /// Builds the code with a given kernel.
+    ///
+    /// # Errors
+    /// As [`Code::new`], but for the kernel.
+    pub fn with_kernel(spec: &CodeSpec, kernel: Kernel) -> Result<Self, CodeError> {
+        let (parity, groups) = match spec.shape() {
+            Shape::Replicate { n } => (Matrix::from_fn(usize::from(n) - 1, 1, |_, _| 1), Vec::new()),
+            Shape::Rs { k, m, matrix } => (rs::parity_rows(spec, k.into(), m.into(), matrix)?, Vec::new()),
+            Shape::Lrc { k, groups, .. } => lrc::parity_rows(k, groups),
+        };
+        let k = spec.k();
+        let generator =
+            Matrix::from_fn(
+                spec.n(),
+                k,
+                |row, column| {
+                    if row < k { u8::from(row == column) } else { parity.get(row - k, column) }
+                },
+            );
+        Ok(Self { spec: *spec, generator, groups, encoder: Transform::new(kernel, &parity) })
+    }
+
+    /// The specification it was built from.
+    pub fn spec(&self) -> &CodeSpec {
+        &self.spec
+    }
+
+    /// Data shards.
+    pub fn k(&self) -> usize {
+        self.generator.columns()
+    }
+
+    /// Shards in all.
+    pub fn n(&self) -> usize {
+        self.generator.rows()
+    }
+
+    /// Parity shards.
+    pub fn m(&self) -> usize {
+        self.n() - self.k()
+    }
+
+    /// Shard lengths must be a multiple of this. 1 for every scalar code over GF(2^8).
+    pub fn granularity(&self) -> usize {
+        1
+    }
+
+    /// The kernel that encodes.
+    pub fn kernel(&self) -> Kernel {
+        self.encoder.kernel()
+    }
+
+    /// `n` rows of `k` coefficients; row `i` gives shard `i` from the data.
+    pub fn generator(&self) -> &Matrix {
+        &self.generator
+    }
+
+    /// Local groups; empty for codes without them.
+    pub fn groups(&self) -> &[LocalGroup] {
+        &self.groups
+    }
+
+    /// How it is known which losses the code survives.
+    pub fn guarantee(&self) -> Guarantee {
+        if self.groups.is_empty() { Guarantee::Mds } else { Guarantee::MaximallyRecoverable }
+    }
+
+    /// The largest number of losses of which every pattern can be decoded.
+    pub fn guaranteed_tolerance(&self) -> usize {
+        lrc::guaranteed_tolerance(&self.groups, self.m())
+    }
+
+    /// Computes the parity shards from the data shards, in order. All buffers are equally long; parity is overwritten.
+    ///
+    /// # Errors
+    /// [`DecodeError::WrongCount`] or [`DecodeError::LengthMismatch`], with parity untouched.
+    pub fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) -> Result<(), DecodeError> {
+        self.encoder.apply(data, parity)
+    }
+
+    /// Whether everything can be decoded when the shards in `lost` are gone.
+    pub fn decodable(&self, lost: &ShardSet) -> bool {
+        if self.guarantee() == Guarantee::Mds {
+            return lost.iter().filter(|index| index.at() < self.n()).count() <= self.m();
+        }
+        let lost_data: Vec<usize> = (0..self.k()).filter(|&at| lost.contains(shard(at))).collect();
+        if lost_data.is_empty() {
+            return true;
+        }
+        let parities: Vec<usize> = (self.k()..self.n()).filter(|&at| !lost.contains(shard(at))).collect();
+        parities.len() >= lost_data.len()
+            && Matrix::from_fn(parities.len(), lost_data.len(), |row, column| {
+                self.generator.get(parities[row], lost_data[column])
+            })
+            .rank()
+                == lost_data.len()
+    }
+
+    /// How to rebuild `lost` from shards among `available`, with the fewest reads. Shards in neither set are neither read
+    /// nor rebuilt.
+    ///
+    /// # Errors
+    /// [`DecodeError::NotDecodable`], [`DecodeError::IndexOutOfRange`].
+    pub fn plan(&self, lost: &ShardSet, available: &ShardSet) -> Result<RepairPlan, DecodeError> {
+        RepairPlan::new(self, lost, available)
+    }
+
+    /// Rebuilds the wanted shards from those present, jointly: whatever the rank of the rows at hand allows. Pairs of position
+    /// and buffer; all buffers equally long.
+    ///
+    /// # Errors
+    /// A [`DecodeError`], with every wanted buffer untouched.
+    pub fn decode(
+        &self,
+        present: &[(ShardIndex, &[u8])],
+        wanted: &mut [(ShardIndex, &mut [u8])],
+    ) -> Result<(), DecodeError> {
+        let available = distinct(present.iter().map(|(index, _)| *index))?;
+        let lost = distinct(wanted.iter().map(|(index, _)| *index))?;
+        if let Some(index) = lost.iter().find(|index| available.contains(*index)) {
+            return Err(DecodeError::Duplicate { index });
+        }
+        self.plan(&lost, &available)?.run(present, wanted)
+    }
+
+    /// Fragments read to rebuild one lost fragment, averaged over all `n`; `None` where a lone loss cannot be rebuilt.
+    pub fn mean_repair_reads(&self) -> Option<f64> {
+        let mut reads = 0;
+        for index in ShardSet::first(self.n()).iter() {
+            let lost = ShardSet::from_iter([index]);
+            reads += self.plan(&lost, &lost.complement(self.n())).ok()?.reads().len();
+        }
+        Some(reads as f64 / self.n() as f64)
+    }
+
+    /// How many of the patterns of `1..=n-k` erasures can be decoded.
+    pub fn pattern_counts(&self) -> Vec<PatternCount> {
+        counts::pattern_counts(self)
+    }
+}
+
+fn distinct(indices: impl Iterator<Item = ShardIndex>) -> Result<ShardSet, DecodeError> {
+    let mut set = ShardSet::EMPTY;
+    for index in indices {
+        if set.contains(index) {
+            return Err(DecodeError::Duplicate { index });
+        }
+        if index.at() >= crate::shard::SHARDS_MAX {
+            return Err(DecodeError::IndexOutOfRange { index, shards: crate::shard::SHARDS_MAX });
+        }
+        set.insert(index);
+    }
+    Ok(set)
+}
+
+/// Positions come from a code of at most 256 shards.
+pub(crate) fn shard(at: usize) -> ShardIndex {
+    ShardIndex::new(u16::try_from(at).unwrap_or(u16::MAX))
+}

@@ -1,0 +1,116 @@
+//! Errors of codes and shards. Each carries the numbers a caller needs to say what to do.
+
+use crate::shard::ShardIndex;
+
+/// Why a code could not be made from its specification.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodeError {
+    /// The text is not one of the forms below.
+    #[error(
+        "unknown code \"{text}\": {reason}; accepted are replicate:N, rs:K+M, rs:K+M@lch|cauchy|power|vandermonde, lrc:K,L,2"
+    )]
+    Syntax {
+        /// What was given, cut to 64 characters.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A number is outside what the code family allows.
+    #[error("{spec}: {reason}")]
+    Params {
+        /// The specification in canonical form.
+        spec: String,
+        /// Which limit is broken, with both numbers.
+        reason: String,
+    },
+    /// The matrix has a singular square submatrix, so some loss the code should survive would lose data.
+    #[error(
+        "{spec} is not MDS: losing data {data:?} and keeping only parities {parities:?} of those that remain cannot be decoded; use rs:K+M or rs:K+M@cauchy"
+    )]
+    NotMds {
+        /// The specification in canonical form.
+        spec: String,
+        /// Parity rows of the singular submatrix.
+        parities: Vec<u16>,
+        /// Data columns of the singular submatrix.
+        data: Vec<u16>,
+    },
+    /// The kernel asked for by `NINEFOLD_KERNEL` cannot be used.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+/// Why no kernel could be chosen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// `NINEFOLD_KERNEL` names none that this machine can run.
+    #[error("NINEFOLD_KERNEL={name} is unknown or not supported by this CPU; available: {available}")]
+    Unavailable {
+        /// The name that was asked for.
+        name: String,
+        /// Names that would work, comma separated.
+        available: String,
+    },
+    /// The kernel computed a wrong product at start-up. The CPU or the build is not to be trusted.
+    #[error("kernel {name} failed its self-test: wrong product; set NINEFOLD_KERNEL to another one and check this CPU")]
+    SelfTest {
+        /// The kernel that failed.
+        name: &'static str,
+    },
+}
+
+/// Why shards could not be encoded, planned or decoded. Outputs are untouched whenever one of these is returned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The fragments at hand do not determine what is wanted.
+    #[error("not decodable: {present} fragments at hand, missing {missing:?}; at least {needed_more} more are needed")]
+    NotDecodable {
+        /// How many fragments are at hand.
+        present: usize,
+        /// Fragments that are not at hand.
+        missing: Vec<u16>,
+        /// The least number of further fragments that could make it decodable.
+        needed_more: usize,
+    },
+    /// A buffer differs in length from the first one.
+    #[error("fragment {index} has {found} bytes where {expected} were expected")]
+    LengthMismatch {
+        /// Fragment whose buffer is wrong.
+        index: ShardIndex,
+        /// Bytes of the first buffer.
+        expected: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// The index is not below `n`.
+    #[error("fragment index {index} is outside 0..{shards}")]
+    IndexOutOfRange {
+        /// The offending index.
+        index: ShardIndex,
+        /// `n` of the code.
+        shards: usize,
+    },
+    /// The same index was given twice, or as input and output at once.
+    #[error("fragment index {index} was given twice")]
+    Duplicate {
+        /// The offending index.
+        index: ShardIndex,
+    },
+    /// Another number of buffers than the code or plan has.
+    #[error("{found} buffers were given where {expected} are needed")]
+    WrongCount {
+        /// Buffers the code or plan needs.
+        expected: usize,
+        /// Buffers found.
+        found: usize,
+    },
+    /// An input the plan reads was not given.
+    #[error("the plan reads fragment {index}, which was not given")]
+    MissingInput {
+        /// The fragment the plan needs.
+        index: ShardIndex,
+    },
+}

@@ -1,0 +1,203 @@
+//! Sums of products over GF(2^8), as fast as this CPU can: all that encoding and decoding do to bytes.
+//!
+//! A [`Kernel`] is a way to compute, chosen once: by detection, by [`KERNEL_VARIABLE`], and only after it has
+//! reproduced every product of the field. A [`Transform`] is a matrix prepared for one kernel; it is made once per code
+//! or erasure pattern and applied to many buffers.
+//!
+//! This module and the page-aligned buffer hold all the unsafe code of the crate. Buffers are checked in `transform`;
+//! only after that does `x86` see a pointer.
+//!
+//! ```
+//! use ec_core::{Kernel, Matrix, Transform};
+//!
+//! let sum_of_both = Matrix::from_fn(1, 2, |_, _| 1);
+//! let mut parity = [0; 3];
+//! Transform::new(Kernel::selected()?, &sum_of_both).apply(&[&[1, 2, 3], &[4, 4, 4]], &mut [&mut parity])?;
+//! assert_eq!(parity, [5, 6, 7]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod portable;
+#[cfg(test)]
+mod tests;
+mod transform;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use transform::Transform;
+
+use crate::error::{DecodeError, KernelError};
+use crate::gf;
+use crate::matrix::Matrix;
+use portable::Method;
+use std::sync::OnceLock;
+
+/// The environment variable that names the kernel to use. Unset or empty: the fastest.
+pub const KERNEL_VARIABLE: &str = "NINEFOLD_KERNEL";
+
+/// A way to compute, chosen once at run time. Made only by detection, so whoever holds one may run it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel(Backend);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backend {
+    #[cfg(target_arch = "x86_64")]
+    Avx512Gfni(x86::Avx512Gfni),
+    #[cfg(target_arch = "x86_64")]
+    Avx2Gfni(x86::Avx2Gfni),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(x86::Avx2),
+    Portable(Method),
+}
+
+/// What a kernel multiplies with. Two kernels that share it would share its faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Multiplier {
+    #[cfg(target_arch = "x86_64")]
+    AffineInstruction,
+    #[cfg(target_arch = "x86_64")]
+    NibbleShuffle,
+    ProductTable,
+    LogarithmTable,
+}
+
+impl Kernel {
+    const PORTABLE_LOG: Self = Self(Backend::Portable(Method::Logarithms));
+
+    /// Every kernel this CPU can run, fastest first, the portable one last.
+    pub fn available() -> Vec<Self> {
+        let detected = [
+            #[cfg(target_arch = "x86_64")]
+            x86::Avx512Gfni::detect().map(Backend::Avx512Gfni),
+            #[cfg(target_arch = "x86_64")]
+            x86::Avx2Gfni::detect().map(Backend::Avx2Gfni),
+            #[cfg(target_arch = "x86_64")]
+            x86::Avx2::detect().map(Backend::Avx2),
+            Some(Self::portable().0),
+        ];
+        detected.into_iter().flatten().map(Self).collect()
+    }
+
+    /// The fastest kernel, or the one [`KERNEL_VARIABLE`] names. The first call decides and tests it; later calls
+    /// repeat the answer, good or bad.
+    pub fn selected() -> Result<Self, KernelError> {
+        static SELECTED: OnceLock<Result<Kernel, KernelError>> = OnceLock::new();
+        SELECTED
+            .get_or_init(|| {
+                let name = std::env::var_os(KERNEL_VARIABLE).map(|name| name.to_string_lossy().into_owned());
+                let kernel = choose(name.as_deref(), &Self::available())?;
+                self_test(kernel.name(), |coefficients, inputs, outputs| {
+                    Transform::new(kernel, coefficients).apply(inputs, outputs)
+                })?;
+                Ok(kernel)
+            })
+            .clone()
+    }
+
+    /// The kernel that runs everywhere.
+    pub fn portable() -> Self {
+        Self(Backend::Portable(Method::Products))
+    }
+
+    /// A kernel to check this one by: the fastest of the slower ones that multiplies by other means. Below the portable
+    /// one there is `portable-log`, and for that one the portable one.
+    pub fn another(self) -> Self {
+        let mut slower = Self::available();
+        slower.push(Self::PORTABLE_LOG);
+        slower
+            .into_iter()
+            .skip_while(|kernel| *kernel != self)
+            .find(|kernel| kernel.multiplier() != self.multiplier())
+            .unwrap_or(Self::portable())
+    }
+
+    /// Its name, as [`KERNEL_VARIABLE`] takes it.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512Gfni(_) => "avx512-gfni",
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2Gfni(_) => "avx2-gfni",
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(_) => "avx2",
+            Backend::Portable(Method::Products) => "portable",
+            Backend::Portable(Method::Logarithms) => "portable-log",
+        }
+    }
+
+    fn multiplier(self) -> Multiplier {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512Gfni(_) | Backend::Avx2Gfni(_) => Multiplier::AffineInstruction,
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(_) => Multiplier::NibbleShuffle,
+            Backend::Portable(Method::Products) => Multiplier::ProductTable,
+            Backend::Portable(Method::Logarithms) => Multiplier::LogarithmTable,
+        }
+    }
+}
+
+fn choose(name: Option<&str>, available: &[Kernel]) -> Result<Kernel, KernelError> {
+    let found = match name {
+        None | Some("") => available.first(),
+        Some(name) => available.iter().find(|kernel| kernel.name() == name),
+    };
+    found.copied().ok_or_else(|| KernelError::Unavailable {
+        name: name.unwrap_or_default().to_owned(),
+        available: available.iter().map(|kernel| kernel.name()).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Known products, from the field's definition on paper, so that not even [`gf::mul_by_definition`] is taken on trust.
+const GOLDEN: [(u8, u8, u8); 6] =
+    [(0, 0xFF, 0), (1, 0xA7, 0xA7), (2, 0x80, 0x1D), (0x80, 0x80, 0x13), (0x8E, 2, 1), (0xFF, 0xFF, 0xE2)];
+
+const _: () = {
+    let mut at = 0;
+    while at < GOLDEN.len() {
+        assert!(gf::mul_by_definition(GOLDEN[at].0, GOLDEN[at].1) == GOLDEN[at].2);
+        at += 1;
+    }
+};
+
+/// Has `apply` compute every product of the field, and sums with every number of rows, an even and an odd number of
+/// columns and a last piece shorter than a vector.
+fn self_test(
+    name: &'static str,
+    apply: impl Fn(&Matrix, &[&[u8]], &mut [&mut [u8]]) -> Result<(), DecodeError>,
+) -> Result<(), KernelError> {
+    // Whole steps of every kernel, then a single vector, then less than one.
+    const MIXED: usize = 256 + 32 + 31;
+    let every_byte: [u8; 256] = std::array::from_fn(|value| value.to_le_bytes()[0]);
+    let tables = (0..=u8::MAX).map(|a| every_byte.map(|b| gf::mul_by_definition(a, b))).collect::<Vec<_>>();
+    let every_coefficient = Matrix::from_fn(256, 1, |row, _| every_byte[row]);
+
+    let reproduces = |coefficients: &Matrix, len: usize| {
+        // Each input begins elsewhere, or sums with two columns exchanged would come out right.
+        let inputs = (0..coefficients.columns())
+            .map(|column| every_byte.iter().cycle().skip(57 * column).take(len).copied().collect())
+            .collect::<Vec<Vec<u8>>>();
+        let expected = |row: usize, at: usize| {
+            let products = inputs
+                .iter()
+                .zip(coefficients.row(row))
+                .map(|(input, &c)| tables[usize::from(c)][usize::from(input[at])]);
+            products.fold(0, |sum, product| sum ^ product)
+        };
+        let mut outputs = vec![vec![0xEE; len]; coefficients.rows()];
+        let inputs = inputs.iter().map(Vec::as_slice).collect::<Vec<_>>();
+        apply(coefficients, &inputs, &mut outputs.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).is_ok()
+            && outputs.iter().enumerate().all(|(row, output)| (0..len).all(|at| output[at] == expected(row, at)))
+    };
+
+    let sums =
+        |rows: usize, columns: usize| Matrix::from_fn(rows, columns, |row, column| gf::exp2(37 * row + 11 * column));
+    let right = reproduces(&every_coefficient, 256)
+        && (1..=transform::ROWS_MAX).all(|rows| reproduces(&sums(rows, 4), MIXED) && reproduces(&sums(rows, 5), MIXED))
+        && GOLDEN.iter().all(|&(a, b, product)| {
+            let mut output = [0xEE];
+            let applied = apply(&Matrix::from_fn(1, 1, |_, _| a), &[&[b]], &mut [&mut output]);
+            applied.is_ok() && output == [product]
+        });
+    if right { Ok(()) } else { Err(KernelError::SelfTest { name }) }
+}
