@@ -6,6 +6,9 @@
 pub mod buffer;
 pub mod code;
 pub mod error;
+#[cfg(feature = "hash")]
+#[warn(clippy::cast_possible_truncation)]
+pub mod fragment;
 pub mod geometry;
 pub mod gf;
 #[allow(unsafe_code)]
