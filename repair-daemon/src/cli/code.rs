@@ -1,0 +1,126 @@
+//! `ninefold code SPEC`.
+
+use super::{Outcome, print, print_json};
+use crate::files::FilesError;
+use ec_core::code::Guarantee;
+use ec_core::{Code, CodeSpec};
+use serde::Serialize;
+use std::fmt::Write;
+
+/// Arguments of `code`.
+#[derive(Debug, clap::Args)]
+pub struct CodeCommand {
+    /// For example rs:10+4, lrc:12,2,2 or replicate:3.
+    spec: String,
+    /// Print the facts as one JSON object.
+    #[arg(long, conflicts_with = "matrix")]
+    json: bool,
+    /// Print the generator matrix: n lines of k bytes in hex, data rows first.
+    #[arg(long)]
+    matrix: bool,
+}
+
+#[derive(Serialize)]
+struct Facts {
+    schema: u32,
+    code: String,
+    n: usize,
+    k: usize,
+    overhead: f64,
+    guaranteed_tolerance: usize,
+    guarantee: &'static str,
+    patterns: Vec<Patterns>,
+    mean_repair_reads: Option<f64>,
+    kernel: &'static str,
+}
+
+#[derive(Serialize)]
+struct Patterns {
+    erasures: usize,
+    decodable: u128,
+    total: u128,
+    /// `exact`, or `sampled`: then `total` is the size of the sample.
+    method: &'static str,
+}
+
+impl CodeCommand {
+    pub(super) fn run(self) -> Result<Outcome, FilesError> {
+        let code = Code::new(&self.spec.parse::<CodeSpec>()?)?;
+        if self.matrix {
+            print(&matrix_text(&code))?;
+        } else {
+            let facts = facts(&code);
+            if self.json { print_json(&facts)? } else { print(&text(&facts))? }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+fn matrix_text(code: &Code) -> String {
+    let mut text = String::new();
+    for row in 0..code.n() {
+        for value in code.generator().row(row) {
+            let _ = write!(text, "{value:02x}");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn facts(code: &Code) -> Facts {
+    let patterns = code.pattern_counts().into_iter().map(|count| Patterns {
+        erasures: count.erasures,
+        decodable: count.decodable,
+        total: count.total,
+        method: if count.sampled { "sampled" } else { "exact" },
+    });
+    Facts {
+        schema: 1,
+        code: code.spec().to_string(),
+        n: code.n(),
+        k: code.k(),
+        overhead: code.n() as f64 / code.k() as f64,
+        guaranteed_tolerance: code.guaranteed_tolerance(),
+        guarantee: match code.guarantee() {
+            Guarantee::Mds => "MDS: any n-k losses, by theorem or by checking every square submatrix",
+            Guarantee::MaximallyRecoverable => {
+                "maximally recoverable: every loss any code with these local groups survives, by the spread of its coefficients"
+            }
+        },
+        patterns: patterns.collect(),
+        mean_repair_reads: code.mean_repair_reads(),
+        kernel: code.kernel().name(),
+    }
+}
+
+fn text(facts: &Facts) -> String {
+    let mut text = format!(
+        "{}: {} data and {} parity fragments, {:.4}x the bytes\nsurvives any {} losses; {}\n",
+        facts.code,
+        facts.k,
+        facts.n - facts.k,
+        facts.overhead,
+        facts.guaranteed_tolerance,
+        facts.guarantee
+    );
+    for count in &facts.patterns {
+        let share = 100.0 * count.decodable as f64 / count.total as f64;
+        let sampled = if count.method == "sampled" { " sampled" } else { "" };
+        let _ = writeln!(
+            text,
+            "  {:>3} lost: {} of {}{sampled} patterns decodable ({share:.2} %)",
+            count.erasures, count.decodable, count.total
+        );
+    }
+    match facts.mean_repair_reads {
+        Some(reads) => {
+            let _ = writeln!(
+                text,
+                "one lost fragment is rebuilt from {reads:.2} others on average; kernel {}",
+                facts.kernel
+            );
+        }
+        None => text.push_str("a lost fragment cannot be rebuilt\n"),
+    }
+    text
+}

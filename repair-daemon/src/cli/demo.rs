@@ -1,0 +1,52 @@
+//! `ninefold demo [PATH]`.
+
+use super::{Outcome, note, print, print_json};
+use crate::demo::{self, Options, Voice};
+use crate::files::FilesError;
+use ec_core::CodeSpec;
+use std::path::PathBuf;
+
+/// Arguments of `demo`.
+#[derive(Debug, clap::Args)]
+pub struct Demo {
+    /// The folder whose files to protect; they are only read. Left out are .git and cargo's target folders.
+    #[arg(default_value = ".")]
+    path: PathBuf,
+    /// For example rs:10+4. Without it, chosen by the domains left after --kill.
+    #[arg(long, value_name = "SPEC")]
+    code: Option<String>,
+    /// Fault domains, 3 to 1024; each is a folder.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    nodes: usize,
+    /// Domains to destroy.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    kill: usize,
+    /// Keep the domains in DIR (new or empty). Without it they lie in a temporary folder until the end.
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Print the result as one JSON object; what happens meanwhile goes to standard error.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Demo {
+    pub(super) fn run(self) -> Result<Outcome, FilesError> {
+        let code = self.code.as_deref().map(str::parse::<CodeSpec>).transpose()?;
+        let options = Options { path: self.path, nodes: self.nodes, kill: self.kill, code, keep: self.keep };
+        let work = super::work("encode")?;
+        let tell = |text: &str| {
+            if self.json {
+                note(text);
+                return Ok(());
+            }
+            print(&format!("{text}\n"))
+        };
+        let report = demo::run(&work, &options, &Voice { tell: &tell, warn: &note })?;
+        if self.json {
+            print_json(&report)?;
+        } else {
+            print(&report.table())?;
+        }
+        Ok(if report.is_good() { Outcome::Done } else { Outcome::DamageFound })
+    }
+}

@@ -1,0 +1,157 @@
+//! A folder that fills in one go: files are made in a staging folder inside it and get their names when all are whole.
+//!
+//! Both folders are locked while their owner lives. What a killed one left behind is finished or removed by whoever comes next:
+//! in the staging folder nothing is whole yet, so it is removed; in the publishing folder everything is whole and synced, so
+//! the rest is moved to its place.
+
+use crate::files::FilesError;
+use crate::files::staged::{Replace, folder_of, rename, sync_folder};
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+const STAGING: &str = ".ninefold-staging";
+/// What the staging folder is called once everything in it is whole and synced.
+const PUBLISHING: &str = ".ninefold-publishing";
+
+/// A target folder and the staging folder in it. Dropped before [`Staging::publish`] succeeded, it takes away all it made.
+#[derive(Debug)]
+pub struct Staging {
+    target: PathBuf,
+    staging: PathBuf,
+    /// Folders that did not exist before, outermost first.
+    made: Vec<PathBuf>,
+    _lock: File,
+}
+
+impl Staging {
+    /// Takes a folder that does not exist or is empty.
+    ///
+    /// # Errors
+    /// [`FilesError::Usage`] where it is neither, [`FilesError::Io`].
+    pub fn new(target: &Path) -> Result<Self, FilesError> {
+        let mut made = Vec::new();
+        let taken = make_folders(target, &mut made).and_then(|()| {
+            finish_abandoned(target)?;
+            if fs::read_dir(target).map_err(FilesError::io(target, "list"))?.next().is_some() {
+                return Err(FilesError::Usage(format!(
+                    "{}: is not empty; name a new or an empty folder",
+                    target.display()
+                )));
+            }
+            let staging = target.join(STAGING);
+            fs::create_dir(&staging).map_err(FilesError::io(&staging, "create"))?;
+            Ok((lock(&staging)?, staging))
+        });
+        match taken {
+            Ok((Some(lock), staging)) => Ok(Self { target: target.to_path_buf(), staging, made, _lock: lock }),
+            Ok((None, _)) => Err(in_use(target)),
+            Err(error) => {
+                remove_made(&made);
+                Err(error)
+            }
+        }
+    }
+
+    /// Where files are made.
+    pub fn folder(&self) -> &Path {
+        &self.staging
+    }
+
+    /// Gives every file its name in the target folder.
+    ///
+    /// # Errors
+    /// [`FilesError::Io`]. Either nothing has its name then, or the next command on the folder finishes what was begun.
+    pub fn publish(mut self) -> Result<(), FilesError> {
+        sync_folder(&self.staging)?;
+        let publishing = self.target.join(PUBLISHING);
+        rename(&self.staging, &publishing, Replace::Existing).map_err(FilesError::io(&publishing, "publish"))?;
+        let made = std::mem::take(&mut self.made);
+        sync_folder(&self.target)?;
+        move_out(&publishing, &self.target)?;
+        made.iter().try_for_each(|folder| sync_folder(folder_of(folder)))
+    }
+}
+
+/// Moves everything in the publishing folder to its place. Can be stopped and begun again anywhere.
+fn move_out(publishing: &Path, target: &Path) -> Result<(), FilesError> {
+    for entry in fs::read_dir(publishing).map_err(FilesError::io(publishing, "list"))? {
+        let staged = entry.map_err(FilesError::io(publishing, "list"))?.path();
+        let name = target.join(staged.file_name().unwrap_or_default());
+        rename(&staged, &name, Replace::Never).map_err(FilesError::io(&name, "publish"))?;
+    }
+    sync_folder(target)?;
+    fs::remove_dir(publishing).map_err(FilesError::io(publishing, "remove"))?;
+    sync_folder(target)
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.staging);
+        remove_made(&self.made);
+    }
+}
+
+/// Creates the folder and those above it that are missing, and notes which.
+fn make_folders(target: &Path, made: &mut Vec<PathBuf>) -> Result<(), FilesError> {
+    match fs::create_dir(target) {
+        Ok(()) => made.push(target.to_path_buf()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let above = target.parent().filter(|above| !above.as_os_str().is_empty());
+            make_folders(above.ok_or_else(|| FilesError::io(target, "create")(error))?, made)?;
+            fs::create_dir(target).map_err(FilesError::io(target, "create"))?;
+            made.push(target.to_path_buf());
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => {
+            if !target.is_dir() {
+                return Err(FilesError::Usage(format!("{}: is not a folder", target.display())));
+            }
+        }
+        Err(error) => return Err(FilesError::io(target, "create")(error)),
+    }
+    Ok(())
+}
+
+fn remove_made(made: &[PathBuf]) {
+    for folder in made.iter().rev() {
+        // Only if empty: somebody may have put something there.
+        let _ = fs::remove_dir(folder);
+    }
+}
+
+/// Finishes or removes what an encode into this folder left that was killed.
+///
+/// # Errors
+/// [`FilesError::Usage`] where that encode still runs, [`FilesError::Io`].
+pub fn finish_abandoned(target: &Path) -> Result<(), FilesError> {
+    for name in [PUBLISHING, STAGING] {
+        let folder = target.join(name);
+        let _lock = match lock(&folder) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Err(in_use(target)),
+            Err(FilesError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if name == PUBLISHING {
+            move_out(&folder, target)?;
+        } else {
+            fs::remove_dir_all(&folder).map_err(FilesError::io(&folder, "remove"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The lock on the folder; `None` where another process has it.
+fn lock(folder: &Path) -> Result<Option<File>, FilesError> {
+    let opened = File::open(folder).map_err(FilesError::io(folder, "open"))?;
+    match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(opened)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(FilesError::io(folder, "lock")(error.into())),
+    }
+}
+
+fn in_use(target: &Path) -> FilesError {
+    FilesError::Usage(format!("{}: an encode is writing there", target.display()))
+}

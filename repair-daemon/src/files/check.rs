@@ -1,0 +1,68 @@
+//! Reads every payload and settles the state of every fragment: a scrub.
+
+use super::fragment_file::FragmentFile;
+use super::scan::{ExtentView, Scan, Slot};
+use super::{FilesError, Work};
+use ec_core::ShardSet;
+use ec_core::fragment::Class;
+use rayon::prelude::*;
+
+/// Reads the payload of every fragment that looked usable; those that are not what they promise lose that and are classed.
+///
+/// # Errors
+/// [`FilesError`] where it is not a fragment's fault.
+pub fn check_payloads(work: &Work, scan: &mut Scan) -> Result<(), FilesError> {
+    let mut slots: Vec<&mut Slot> =
+        scan.extents.values_mut().flat_map(|view| &mut view.slots).filter(|slot| slot.usable.is_some()).collect();
+    work.install(|| slots.par_iter_mut().try_for_each(|slot| check_slot(work, slot)))
+}
+
+fn check_slot(work: &Work, slot: &mut Slot) -> Result<(), FilesError> {
+    let Some(path) = slot.usable.clone() else { return Ok(()) };
+    let found = match FragmentFile::open(&path)? {
+        Ok(fragment) => fragment.check_payload(work)?,
+        Err(finding) => Err(finding),
+    };
+    if let Err((class, reason)) = found {
+        slot.usable = None;
+        (slot.class, slot.reason, slot.path) = (class, reason, path);
+    }
+    Ok(())
+}
+
+impl ExtentView {
+    /// Fragments that can be used, wherever they lie.
+    pub fn usable(&self) -> ShardSet {
+        self.slots.iter().filter(|slot| slot.usable.is_some()).map(|slot| slot.index).collect()
+    }
+
+    /// Fragments that cannot be used.
+    pub fn lost(&self) -> ShardSet {
+        self.usable().complement(self.slots.len())
+    }
+
+    /// Whether every fragment is healthy and at its place.
+    pub fn is_whole(&self) -> bool {
+        !self.slots.is_empty() && self.slots.iter().all(|slot| slot.class == Class::Healthy)
+    }
+}
+
+impl Scan {
+    /// Payload bytes a check will read.
+    pub fn payload_bytes(&self) -> u64 {
+        let of_view = |view: &ExtentView| {
+            let payload = |slot: &Slot| {
+                let record = &view.on_file.as_ref()?.record;
+                slot.usable.as_ref()?;
+                Some(record.fragments.get(slot.index.at())?.identity.payload_bytes)
+            };
+            view.slots.iter().filter_map(payload).sum::<u64>()
+        };
+        self.extents.values().map(of_view).sum()
+    }
+
+    /// Whether everything found is in order.
+    pub fn is_whole(&self) -> bool {
+        !self.extents.is_empty() && self.extras.is_empty() && self.extents.values().all(ExtentView::is_whole)
+    }
+}

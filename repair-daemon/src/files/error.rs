@@ -1,0 +1,92 @@
+//! What can go wrong with files and fragments, and what a user can do about it.
+
+use ec_core::fragment::{ExtentId, FormatError};
+use ec_core::{CodeError, DecodeError, VerifyError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why a file command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FilesError {
+    /// The request itself cannot be met. Nothing was changed.
+    #[error("{0}")]
+    Usage(String),
+    /// Bytes are lost beyond what the code can rebuild.
+    #[error("{0}")]
+    Unrecoverable(String),
+    /// The operating system refused.
+    #[error("{}: cannot {action}: {source}{}", path.display(), advice(source))]
+    Io {
+        /// File or folder concerned.
+        path: PathBuf,
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file is not what it was when the work began.
+    #[error("{}: changed while it was being read; nothing was written, run again when it is at rest", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What was computed does not match its own check. Hardware or software computed wrongly; nothing was published.
+    #[error("extent {extent}: {reason}; nothing was published. Check this machine's memory and CPU")]
+    Miscomputed {
+        /// The extent worked on.
+        extent: ExtentId,
+        /// Which comparison failed.
+        reason: String,
+    },
+    /// The code cannot be built.
+    #[error(transparent)]
+    Code(#[from] CodeError),
+    /// Buffers and plan disagree: a fault in this program.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A value does not fit the fragment format.
+    #[error("fragment format: {0}")]
+    Format(#[from] FormatError),
+    /// Two parts of this program disagree.
+    #[error("internal fault: {0}; nothing was published. Please report it")]
+    Internal(String),
+    /// Stopped by a signal. What was not finished has left no trace.
+    #[error("interrupted; nothing was published")]
+    Interrupted,
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; nothing was published, make room and run again",
+        io::ErrorKind::PermissionDenied => "; check the owner and mode of the file and its folder",
+        _ => "",
+    }
+}
+
+impl FilesError {
+    /// Wraps an I/O error with the path and what was tried.
+    pub fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, action, source }
+    }
+
+    /// Wraps an error that only a fault in this program can cause.
+    pub(crate) fn internal(error: impl ToString) -> Self {
+        Self::Internal(error.to_string())
+    }
+
+    /// Exit code of a command that fails with this (1 damage, 2 wrong use, 3 could not be done).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unrecoverable(_) => 1,
+            Self::Usage(_) | Self::Code(_) => 2,
+            _ => 3,
+        }
+    }
+
+    /// A failed second-path check of a freshly encoded stripe.
+    pub(crate) fn encoding(extent: ExtentId, error: &VerifyError) -> Self {
+        Self::Miscomputed { extent, reason: error.to_string() }
+    }
+}

@@ -1,0 +1,251 @@
+//! Rebuilds what is lost: from proven fragments, compared with the roots on record, read back, then published.
+
+use super::encode::write_frame;
+use super::fragment_file::{Finding, FragmentFile};
+use super::rebuild::{Job, Pass, Piece, undecodable};
+use super::scan::{ExtentView, Scan, StreamView};
+use super::staged::{Replace, StagedFile, sync_folder};
+use super::tidy::quarantine_if_there;
+pub use super::tidy::{QUARANTINE, quarantine_extras, relocate};
+use super::{FilesError, Work};
+use ec_core::fragment::{Class, ExtentId, ExtentRecord, HEADER_BYTES, Header, StreamId};
+use ec_core::{Code, ShardIndex, ShardSet};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a repair of one extent did, or would do.
+#[derive(Clone, Debug)]
+pub struct ExtentRepair {
+    /// The extent.
+    pub extent: ExtentId,
+    /// Fragments rebuilt, and where they were put.
+    pub rebuilt: Vec<(ShardIndex, PathBuf)>,
+    /// Fragments the plan reads.
+    pub reads: Vec<ShardIndex>,
+    /// Payload bytes of the published fragments.
+    pub rebuilt_bytes: u64,
+    /// Payload bytes read from sources.
+    pub read_bytes: u64,
+    /// The least payload bytes this code must read for these losses in one joint repair.
+    pub minimum_read_bytes: u64,
+    /// Payload bytes written.
+    pub written_bytes: u64,
+    /// Why nothing could be done, where that is so.
+    pub failure: Option<String>,
+}
+
+impl ExtentRepair {
+    fn nothing(extent: ExtentId) -> Self {
+        Self {
+            extent,
+            rebuilt: Vec::new(),
+            reads: Vec::new(),
+            rebuilt_bytes: 0,
+            read_bytes: 0,
+            minimum_read_bytes: 0,
+            written_bytes: 0,
+            failure: None,
+        }
+    }
+
+    fn failed(extent: ExtentId, error: &FilesError) -> Self {
+        Self { failure: Some(error.to_string()), ..Self::nothing(extent) }
+    }
+}
+
+/// Names the folder for a rebuilt fragment.
+pub type Target<'a> = &'a (dyn Fn(&ExtentView, ShardIndex) -> PathBuf + Sync);
+
+/// Rebuilds the lost fragments of every extent of a checked scan. Extents that cannot be decoded are reported, not an error:
+/// the others are repaired all the same.
+///
+/// # Errors
+/// [`FilesError`] where a folder or the machine fails.
+pub fn repair_extents(
+    work: &Work,
+    scan: &Scan,
+    target: Target,
+    dry_run: bool,
+) -> Result<Vec<ExtentRepair>, FilesError> {
+    work.install(|| {
+        let views: Vec<&ExtentView> =
+            scan.extents.values().filter(|view| view.slots.is_empty() || !view.lost().is_empty()).collect();
+        views
+            .into_par_iter()
+            .map(|view| {
+                let repaired = if dry_run { plan_extent(view) } else { repair_extent(work, view, target) };
+                match repaired {
+                    Err(error @ (FilesError::Unrecoverable(_) | FilesError::Miscomputed { .. })) => {
+                        Ok(ExtentRepair::failed(view.id, &error))
+                    }
+                    other => other,
+                }
+            })
+            .collect()
+    })
+}
+
+/// What a repair would read and write, from what is known without reading a payload again.
+fn plan_extent(view: &ExtentView) -> Result<ExtentRepair, FilesError> {
+    let record = view.record()?;
+    let code = Code::new(&record.code)?;
+    let plan = code.plan(&view.lost(), &view.usable()).map_err(|error| undecodable(view, &error, &BTreeMap::new()))?;
+    let bytes = shard_bytes(record);
+    let (reads, rebuilds) = (plan.reads().len() as u64 * bytes, plan.rebuilds().len() as u64 * bytes);
+    Ok(ExtentRepair {
+        rebuilt: plan.rebuilds().iter().map(|index| (*index, view.slots[index.at()].path.clone())).collect(),
+        reads: plan.reads().to_vec(),
+        rebuilt_bytes: rebuilds,
+        read_bytes: reads,
+        minimum_read_bytes: reads,
+        written_bytes: rebuilds,
+        ..ExtentRepair::nothing(view.id)
+    })
+}
+
+fn repair_extent(work: &Work, view: &ExtentView, target: Target) -> Result<ExtentRepair, FilesError> {
+    let planned = plan_extent(view)?;
+    let record = view.record()?;
+    let bench = Bench { work, view, record, code: Code::new(&record.code)?, target, staged: Mutex::default() };
+    let mut findings: BTreeMap<ShardIndex, Finding> = BTreeMap::new();
+    let mut lost = view.lost();
+    let mut read_bytes = 0;
+    // A source found bad on the way is one more fragment to rebuild: plan again for all of them.
+    let pass = loop {
+        let before = findings.len();
+        let pass = bench.rebuild(lost, &mut findings)?;
+        read_bytes += pass.read_bytes + pass.wasted_bytes;
+        if findings.len() == before {
+            break pass;
+        }
+        lost = lost.iter().chain(findings.keys().copied()).collect();
+    };
+    let published = bench.publish(pass, &findings)?;
+    let payload = published.len() as u64 * shard_bytes(record);
+    Ok(ExtentRepair { rebuilt: published, rebuilt_bytes: payload, written_bytes: payload, read_bytes, ..planned })
+}
+
+fn shard_bytes(record: &ExtentRecord) -> u64 {
+    record.fragments.first().map_or(0, |entry| entry.identity.payload_bytes)
+}
+
+/// Fragments in the making. Shared, since slices write from several threads.
+type Stage = BTreeMap<ShardIndex, Arc<StagedFile>>;
+
+/// The repair of one extent.
+struct Bench<'a> {
+    work: &'a Work,
+    view: &'a ExtentView,
+    record: &'a ExtentRecord,
+    code: Code,
+    target: Target<'a>,
+    staged: Mutex<Stage>,
+}
+
+impl Bench<'_> {
+    fn staged(&self) -> MutexGuard<'_, Stage> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record_bytes(&self) -> &[u8] {
+        self.view.on_file.as_ref().map_or(&[], |on_file| &on_file.bytes)
+    }
+
+    /// The header fragment `index` had when it was born.
+    fn header(&self, index: ShardIndex) -> Result<Header, FilesError> {
+        Ok(Header {
+            identity: self.record.fragments[index.at()].identity,
+            code: self.record.code,
+            extent_bytes: self.record.extent_bytes,
+            record_bytes: u32::try_from(self.record_bytes().len()).map_err(FilesError::internal)?,
+        })
+    }
+
+    /// Rebuilds payloads into staged files.
+    fn rebuild(&self, lost: ShardSet, findings: &mut BTreeMap<ShardIndex, Finding>) -> Result<Pass, FilesError> {
+        let mut stage_anew = |lost: &ShardSet| {
+            let fresh = lost.iter().map(|index| {
+                let bytes = self.header(index)?.layout().file_bytes;
+                Ok((index, Arc::new(StagedFile::new(&(self.target)(self.view, index), bytes)?)))
+            });
+            let fresh = fresh.collect::<Result<Stage, FilesError>>()?;
+            *self.staged() = fresh;
+            Ok(())
+        };
+        let write = |start: u64, _: &[Piece], rebuilt: &[Piece]| {
+            for (index, slice) in rebuilt {
+                let file =
+                    self.staged().get(index).map(Arc::clone).ok_or_else(|| FilesError::internal("no staged file"))?;
+                let written = file.file().write_all_at(slice, HEADER_BYTES as u64 + start);
+                written.map_err(FilesError::io(&(self.target)(self.view, *index), "write in"))?;
+            }
+            Ok(())
+        };
+        let job = Job { view: self.view, code: &self.code, lost, always_read: ShardSet::EMPTY };
+        job.run(self.work, findings, &mut stage_anew, &write)
+    }
+
+    /// Completes the staged files, syncs them, reads them back; only when all are proven gives them their names.
+    fn publish(
+        &self,
+        pass: Pass,
+        findings: &BTreeMap<ShardIndex, Finding>,
+    ) -> Result<Vec<(ShardIndex, PathBuf)>, FilesError> {
+        let mut ready = Vec::new();
+        for rebuilt in pass.rebuilt {
+            let header = self.header(rebuilt.index)?;
+            let folder = (self.target)(self.view, rebuilt.index);
+            let path = folder.join(header.identity.file_name());
+            // No slice is in work any more, so this is the last handle.
+            let file = self.staged().remove(&rebuilt.index).and_then(Arc::into_inner);
+            let file = file.ok_or_else(|| FilesError::internal("no staged file"))?;
+            write_frame(&path, file.file(), &header, &rebuilt.table, self.record_bytes(), &rebuilt.root)?;
+            file.sync()?;
+            self.read_back(rebuilt.index, &file, &path)?;
+            ready.push((rebuilt.index, file, path, folder));
+        }
+        self.work.check_stop()?;
+        let mut published = Vec::new();
+        for (index, mut file, path, folder) in ready {
+            let class = findings.get(&index).map_or(self.view.slots[index.at()].class, |(class, _)| *class);
+            // Rot of a regular file is proven and worth nothing; anything else may tell somebody something.
+            let evidence = !matches!(
+                class,
+                Class::RotPayload | Class::RotHeader | Class::RotFooter | Class::TornCommitted | Class::TornUncommitted
+            );
+            if evidence {
+                quarantine_if_there(&path, class)?;
+            }
+            file.publish(&path, if evidence { Replace::Never } else { Replace::Existing })?;
+            sync_folder(&folder)?;
+            published.push((index, path));
+        }
+        Ok(published)
+    }
+
+    /// Reads a finished file as a stranger would, past the cache where the system allows it.
+    fn read_back(&self, index: ShardIndex, file: &StagedFile, path: &Path) -> Result<(), FilesError> {
+        let unlike = |class: Class, reason: &str| FilesError::Miscomputed {
+            extent: self.view.id,
+            reason: format!("fragment {index} reads back as {class}: {reason}"),
+        };
+        let fragment = FragmentFile::of(file.reopen()?, path)?.map_err(|(class, reason)| unlike(class, &reason))?;
+        fragment.forget_cached();
+        fragment.check_payload(self.work)?.map_err(|(class, reason)| unlike(class, &reason))?;
+        let entry = &self.record.fragments[index.at()];
+        if fragment.header.identity != entry.identity || fragment.tail.root != entry.root {
+            return Err(unlike(Class::Conflict, "it is not the fragment on record"));
+        }
+        Ok(())
+    }
+}
+
+impl Scan {
+    /// The stream to which more than half of all whole fragments belong: what these folders are about.
+    pub fn main_stream(&self) -> Option<(StreamId, &StreamView)> {
+        let all: usize = self.streams.values().map(|stream| stream.fragments_found).sum();
+        self.streams.iter().find(|(_, stream)| stream.fragments_found * 2 > all).map(|(id, stream)| (*id, stream))
+    }
+}

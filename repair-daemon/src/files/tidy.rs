@@ -1,0 +1,93 @@
+//! Puts strays in their places and what has no place into quarantine. Nothing is deleted here, and at every moment every good
+//! fragment lies under some name that [`scan`](super::scan::scan) looks at.
+
+use super::FilesError;
+use super::scan::{Extra, Scan};
+use super::staged::{Replace, folder_of, rename, sync_folder};
+use ec_core::fragment::Class;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Subfolder for what was found and does not belong. Its content is for people; no command reads it.
+pub const QUARANTINE: &str = "quarantine";
+
+/// Renames every good fragment that lies under a wrong name; gives the new paths.
+///
+/// Two rounds, so that two fragments under each other's names both find their place free.
+pub fn relocate(scan: &mut Scan) -> Result<Vec<PathBuf>, FilesError> {
+    let mut moves = Vec::new();
+    for view in scan.extents.values_mut() {
+        let Some(on_file) = &view.on_file else { continue };
+        for (slot, entry) in view.slots.iter_mut().zip(&on_file.record.fragments) {
+            let Some(current) = slot.usable.clone() else { continue };
+            let proper = folder_of(&current).join(entry.identity.file_name());
+            if current != proper {
+                let waiting = with_suffix(&proper, ".moving");
+                rename(&current, &waiting, Replace::Never).map_err(FilesError::io(&current, "rename"))?;
+                slot.usable = Some(waiting.clone());
+                moves.push((waiting, proper, slot));
+            }
+        }
+    }
+    let mut folders = BTreeSet::new();
+    let mut moved = Vec::new();
+    for (waiting, proper, slot) in moves {
+        // What lies there is not this fragment, or it would have been taken for it.
+        quarantine_if_there(&proper, slot.class)?;
+        rename(&waiting, &proper, Replace::Never).map_err(FilesError::io(&waiting, "rename"))?;
+        folders.insert(folder_of(&proper).to_path_buf());
+        (slot.class, slot.path, slot.usable) = (Class::Healthy, proper.clone(), Some(proper.clone()));
+        slot.reason.clear();
+        moved.push(proper);
+    }
+    folders.iter().try_for_each(|folder| sync_folder(folder))?;
+    Ok(moved)
+}
+
+/// Moves what fills no place out of the way.
+pub fn quarantine_extras(extras: &[Extra]) -> Result<Vec<PathBuf>, FilesError> {
+    let mut moved = Vec::new();
+    for extra in extras {
+        moved.extend(quarantine_if_there(&extra.path, extra.class)?);
+    }
+    Ok(moved)
+}
+
+/// Moves whatever has this name into the quarantine beside it, under a name that says why. `None` where there is nothing.
+pub fn quarantine_if_there(path: &Path, class: Class) -> Result<Option<PathBuf>, FilesError> {
+    if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    let folder = folder_of(path);
+    let quarantine = folder.join(QUARANTINE);
+    match fs::create_dir(&quarantine) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(FilesError::io(&quarantine, "create")(error));
+        }
+        _ => {}
+    }
+    let target = quarantine.join(path.file_name().unwrap_or_default());
+    let target = with_suffix(&target, &format!(".{class}"));
+    let mut free = target.clone();
+    for attempt in 1u32.. {
+        match rename(path, &free, Replace::Never) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                free = with_suffix(&target, &format!(".{attempt}"))
+            }
+            Err(error) => return Err(FilesError::io(path, "move into quarantine")(error)),
+            Ok(()) => break,
+        }
+    }
+    sync_folder(&quarantine)?;
+    sync_folder(folder)?;
+    Ok(Some(free))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
