@@ -1,4 +1,38 @@
 //! Erasure coding in memory: bytes in, shards out, and back again from those that survive.
+//! This crate has never heard of a disk, a node or a clock.
+//!
+//! ```
+//! use ec_core::{Code, ShardIndex, ShardSet};
+//!
+//! let code = Code::new(&"lrc:12,2,2".parse()?)?;
+//! let data: Vec<Vec<u8>> = (0..12).map(|shard| vec![shard; 1000]).collect();
+//! let mut parity = vec![vec![0; 1000]; code.m()];
+//! code.encode(&slices(&data), &mut parity.iter_mut().map(|shard| &mut shard[..]).collect::<Vec<_>>())?;
+//!
+//! // Shard 3 is lost: its local group of six rebuilds it.
+//! let lost = ShardSet::from_iter([ShardIndex::new(3)]);
+//! let plan = code.plan(&lost, &lost.complement(code.n()))?;
+//! assert_eq!(plan.reads().iter().map(|index| index.get()).collect::<Vec<_>>(), [0, 1, 2, 4, 5, 12]);
+//!
+//! let all = [data.clone(), parity].concat();
+//! let inputs: Vec<_> = plan.reads().iter().map(|index| (*index, &all[index.at()][..])).collect();
+//! let mut rebuilt = vec![0; 1000];
+//! plan.run(&inputs, &mut [(ShardIndex::new(3), &mut rebuilt)])?;
+//! assert_eq!(rebuilt, data[3]);
+//!
+//! fn slices(shards: &[Vec<u8>]) -> Vec<&[u8]> {
+//!     shards.iter().map(Vec::as_slice).collect()
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`CodeSpec`] is a code by name, [`Code`] one ready to use: encode, decode any decodable pattern, count patterns.
+//! - [`RepairPlan`] says which shards to read for which losses, and rebuilds them range by range.
+//! - [`StripeCheck`] checks parity by a second path before anybody relies on it.
+//! - [`fragment`] is the file format: shards with identity, checksums, roots, and the record that names all brothers.
+//! - [`kernel`] has the ways to compute; the fastest that this CPU runs and that passes its self-test is chosen at first use.
+//!
+//! What it will never do: read a file, start a thread, draw a random number of its own, or panic on honest buffers.
 
 #![deny(unsafe_code)]
 
