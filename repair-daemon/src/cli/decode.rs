@@ -3,6 +3,7 @@
 use super::staging::finish_abandoned;
 use super::{Outcome, human_bytes, note, print, print_json, report};
 use crate::files::decode::decode_stream;
+use crate::files::error::shown;
 use crate::files::scan::{Scan, StreamView, scan};
 use crate::files::staged::{Replace, StagedFile, folder_of, sync_folder};
 use crate::files::{FilesError, Work};
@@ -52,7 +53,7 @@ impl Decode {
         } else {
             print(&format!(
                 "{}: {} from {} extents; {} fragments missing, {} damaged, {} rebuilt; every byte matches its hash\n",
-                self.out.display(),
+                shown(&self.out),
                 human_bytes(report.bytes),
                 report.extents,
                 report.missing_fragments,
@@ -68,9 +69,9 @@ impl Decode {
             Err(_) => Ok(Replace::Never),
             Ok(metadata) if metadata.is_file() && (metadata.len() == 0 || self.force) => Ok(Replace::Existing),
             Ok(metadata) if metadata.is_file() => {
-                Err(FilesError::Usage(format!("{}: exists; name another file or say --force", self.out.display())))
+                Err(FilesError::Usage(format!("{}: exists; name another file or say --force", shown(&self.out))))
             }
-            Ok(_) => Err(FilesError::Usage(format!("{}: exists and is not a regular file", self.out.display()))),
+            Ok(_) => Err(FilesError::Usage(format!("{}: exists and is not a regular file", shown(&self.out)))),
         }
     }
 }
@@ -88,9 +89,9 @@ fn finish(work: &Work, mut output: StagedFile, bytes: u64, path: &Path, replace:
 pub(super) fn check_folder(dir: &Path) -> Result<(), FilesError> {
     match fs::metadata(dir) {
         Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => return Err(FilesError::Usage(format!("{}: is not a folder of fragments", dir.display()))),
+        Ok(_) => return Err(FilesError::Usage(format!("{}: is not a folder of fragments", shown(dir)))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(FilesError::Usage(format!("{}: no such folder", dir.display())));
+            return Err(FilesError::Usage(format!("{}: no such folder", shown(dir))));
         }
         Err(error) => return Err(FilesError::io(dir, "look at")(error)),
     }
@@ -118,7 +119,7 @@ fn choose<'a>(found: &'a Scan, wanted: Option<&str>, dir: &Path) -> Result<(Stre
         }
         (None, _) => Err(FilesError::Unrecoverable(format!(
             "{}: no readable fragments ({} damaged, {} other files)",
-            dir.display(),
+            shown(dir),
             found.extras.len(),
             found.ignored
         ))),

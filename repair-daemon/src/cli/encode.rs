@@ -4,6 +4,7 @@ use super::staging::Staging;
 use super::{Outcome, human_bytes, note, print, print_json, report};
 use crate::files::FilesError;
 use crate::files::encode::{StreamPlan, encode_stream};
+use crate::files::error::shown;
 use crate::files::source::{ByteSource, FileSource};
 use ec_core::fragment::Content;
 use ec_core::{Code, CodeSpec};
@@ -49,12 +50,12 @@ impl Encode {
         } else {
             print(&format!(
                 "{}: {} in {} extents, {} fragments of {} in {}; any {} of each extent's {} may be lost\n",
-                self.file.display(),
+                shown(&self.file),
                 human_bytes(report.bytes),
                 report.extents.len(),
                 report.fragments,
                 report.code,
-                self.out.display(),
+                shown(&self.out),
                 code.guaranteed_tolerance(),
                 code.n(),
             ))?;
@@ -66,7 +67,7 @@ impl Encode {
 /// Refuses early what would fail late. The disk may still fill up on the way; that is handled where it happens.
 fn check_room(folder: &Path, needed_bytes: u64) -> Result<(), FilesError> {
     let Ok(status) = rustix::fs::statvfs(folder) else {
-        note(&format!("{}: cannot tell how much room there is", folder.display()));
+        note(&format!("{}: cannot tell how much room there is", shown(folder)));
         return Ok(());
     };
     let free_bytes = status.f_bavail.saturating_mul(status.f_frsize);

@@ -2,6 +2,7 @@
 
 use super::{Outcome, print, print_json, report};
 use crate::files::FilesError;
+use crate::files::error::shown;
 use crate::files::fragment_file::FragmentFile;
 use ec_core::fragment::Class;
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ impl Inspect {
                 Err((class, reason)) => (Some(fragment), class, reason),
             },
             Err((Class::Missing, _)) => {
-                return Err(FilesError::Usage(format!("{}: no such file", self.fragment.display())));
+                return Err(FilesError::Usage(format!("{}: no such file", shown(&self.fragment))));
             }
             Err((class, reason)) => (None, class, reason),
         };

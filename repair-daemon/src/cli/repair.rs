@@ -3,6 +3,7 @@
 use super::decode::check_folder;
 use super::{Outcome, human_bytes, note, print, print_json, report};
 use crate::files::check::check_payloads;
+use crate::files::error::shown;
 use crate::files::repair::{ExtentRepair, quarantine_extras, relocate, repair_extents};
 use crate::files::scan::{Extra, Scan, scan};
 use crate::files::{FilesError, Work};
@@ -55,7 +56,7 @@ impl Repair {
     fn look(&self, work: &Work) -> Result<Scan, FilesError> {
         let mut found = scan(work, std::slice::from_ref(&self.dir))?;
         if found.extents.is_empty() {
-            return Err(FilesError::Unrecoverable(format!("{}: no fragments", self.dir.display())));
+            return Err(FilesError::Unrecoverable(format!("{}: no fragments", shown(&self.dir))));
         }
         work.progress().set_length(found.payload_bytes());
         check_payloads(work, &mut found)?;

@@ -1,11 +1,11 @@
 //! What the file commands say, as JSON and as the ground for their texts. Paths and names are shown lossily where they are not
 //! UTF-8; sizes are bytes, times seconds.
 
-use crate::files::decode;
 use crate::files::encode::StreamPlan;
 use crate::files::fragment_file::FragmentFile;
 use crate::files::repair::ExtentRepair;
 use crate::files::scan::{ExtentView, Extra, Scan, Slot, StreamView};
+use crate::files::{decode, error};
 use ec_core::fragment::{Class, Content, ExtentId, StreamId};
 use ec_core::{Code, ShardIndex};
 use serde::Serialize;
@@ -15,12 +15,9 @@ use std::path::{Path, PathBuf};
 /// Version of every object here.
 const SCHEMA: u32 = 1;
 
-/// A stream name for people: control characters cannot reach their terminal.
+/// A stream name for people.
 pub fn printable(name: &[u8]) -> String {
-    String::from_utf8_lossy(name)
-        .chars()
-        .flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] })
-        .collect()
+    error::printable(&String::from_utf8_lossy(name))
 }
 
 fn shown(path: &Path) -> String {
@@ -371,7 +368,7 @@ impl Inspected {
     }
 
     pub fn text(&self) -> String {
-        let mut text = format!("{}: {}", self.path, self.class);
+        let mut text = format!("{}: {}", error::printable(&self.path), self.class);
         if !self.reason.is_empty() {
             let _ = write!(text, " ({})", self.reason);
         }

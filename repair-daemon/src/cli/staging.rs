@@ -5,6 +5,7 @@
 //! the rest is moved to its place.
 
 use crate::files::FilesError;
+use crate::files::error::shown;
 use crate::files::staged::{Replace, folder_of, rename, sync_folder};
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
@@ -37,7 +38,7 @@ impl Staging {
             if fs::read_dir(target).map_err(FilesError::io(target, "list"))?.next().is_some() {
                 return Err(FilesError::Usage(format!(
                     "{}: is not empty; name a new or an empty folder",
-                    target.display()
+                    shown(target)
                 )));
             }
             let staging = target.join(STAGING);
@@ -105,7 +106,7 @@ fn make_folders(target: &Path, made: &mut Vec<PathBuf>) -> Result<(), FilesError
         }
         Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory) => {
             if !target.is_dir() {
-                return Err(FilesError::Usage(format!("{}: is not a folder", target.display())));
+                return Err(FilesError::Usage(format!("{}: is not a folder", shown(target))));
             }
         }
         Err(error) => return Err(FilesError::io(target, "create")(error)),
@@ -153,5 +154,5 @@ fn lock(folder: &Path) -> Result<Option<File>, FilesError> {
 }
 
 fn in_use(target: &Path) -> FilesError {
-    FilesError::Usage(format!("{}: an encode is writing there", target.display()))
+    FilesError::Usage(format!("{}: an encode is writing there", shown(target)))
 }

@@ -4,6 +4,7 @@ use super::decode::check_folder;
 use super::{Outcome, print, print_json, report};
 use crate::files::FilesError;
 use crate::files::check::check_payloads;
+use crate::files::error::printable;
 use crate::files::scan::scan;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -50,7 +51,13 @@ fn table(report: &report::Verified) -> String {
         }
         for fragment in bad {
             let index = fragment.index.map_or_else(|| "?".to_owned(), |index| index.to_string());
-            let _ = writeln!(text, "  {index:>5} {:<16} {}: {}", fragment.class, fragment.path, fragment.reason);
+            let _ = writeln!(
+                text,
+                "  {index:>5} {:<16} {}: {}",
+                fragment.class,
+                printable(&fragment.path),
+                fragment.reason
+            );
         }
     }
     let _ = writeln!(

@@ -2,6 +2,7 @@
 
 use crate::files::FilesError;
 use crate::files::encode::StreamPlan;
+use crate::files::error::shown;
 use crate::files::scan::{ExtentView, Scan, Slot};
 use crate::files::staged::{folder_of, random_u128};
 use ec_core::fragment::{ExtentId, HEADER_BYTES};
@@ -74,13 +75,11 @@ pub fn check_new_or_empty(path: &Path) -> Result<(), FilesError> {
     match fs::read_dir(path) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => {
-                Err(FilesError::Usage(format!("{}: is not empty; name a new or an empty folder", path.display())))
-            }
+            Some(_) => Err(FilesError::Usage(format!("{}: is not empty; name a new or an empty folder", shown(path)))),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            Err(FilesError::Usage(format!("{}: is not a folder", path.display())))
+            Err(FilesError::Usage(format!("{}: is not a folder", shown(path))))
         }
         Err(error) => Err(FilesError::io(path, "list")(error)),
     }

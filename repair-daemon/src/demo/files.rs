@@ -1,5 +1,6 @@
 //! The files under a folder.
 
+use crate::files::error::shown;
 use crate::files::source::kind_name;
 use crate::files::{FilesError, Work};
 use crate::pack::ListedFile;
@@ -76,9 +77,9 @@ pub fn list(work: &Work, root: &Path) -> Result<Found, FilesError> {
 fn check_folder(root: &Path) -> Result<(), FilesError> {
     match fs::metadata(root) {
         Ok(metadata) if metadata.is_dir() => Ok(()),
-        Ok(_) => Err(FilesError::Usage(format!("{}: is not a folder; name the folder the file is in", root.display()))),
+        Ok(_) => Err(FilesError::Usage(format!("{}: is not a folder; name the folder the file is in", shown(root)))),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            Err(FilesError::Usage(format!("{}: no such folder", root.display())))
+            Err(FilesError::Usage(format!("{}: no such folder", shown(root))))
         }
         Err(error) => Err(FilesError::io(root, "look at")(error)),
     }
@@ -89,10 +90,7 @@ fn nothing(root: &Path, found: &Found) -> FilesError {
         words if words.is_empty() => String::new(),
         words => format!(" ({words} skipped)"),
     };
-    FilesError::Usage(format!(
-        "{}: no regular files to protect{skipped}; name a folder that holds some",
-        root.display()
-    ))
+    FilesError::Usage(format!("{}: no regular files to protect{skipped}; name a folder that holds some", shown(root)))
 }
 
 fn sorted_entries(folder: &Path) -> Result<Vec<DirEntry>, FilesError> {

@@ -14,6 +14,7 @@ pub mod report;
 
 use crate::files::check::check_payloads;
 use crate::files::encode::{StreamPlan, encode_stream};
+use crate::files::error::shown;
 use crate::files::repair::{ExtentRepair, repair_extents};
 use crate::files::scan::{ExtentView, Scan, scan};
 use crate::files::source::ByteSource;
@@ -86,7 +87,7 @@ pub fn run(work: &Work, options: &Options, voice: &Voice) -> Result<Report, File
     let seen = demo.recount(flip.as_ref(), &mut report)?;
     demo.read_back(&seen.scan, &mut report)?;
     if options.keep.is_some() {
-        (voice.tell)(&format!("kept the domains in {}", home.path().display()))?;
+        (voice.tell)(&format!("kept the domains in {}", shown(home.path())))?;
     }
     Ok(report)
 }

@@ -16,7 +16,7 @@ pub enum FilesError {
     #[error("{0}")]
     Unrecoverable(String),
     /// The operating system refused.
-    #[error("{}: cannot {action}: {source}{}", path.display(), advice(source))]
+    #[error("{}: cannot {action}: {source}{}", shown(path), advice(source))]
     Io {
         /// File or folder concerned.
         path: PathBuf,
@@ -26,7 +26,7 @@ pub enum FilesError {
         source: io::Error,
     },
     /// A file is not what it was when the work began.
-    #[error("{}: changed while it was being read; nothing was written, run again when it is at rest", path.display())]
+    #[error("{}: changed while it was being read; nothing was written, run again when it is at rest", shown(path))]
     Changed {
         /// The file.
         path: PathBuf,
@@ -54,6 +54,16 @@ pub enum FilesError {
     /// Stopped by a signal. What was not finished has left no trace.
     #[error("interrupted; nothing was published")]
     Interrupted,
+}
+
+/// A path for people: control characters in it cannot reach their terminal.
+pub fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
+}
+
+/// Text from outside for people, on one line.
+pub fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 fn advice(error: &io::Error) -> &'static str {

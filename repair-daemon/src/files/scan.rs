@@ -4,6 +4,7 @@
 //! fragments carry is the record on file, and every fragment is judged by it. Fragments under a wrong name are *strays*: not
 //! in order, but good sources, since what a file is, is what its root proves.
 
+use super::error::shown;
 use super::fragment_file::{Finding, FragmentFile};
 use super::{FilesError, Work};
 use ec_core::fragment::{
@@ -306,7 +307,7 @@ impl Scan {
             Some(slot) if slot.usable.is_none() => {
                 slot.usable = Some(file.path.clone());
                 if slot.class == Class::Missing {
-                    let reason = format!("lies under the name {}", file.path.display());
+                    let reason = format!("lies under the name {}", shown(&file.path));
                     (slot.path, slot.class, slot.reason) = (file.path.clone(), Class::Identity, reason);
                 }
             }

@@ -1,6 +1,7 @@
 //! Where the bytes of a stream come from.
 
 use super::FilesError;
+use super::error::shown;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -60,7 +61,7 @@ impl FileSource {
         let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
         let file =
             OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => FilesError::Usage(format!("{}: no such file", path.display())),
+                io::ErrorKind::NotFound => FilesError::Usage(format!("{}: no such file", shown(path))),
                 // ENXIO: a socket, or a device without a driver.
                 _ if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) => {
                     not_regular(path, "socket")
@@ -78,7 +79,7 @@ impl FileSource {
 fn not_regular(path: &Path, kind: &str) -> FilesError {
     FilesError::Usage(format!(
         "{}: is a {kind}; this takes one regular file (pack folders with tar first)",
-        path.display()
+        shown(path)
     ))
 }
 
