@@ -1,1 +1,102 @@
-//! Fuzz targets as functions.
+//! Fuzz targets as functions: any bytes in, a panic where `ec-core` breaks a promise.
+//!
+//! | function | what the bytes are | what must hold |
+//! |---|---|---|
+//! | [`code_spec()`] | a specification, a descriptor, losses | what is accepted comes back the same; what is decodable by rank decodes |
+//! | [`fragment_header()`] | a header, record, footer or tail, as given and with right checksums | what is accepted keeps to the limits and is written back byte for byte |
+//! | [`fragment_set()`] | operations on a folder of fragments | the original bytes or an error, never other bytes |
+//!
+//! ```
+//! fuzz::code_spec(b"lrc:12,2,2\0\x07\x80");
+//! ```
+//!
+//! `fuzz_targets/` hands libFuzzer's inputs to these functions. `tests/replay.rs` hands them every input of `saved/`, and a few
+//! thousand changed ones, under plain `cargo test`. The inputs in `saved/` are written by `examples/make_saved.rs`; inputs that
+//! once broke something are added by hand and kept.
+//!
+//! Each call is bounded: [`INPUT_BYTES_MAX`] bytes are looked at, and the folder of `fragment_set` has its own limits.
+
+#![forbid(unsafe_code)]
+
+mod classes;
+mod code_spec;
+mod extent;
+mod fragment_header;
+mod fragment_set;
+
+pub use code_spec::code_spec;
+pub use fragment_header::fragment_header;
+pub use fragment_set::fragment_set;
+
+/// Bytes of an input that are looked at; the rest is ignored. A largest record (65,536 bytes) fits.
+pub const INPUT_BYTES_MAX: usize = 80_000;
+
+/// A target: one input in, nothing out.
+pub type Target = fn(&[u8]);
+
+/// Every target by the name of its binary and of its folder in `saved/`.
+pub const TARGETS: [(&str, Target); 3] =
+    [("code_spec", code_spec), ("fragment_header", fragment_header), ("fragment_set", fragment_set)];
+
+/// The first [`INPUT_BYTES_MAX`] bytes.
+fn bounded(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(INPUT_BYTES_MAX)]
+}
+
+/// An input read as numbers. At its end it gives zeros; who loops over it asks [`Input::is_empty`].
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let (taken, rest) = self.0.split_at(N.min(self.0.len()));
+        self.0 = rest;
+        let mut array = [0; N];
+        array[..taken.len()].copy_from_slice(taken);
+        array
+    }
+
+    fn byte(&mut self) -> u8 {
+        let [byte] = self.array();
+        byte
+    }
+
+    fn word(&mut self) -> usize {
+        u16::from_le_bytes(self.array()).into()
+    }
+
+    /// A number below `count`; 0 where `count` is 0.
+    fn below(&mut self, count: usize) -> usize {
+        self.word() % count.max(1)
+    }
+}
+
+/// Makes the last four bytes the CRC of those before.
+fn set_crc(bytes: &mut [u8]) {
+    if let Some((body, crc)) = bytes.split_last_chunk_mut::<4>() {
+        *crc = crc32fast::hash(body).to_le_bytes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_ends_in_zeros() {
+        let mut input = Input(&[1, 2, 3, 4]);
+        assert_eq!((input.byte(), input.word(), input.is_empty()), (1, 0x0302, false));
+        assert_eq!((input.array::<3>(), input.is_empty(), input.below(0)), ([4, 0, 0], true, 0));
+    }
+
+    #[test]
+    fn every_target_takes_nothing_and_too_much() {
+        for (_, target) in TARGETS {
+            target(&[]);
+            target(&vec![0x5a; INPUT_BYTES_MAX + 1]);
+        }
+    }
+}

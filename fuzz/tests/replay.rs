@@ -1,0 +1,161 @@
+//! The fuzz targets without a fuzzer: every saved input, and inputs changed from them by dice with a printed seed.
+
+#[path = "../examples/make_saved.rs"]
+#[allow(dead_code)]
+mod make_saved;
+
+use fuzz::{INPUT_BYTES_MAX, TARGETS, Target};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Changed inputs for each target.
+const CHANGED: u64 = 3_000;
+/// Replays one changed input of each target.
+const SEED_VARIABLE: &str = "NINEFOLD_FUZZ_SEED";
+/// An input takes milliseconds; what takes this long is a hang.
+const INPUT_TIME_MAX: Duration = Duration::from_secs(10);
+/// Hostile lengths reach 2^64; whoever allocates by one of them ends here. Thread stacks and the allocator's arenas (64 MiB of
+/// addresses each) are within it.
+const ADDRESS_SPACE_BYTES: u64 = 1 << 30;
+
+type Saved = Vec<(PathBuf, Vec<u8>)>;
+
+fn folder(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("saved").join(target)
+}
+
+/// The saved inputs by name, so that a seed always means the same input.
+fn saved(target: &str) -> Saved {
+    let folder = folder(target);
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "no inputs in {}", folder.display());
+    paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+}
+
+fn limit_memory() {
+    let limit = Rlimit { current: Some(ADDRESS_SPACE_BYTES), maximum: getrlimit(Resource::As).maximum };
+    setrlimit(Resource::As, limit).unwrap();
+}
+
+/// Runs one input; when it fails or takes too long, `which` says how to see it again.
+fn run(target: Target, bytes: &[u8], which: &dyn Fn() -> String) {
+    let began = Instant::now();
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(bytes))) {
+        eprintln!("{}", which());
+        resume_unwind(panic);
+    }
+    assert!(began.elapsed() < INPUT_TIME_MAX, "{}: {:?}", which(), began.elapsed());
+}
+
+#[test]
+fn saved_inputs() {
+    limit_memory();
+    for (name, target) in TARGETS {
+        for (path, bytes) in saved(name) {
+            run(target, &bytes, &|| format!("{name} fails on {}", path.display()));
+        }
+    }
+}
+
+#[test]
+fn the_first_inputs_are_saved() {
+    let made = make_saved::files();
+    for (path, bytes) in &made {
+        assert!(std::fs::read(folder(path)).unwrap() == *bytes, "{path}: run the example make_saved");
+    }
+    for (name, _) in TARGETS {
+        assert!(made.iter().filter(|(path, _)| path.starts_with(&format!("{name}/"))).count() >= 12, "{name}");
+    }
+}
+
+#[test]
+fn changed_inputs_of_code_spec() {
+    changed_inputs("code_spec");
+}
+
+#[test]
+fn changed_inputs_of_fragment_header() {
+    changed_inputs("fragment_header");
+}
+
+#[test]
+fn changed_inputs_of_fragment_set() {
+    changed_inputs("fragment_set");
+}
+
+fn changed_inputs(name: &str) {
+    limit_memory();
+    let (_, target) = TARGETS.into_iter().find(|(known, _)| *known == name).unwrap();
+    let saved = saved(name);
+    let seeds = match std::env::var(SEED_VARIABLE) {
+        Ok(seed) => vec![seed.parse().unwrap_or_else(|_| panic!("{SEED_VARIABLE}={seed} is no number"))],
+        Err(_) => (1..=CHANGED).collect(),
+    };
+    for seed in seeds {
+        let bytes = Dice(seed).changed(&saved);
+        run(target, &bytes, &|| format!("replay {name} with {SEED_VARIABLE}={seed} ({} bytes)", bytes.len()));
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut value = self.0;
+        value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        value ^ (value >> 31)
+    }
+
+    fn below(&mut self, count: usize) -> usize {
+        usize::try_from(self.next() % count.max(1) as u64).unwrap()
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().to_le_bytes()[0]
+    }
+
+    /// A saved input with 1 to 8 changes, mostly near its start, where the fields are.
+    fn changed(&mut self, saved: &Saved) -> Vec<u8> {
+        let mut bytes = saved[self.below(saved.len())].1.clone();
+        for _ in 0..1 + self.below(8) {
+            let other = &saved[self.below(saved.len())].1;
+            self.change(&mut bytes, other);
+        }
+        bytes.truncate(INPUT_BYTES_MAX);
+        bytes
+    }
+
+    fn change(&mut self, bytes: &mut Vec<u8>, other: &[u8]) {
+        let reach = if self.below(4) > 0 { bytes.len().min(256) } else { bytes.len() };
+        let at = self.below(reach + 1);
+        let count = self.below(12).min(bytes.len() - at);
+        match self.below(9) {
+            0 | 1 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= 1 << self.below(8)),
+            2 => bytes[at..at + count].fill_with(|| self.byte()),
+            3 => {
+                let value = [0, 1, 0x7f, 0x80, 0xff, b'0', b'9'][self.below(7)];
+                bytes[at..at + count].fill(value);
+            }
+            4 => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = byte.wrapping_add(1)),
+            5 => drop(bytes.drain(at..at + count)),
+            6 => {
+                let more: Vec<u8> = (0..self.below(12)).map(|_| self.byte()).collect();
+                drop(bytes.splice(at..at, more));
+            }
+            // A part of another input in this place, or all of it after this one.
+            7 => {
+                let from = self.below(other.len());
+                let to = (from + 1 + self.below(64)).min(other.len());
+                drop(bytes.splice(at..at + count, other[from..to].iter().copied()));
+            }
+            _ => bytes.extend_from_slice(other.get(2.min(other.len())..).unwrap_or(&[])),
+        }
+    }
+}
