@@ -1,15 +1,18 @@
-//! Files written past the page cache where the file system allows it.
+//! Files read and written past the page cache where the file system allows it.
 //!
 //! Fragments and decoded files are written once and not read soon. Going through the page cache would copy every byte once more
 //! and push out pages that somebody needs; measured on 1 GiB with rs:10+4, it cost a quarter of the whole encode.
-//! Direct writes are no more durable than others: callers still sync.
+//! Direct writes are no more durable than others: callers still sync. Reads take what is in the cache and fetch the rest
+//! directly: a fragment that is decoded or checked once would only push out what somebody needs.
 
 use ec_core::buffer::AlignedBuffer;
 use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_getfl, fcntl_setfl};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, IoSliceMut};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Alignment of memory, offset and length that satisfies every device met so far.
@@ -56,9 +59,7 @@ impl DirectFile {
         }
         let (whole, rest) = bytes.split_at(bytes.len() / DIRECT_ALIGNMENT * DIRECT_ALIGNMENT);
         let ends_file = offset + bytes.len() as u64 == self.bytes;
-        let aligned =
-            bytes.as_ptr().addr().is_multiple_of(DIRECT_ALIGNMENT) && offset.is_multiple_of(DIRECT_ALIGNMENT as u64);
-        let written = if aligned && (rest.is_empty() || ends_file) {
+        let written = if is_aligned(bytes, offset) && (rest.is_empty() || ends_file) {
             self.file.write_all_at(whole, offset).and_then(|()| self.write_end(rest, offset + whole.len() as u64))
         } else {
             Err(Errno::INVAL.into())
@@ -82,6 +83,76 @@ impl DirectFile {
         block[..rest.len()].copy_from_slice(rest);
         self.file.write_all_at(&block, offset)
     }
+}
+
+/// A file open for reading: from the cache what is there, directly what is not.
+#[derive(Debug)]
+pub struct DirectReader {
+    file: File,
+    /// The same file opened once more for direct reads, once one was wanted; `None` where that is not to be had.
+    direct: OnceLock<Option<File>>,
+}
+
+impl DirectReader {
+    /// Takes a file open for reading.
+    pub fn new(file: File) -> Self {
+        Self { file, direct: OnceLock::new() }
+    }
+
+    /// The file itself.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Fills `buffer` from `offset`.
+    ///
+    /// # Errors
+    /// That of the system, `UnexpectedEof` where the file ends before.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        if !is_aligned(buffer, offset) || !buffer.len().is_multiple_of(DIRECT_ALIGNMENT) {
+            return self.file.read_exact_at(buffer, offset);
+        }
+        let cached = self.read_cached(buffer, offset)?;
+        let (rest, at) = (&mut buffer[cached..], offset + cached as u64);
+        match self.direct() {
+            Some(direct) if !rest.is_empty() => match direct.read_exact_at(rest, at) {
+                Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                    self.file.read_exact_at(rest, at)
+                }
+                other => other,
+            },
+            _ => self.file.read_exact_at(rest, at),
+        }
+    }
+
+    /// Reads what is in memory, from the beginning and in whole blocks; gives its length.
+    fn read_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let mut rest = [IoSliceMut::new(&mut buffer[filled..])];
+            match preadv2(&self.file, &mut rest, offset + filled as u64, ReadWriteFlags::NOWAIT) {
+                Ok(0) | Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => break,
+                Ok(bytes) => filled += bytes,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(filled / DIRECT_ALIGNMENT * DIRECT_ALIGNMENT)
+    }
+
+    fn direct(&self) -> Option<&File> {
+        let open = || {
+            let flags = OFlags::DIRECT.bits().cast_signed();
+            // By its handle and not by its name, which may be another file's by now.
+            let handle = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            File::options().read(true).custom_flags(flags).open(handle).ok()
+        };
+        self.direct.get_or_init(open).as_ref()
+    }
+}
+
+fn is_aligned(buffer: &[u8], offset: u64) -> bool {
+    buffer.as_ptr().addr().is_multiple_of(DIRECT_ALIGNMENT) && offset.is_multiple_of(DIRECT_ALIGNMENT as u64)
 }
 
 fn set_direct(file: &File, direct: bool) -> io::Result<()> {

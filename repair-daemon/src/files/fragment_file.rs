@@ -1,5 +1,6 @@
 //! One fragment's file: opened without being fooled by what lies at its name, and looked at by ranged reads.
 
+use super::direct::DirectReader;
 use super::slices::first_block;
 use super::source::kind_name;
 use super::{FilesError, Work};
@@ -15,7 +16,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes read at a time where a payload is read from one end to the other.
-const READ_BYTES: usize = 256 << 10;
+const READ_BYTES: usize = 1 << 20;
 
 /// What is wrong with one fragment, and why that is known.
 pub type Finding = (Class, String);
@@ -32,7 +33,7 @@ pub struct FragmentFile {
     pub header: Header,
     /// Its tail.
     pub tail: Tail,
-    file: File,
+    file: DirectReader,
 }
 
 impl FragmentFile {
@@ -63,7 +64,9 @@ impl FragmentFile {
             }
         });
         match looked {
-            Ok(Ok((header, tail))) => Ok(Ok(Self { path: path.to_path_buf(), header, tail, file })),
+            Ok(Ok((header, tail))) => {
+                Ok(Ok(Self { path: path.to_path_buf(), header, tail, file: DirectReader::new(file) }))
+            }
             Ok(Err(finding)) => Ok(Err(finding)),
             Err(error) => unreadable(path, error),
         }
@@ -132,7 +135,7 @@ impl FragmentFile {
 
     /// Makes the next reads come from the device and not from memory, where the system lets us.
     pub fn forget_cached(&self) {
-        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+        let _ = rustix::fs::fadvise(self.file.file(), 0, None, rustix::fs::Advice::DontNeed);
     }
 }
 
