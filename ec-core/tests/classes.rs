@@ -74,6 +74,13 @@ fn structure_and_tail() {
     // A header of a newer format is nobody's damage, whether there is a seal or not.
     check(Class::Unsupported, &patched(healthy.clone(), 0, 4096, 8, &[2, 0, 2, 0]));
     check(Class::Unsupported, &patched(healthy.clone(), 0, 4096, 12, &[1])[..4096]);
+    // Values that nobody knows, in a header that does not say it is newer: hash algorithm, family, k = 0, n = 65535.
+    for (at, bytes) in [(76, &[2][..]), (80, &[9]), (84, &[0, 0]), (86, &[0xff, 0xff])] {
+        let unknown = patched(healthy.clone(), 0, 4096, at, bytes);
+        check(Class::RotHeader, &unknown);
+        check(Class::TornUncommitted, &unknown[..footer_at]);
+        check(Class::Unsupported, &patched(unknown, 0, 4096, 10, &[2]));
+    }
     // The header of a sibling: right in itself, and not the one that was sealed.
     check(Class::RotHeader, &[&stored(1)[..4096], &healthy[4096..]].concat());
     check(Class::RotHeader, &[&[0; 4096], &healthy[4096..]].concat());
@@ -99,6 +106,13 @@ fn sealed_records() {
     let record = parts.record.to_bytes().unwrap();
     let length = record.len();
     check(Class::Unsupported, &parts.file_with_record(&patched(record.clone(), 0, length, 4, &[2])));
+    check(Class::Unsupported, &parts.file_with_record(&patched(record.clone(), 0, length, 6, &[1])));
+    // Values that nobody knows, in a record that does not say it is newer: family, n = 65535, content.
+    for (at, bytes) in [(48, &[9][..]), (54, &[0xff, 0xff]), (144, &[3])] {
+        let unknown = patched(record.clone(), 0, length, at, bytes);
+        check(Class::RotFooter, &parts.file_with_record(&unknown));
+        check(Class::Unsupported, &parts.file_with_record(&patched(unknown, 0, length, 4, &[2])));
+    }
     check(Class::RotFooter, &parts.file_with_record(&patched(record.clone(), 0, length, 40, &[0; 8])));
     check(Class::RotFooter, &parts.file_with_record(&vec![0; length]));
     // Zeros that are none, between record and footer.

@@ -66,7 +66,7 @@ def read_fragment(path):  # sections 2 and 3: the record, the birth identity, th
     with open(path, "rb") as file: raw = file.read()
     header, footer = raw[:4096], raw[-128:]
     need(len(header) == 4096 and header[:8] == b"\x89NFF\r\n\x1a\n" and crc_ok(header), "header")
-    need(header[10:16] == b"\1\0\0\0\0\0" and header[74:80] == b"\x0c\1\1\0\0\0", "newer format")
+    need(header[10:16] == b"\1\0\0\0\0\0" and header[74:80] == b"\x0c\1\1\0\0\0", "newer format, or values that nobody knows")
     identity, (L, k, size, record_size) = header[24:80], struct.unpack_from("<Q12xH10xQI", header, 64)
     need(k and size <= 1 << 30 and 1 <= record_size <= 65536 and L == shard_size(size, k), "numbers in the header")
     table_at, record_at = 4096 + L, 4096 + L + L // 1024

@@ -2,7 +2,7 @@
 //! and what is a record is taken from `ec-core`; every comparison between them is made here a second time.
 
 use ec_core::fragment::{
-    Class, ExtentRecord, FOOTER_BYTES, FragmentName, HEADER_BYTES, Hash, Header, RECORD_BYTES_MAX,
+    Class, ExtentRecord, FOOTER_BYTES, FormatError, FragmentName, HEADER_BYTES, Hash, Header, RECORD_BYTES_MAX,
 };
 use ec_core::geometry::BLOCK_BYTES;
 
@@ -13,7 +13,7 @@ pub(crate) fn class_of_structure(bytes: &[u8]) -> Class {
     let seal_right = footer.is_some_and(|footer| footer.starts_with(b"NFFSEAL1") && footer_right(footer));
     let header = match Header::parse(header_bytes) {
         Ok(header) => header,
-        Err(newer) if newer.is_newer() => return Class::Unsupported,
+        Err(_) if header_says_newer(header_bytes) => return Class::Unsupported,
         Err(_) if seal_right => return Class::RotHeader,
         Err(_) => return Class::TornUncommitted,
     };
@@ -40,8 +40,9 @@ pub(crate) fn class_of_structure(bytes: &[u8]) -> Class {
 fn class_of_record(header: &Header, sealed: &[u8]) -> Class {
     let (record_at, record_end) = record_place(header);
     assert!(record_end - record_at <= RECORD_BYTES_MAX);
-    match ExtentRecord::parse(&sealed[record_at..record_end]) {
-        Err(newer) if newer.is_newer() => Class::Unsupported,
+    let record = &sealed[record_at..record_end];
+    match ExtentRecord::parse(record) {
+        Err(refused) if record_says_newer(record, &refused) => Class::Unsupported,
         Ok(record)
             if (record.cell, record.extent) == (header.identity.cell, header.identity.extent)
                 && sealed[record_end..].iter().all(|&byte| byte == 0) =>
@@ -50,6 +51,34 @@ fn class_of_record(header: &Header, sealed: &[u8]) -> Class {
         }
         _ => Class::RotFooter,
     }
+}
+
+/// Whether the bytes are a header with a right CRC that asks for a later reader or has a critical flag. No other field counts.
+pub(crate) fn header_says_newer(bytes: &[u8]) -> bool {
+    bytes.len() == HEADER_BYTES
+        && bytes.starts_with(b"\x89NFF\r\n\x1a\n")
+        && crc_right(bytes)
+        && (u16::from_le_bytes([bytes[10], bytes[11]]) > 1 || bytes[12..16] != [0; 4])
+}
+
+/// As [`header_says_newer`] for a record. A critical extension says the same, once everything before it is right; only there
+/// the reason that `ec-core` gave is asked.
+pub(crate) fn record_says_newer(bytes: &[u8], refused: &FormatError) -> bool {
+    let critical_extension = matches!(refused, FormatError::CriticalFlags { what: "record extension", .. });
+    let (version, flags) = match bytes {
+        [b'N', b'F', b'X', b'R', a, b, flags @ .., _, _, _, _] if flags.len() >= 2 => {
+            (u16::from_le_bytes([*a, *b]), &flags[..2])
+        }
+        _ => return false,
+    };
+    bytes.len() <= RECORD_BYTES_MAX
+        && crc_right(bytes)
+        && (version > 1 || version == 1 && flags != [0; 2] || critical_extension)
+}
+
+/// Whether the last four bytes are the CRC of those before.
+fn crc_right(bytes: &[u8]) -> bool {
+    bytes.split_last_chunk::<4>().is_some_and(|(body, crc)| crc32fast::hash(body).to_le_bytes() == *crc)
 }
 
 /// The second table, for a file of which the first found nothing.
@@ -91,7 +120,7 @@ pub(crate) fn class_by_record(
 
 /// CRC and zeros.
 fn footer_right(footer: &[u8; FOOTER_BYTES]) -> bool {
-    crc32fast::hash(&footer[..124]).to_le_bytes() == footer[124..] && footer[112..124] == [0; 12]
+    crc_right(footer) && footer[112..124] == [0; 12]
 }
 
 fn file_bytes(header: &Header) -> u64 {

@@ -1,5 +1,6 @@
 //! Headers, records, footers and tails: as the bytes are, and with every checksum made right first.
 
+use crate::classes::{header_says_newer, record_says_newer};
 use crate::extent::{Extent, Plan};
 use crate::{Input, bounded, set_crc};
 use ec_core::fragment::{
@@ -131,9 +132,14 @@ fn structure(file_bytes: u64, header_region: &[u8], last: &[u8]) {
         (Ok(header), Structure::Damaged(Class::TornCommitted, reason)) => {
             assert_ne!(header.layout().file_bytes, file_bytes, "{reason}");
         }
-        (Err(newer), Structure::Damaged(Class::Unsupported, _)) => assert!(newer.is_newer()),
-        (Err(error), Structure::Damaged(Class::RotHeader, _)) => assert!(sealed && !error.is_newer()),
-        (Err(error), Structure::Damaged(Class::TornUncommitted, _)) => assert!(!sealed && !error.is_newer()),
+        (Err(error), Structure::Damaged(class, _)) => {
+            let expected = match (header_says_newer(header_region), sealed) {
+                (true, _) => Class::Unsupported,
+                (false, true) => Class::RotHeader,
+                (false, false) => Class::TornUncommitted,
+            };
+            assert_eq!((class, error.is_newer()), (expected, expected == Class::Unsupported), "{error}");
+        }
         (header, found) => panic!("{header:?} was found to be {found:?}"),
     }
 }
@@ -147,6 +153,8 @@ fn header_with_right_crc(bytes: &[u8]) {
     }
     header(&bytes);
     structure(2 * BLOCK_BYTES as u64, &bytes, &[]);
+    let seal = &base().fragments[0].file;
+    structure(2 * BLOCK_BYTES as u64, &bytes, &seal[seal.len() - FOOTER_BYTES..]);
     // Numbers that no header may hold still lay out without overflow.
     let mut input = Input(&bytes[64..]);
     let identity = BirthIdentity {
@@ -166,7 +174,10 @@ fn header_with_right_crc(bytes: &[u8]) {
 fn header(bytes: &[u8]) {
     match Header::parse(bytes) {
         Ok(header) => header_accepted(bytes, &header),
-        Err(refused) => says_why(&refused),
+        Err(refused) => {
+            assert_eq!(refused.is_newer(), header_says_newer(bytes), "{refused}");
+            says_why(&refused);
+        }
     }
 }
 
@@ -230,7 +241,10 @@ fn record_with_right_crc(bytes: &[u8]) {
 fn record(bytes: &[u8]) {
     match ExtentRecord::parse(bytes) {
         Ok(record) => record_accepted(bytes, &record),
-        Err(refused) => says_why(&refused),
+        Err(refused) => {
+            assert_eq!(refused.is_newer(), record_says_newer(bytes, &refused), "{refused}");
+            says_why(&refused);
+        }
     }
 }
 

@@ -496,6 +496,10 @@ mod tests {
         };
         assert_eq!(forged(&[16, 0, 0, 56, 0, 1, 9]), Class::RotHeader); // another generation
         assert_eq!(forged(&[17, 0, 0, 56, 0, 1, 9]), Class::OrphanNewer);
+        assert_eq!(forged(&[17, 0, 0, 10, 0, 1, 2]), Class::Unsupported); // min_reader 2
+        assert_eq!(forged(&[17, 0, 0, 80, 0, 1, 9]), Class::RotHeader); // a family that nobody knows, and no min_reader
+        assert_eq!(forged(&[19, 0, 0, 6, 0, 1, 1]), Class::Unsupported); // a critical flag of the record
+        assert_eq!(forged(&[19, 0, 0, 144, 0, 1, 9]), Class::RotFooter); // a content that nobody knows
         assert_eq!(forged(&[18, 0, 0, 112, 0, 1, 9]), Class::RotFooter);
         assert_eq!(forged(&[19, 0, 0, 72, 0, 1, 9]), Class::Healthy); // by itself: another extent hash
         assert_eq!(forged(&[20, 0, 0, 0, 0, 9]), Class::RotFooter); // the record's own CRC

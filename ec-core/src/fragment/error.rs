@@ -50,7 +50,8 @@ pub enum FormatError {
         /// The bits not known; for an extension its type.
         bits: u32,
     },
-    /// A value of an enumerated field that this reader does not know. Not damage: the CRC over it held.
+    /// A value of an enumerated field that this reader does not know, in bytes that do not say they are of a newer format.
+    /// Whoever writes a new value says so, hence damage.
     #[error("{field} has unknown value {value}")]
     Unknown {
         /// The field.
@@ -58,7 +59,7 @@ pub enum FormatError {
         /// Its value.
         value: u64,
     },
-    /// The code descriptor is refused. Not damage: the CRC over it held.
+    /// The code descriptor is refused, in bytes that do not say they are of a newer format. Damage, as an unknown value is.
     #[error(transparent)]
     Code(#[from] CodeError),
     /// Bytes that version 1 keeps zero are not.
@@ -98,10 +99,11 @@ pub enum FormatError {
 }
 
 impl FormatError {
-    /// Whether a reader of a later version might read these bytes: they are whole, but this reader does not know them.
-    /// Such a file is left alone; it is neither rot nor torn.
+    /// Whether the bytes themselves say, under a CRC that held, that this reader must not read them. Such a file is left
+    /// alone; it is neither rot nor torn. A value that is merely unknown does not say so: left alone, it would be damage that
+    /// nobody repairs.
     pub fn is_newer(&self) -> bool {
-        matches!(self, Self::NewerFormat { .. } | Self::CriticalFlags { .. } | Self::Unknown { .. } | Self::Code(_))
+        matches!(self, Self::NewerFormat { .. } | Self::CriticalFlags { .. })
     }
 }
 

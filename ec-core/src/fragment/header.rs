@@ -156,9 +156,13 @@ mod tests {
     fn forged(at: usize, bytes: &[u8]) -> Result<Header, FormatError> {
         let mut header = header().to_bytes();
         header[at..at + bytes.len()].copy_from_slice(bytes);
+        Header::parse(&with_right_crc(header))
+    }
+
+    fn with_right_crc(mut header: [u8; HEADER_BYTES]) -> [u8; HEADER_BYTES] {
         let crc = crc32fast::hash(&header[..4092]);
         header[4092..].copy_from_slice(&crc.to_le_bytes());
-        Header::parse(&header)
+        header
     }
 
     #[test]
@@ -218,11 +222,38 @@ mod tests {
     #[test]
     fn a_newer_format_is_told_from_damage() {
         assert_eq!(forged(8, &[2, 0, 2, 0]), Err(FormatError::NewerFormat { what: "header", needed: 2, known: 1 }));
-        for (at, bytes) in [(15, &[0x80][..]), (74, &[16]), (75, &[2]), (76, &[2]), (80, &[9]), (82, &[9])] {
+        for (at, bytes) in [(10, &[2][..]), (10, &[0xff, 0xff]), (12, &[1]), (15, &[0x80])] {
             assert!(forged(at, bytes).unwrap_err().is_newer(), "{bytes:?} at {at}");
         }
         for (at, bytes) in [(0, &[0][..]), (20, &[1]), (64, &[0; 8]), (104, &[0; 4]), (108, &[1])] {
             assert!(!forged(at, bytes).unwrap_err().is_newer(), "{bytes:?} at {at}");
+        }
+        // Unknown values: block size, algorithms, family, field, matrix, and codes with k = 0, n = 65535 or a slot. By
+        // themselves damage, in this version and in a later one that still allows reader 1; not where the header says more.
+        let unknown: [(usize, &[u8]); 9] = [
+            (74, &[16]),
+            (75, &[2]),
+            (76, &[2]),
+            (80, &[9]),
+            (81, &[2]),
+            (82, &[9]),
+            (84, &[0, 0]),
+            (86, &[0xff; 2]),
+            (92, &[1]),
+        ];
+        for (at, bytes) in unknown {
+            for (start, newer) in [
+                ([1, 0, 1, 0, 0, 0, 0, 0], false),
+                ([2, 0, 1, 0, 0, 0, 0, 0], false),
+                ([2, 0, 2, 0, 0, 0, 0, 0], true),
+                ([1, 0, 1, 0, 0, 0, 1, 0], true),
+            ] {
+                let mut header = header().to_bytes();
+                header[8..16].copy_from_slice(&start);
+                header[at..at + bytes.len()].copy_from_slice(bytes);
+                let refused = Header::parse(&with_right_crc(header)).unwrap_err();
+                assert_eq!(refused.is_newer(), newer, "{bytes:?} at {at}, {start:?}: {refused}");
+            }
         }
         // Info flags, and reserved bytes of a later version that still allows reader 1, mean nothing to it.
         for (at, bytes) in [(16, &[0xff; 4][..]), (8, &[2, 0])] {
@@ -230,8 +261,6 @@ mod tests {
         }
         let mut later = header().to_bytes();
         (later[8], later[200]) = (2, 7);
-        let crc = crc32fast::hash(&later[..4092]);
-        later[4092..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Header::parse(&later), Ok(header()));
+        assert_eq!(Header::parse(&with_right_crc(later)), Ok(header()));
     }
 }

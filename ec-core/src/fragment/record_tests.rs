@@ -131,10 +131,21 @@ fn hostile_numbers_with_a_right_crc_are_refused() {
 
 #[test]
 fn a_newer_format_is_told_from_damage() {
-    for (at, bytes) in [(4, &[2][..]), (6, &[1]), (48, &[7]), (144, &[3]), (160 + 6 + 51, &[2])] {
+    for (at, bytes) in [(4, &[2][..]), (4, &[0xff, 0xff]), (6, &[1]), (7, &[0x80])] {
         assert!(forged(at, bytes).unwrap_err().is_newer(), "{bytes:?} at {at}");
     }
     assert!(!forged(64, &[0xff; 8]).unwrap_err().is_newer());
+    // Unknown values: family, k = 0, n = 65535, content, hash algorithm of an entry. By themselves damage; not where the
+    // record says more.
+    for (at, bytes) in [(48, &[7][..]), (52, &[0, 0]), (54, &[0xff, 0xff]), (144, &[3]), (160 + 6 + 52, &[2])] {
+        for (start, newer) in [([1, 0, 0, 0], false), ([2, 0, 0, 0], true), ([1, 0, 1, 0], true)] {
+            let mut record = record().to_bytes().unwrap();
+            record[4..8].copy_from_slice(&start);
+            record[at..at + bytes.len()].copy_from_slice(bytes);
+            let refused = ExtentRecord::parse(&with_right_crc(record)).unwrap_err();
+            assert_eq!(refused.is_newer(), newer, "{bytes:?} at {at}, {start:?}: {refused}");
+        }
+    }
 }
 
 #[test]

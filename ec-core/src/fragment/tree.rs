@@ -2,14 +2,18 @@
 //!
 //! A payload is read and rebuilt in large aligned pieces, by several threads and not in order, and should be touched once.
 //! BLAKE3 is a tree over chunks of 1024 bytes, so each piece is hashed into the subtrees it covers, and the subtrees are put
-//! together at the end. What is kept is one chaining value per subtree, at most 40 bytes each; neighbours are joined at once
-//! when they arrive one after the other, so bytes in order need only a few.
+//! together later. What is kept is one chaining value per subtree, 40 bytes each. Neighbours are joined at once when they
+//! arrive one after the other; all others whenever there are twice as many subtrees as could not be joined the last time. So
+//! bytes that arrive roughly in order, from either end, need about a hundred values, however small the pieces are.
 
 use super::identity::Hash;
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
 /// Bytes of a leaf of the tree.
 const CHUNK_BYTES: u64 = blake3::CHUNK_LEN as u64;
+
+/// Below this many subtrees more (2.5 KiB), sorting them costs more than they take.
+const SUBTREES_UNJOINED: usize = 64;
 
 /// Why a piece cannot be a part of the tree. The hasher is as it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,13 +106,16 @@ impl Subtree {
 pub struct TreeHasher {
     total_bytes: u64,
     subtrees: Vec<Subtree>,
+    /// With more subtrees than this, siblings are looked for. At least twice what was left the last time: in whatever order
+    /// pieces come, each is sorted about as often as their number doubles.
+    subtrees_max: usize,
     other_total: Option<u64>,
 }
 
 impl TreeHasher {
     /// A hasher for `total_bytes` bytes, none of which have come yet.
     pub fn new(total_bytes: u64) -> Self {
-        Self { total_bytes, subtrees: Vec::new(), other_total: None }
+        Self { total_bytes, subtrees: Vec::new(), subtrees_max: SUBTREES_UNJOINED, other_total: None }
     }
 
     /// Chunks of the tree; no bytes are still one chunk.
@@ -139,6 +146,7 @@ impl TreeHasher {
             self.push(Subtree::new(start, level, self.chaining_value(start, piece)));
             (start, rest) = (start + (1 << level), after);
         }
+        self.join_when_many();
         Ok(())
     }
 
@@ -171,6 +179,27 @@ impl TreeHasher {
         }
         self.other_total = self.other_total.or(other.other_total);
         self.subtrees.extend(other.subtrees);
+        self.join_when_many();
+    }
+
+    /// Keeps what is held in proportion to the gaps between the pieces, not to their number.
+    fn join_when_many(&mut self) {
+        if self.subtrees.len() > self.subtrees_max {
+            self.join_all();
+            self.subtrees_max = 2 * self.subtrees.len() + SUBTREES_UNJOINED;
+        }
+    }
+
+    /// Sorts the subtrees and joins siblings. A parent covers what its two children did: how often each byte was given stays
+    /// the same, and that alone decides what [`TreeHasher::finish`] says, so joining hides no gap and no overlap.
+    fn join_all(&mut self) {
+        let chunks = self.chunks();
+        let mut subtrees = std::mem::take(&mut self.subtrees);
+        subtrees.sort_unstable_by_key(|subtree| subtree.key);
+        for subtree in subtrees {
+            self.subtrees.push(subtree);
+            join_siblings(&mut self.subtrees, chunks);
+        }
     }
 
     /// The hash of all bytes.
@@ -184,10 +213,10 @@ impl TreeHasher {
         if self.total_bytes == 0 {
             return Ok(Hash::of(&[]));
         }
-        self.subtrees.sort_unstable_by_key(|subtree| subtree.key);
+        self.join_all();
         let chunks = self.chunks();
-        let mut joined: Vec<Subtree> = Vec::new();
         let mut next = 0;
+        // Still in order of their starts: a parent begins where its left child did.
         for subtree in &self.subtrees {
             let start = subtree.start();
             if start < next {
@@ -197,13 +226,11 @@ impl TreeHasher {
                 return Err(Incomplete::Gap { from: next * CHUNK_BYTES, to: start * CHUNK_BYTES });
             }
             next = subtree.end();
-            joined.push(*subtree);
-            join_siblings(&mut joined, chunks);
         }
         if next < chunks {
             return Err(Incomplete::Gap { from: next * CHUNK_BYTES, to: self.total_bytes });
         }
-        Ok(root_of(&joined))
+        Ok(root_of(&self.subtrees))
     }
 }
 
@@ -321,6 +348,118 @@ mod tests {
             assert!(hasher.subtrees.len() <= 7, "{} values", hasher.subtrees.len());
         }
         assert_eq!(size_of::<Subtree>(), 40);
+    }
+
+    /// Chunk-sized pieces in each order, merged one by one: name, pieces, and the most subtrees that may be held meanwhile.
+    fn orders(pieces: usize) -> Vec<(&'static str, Vec<usize>, usize)> {
+        let in_order: Vec<usize> = (0..pieces).collect();
+        let reversed = in_order.iter().rev().copied().collect();
+        let blocks_reversed = in_order.chunks(64).rev().flatten().copied().collect();
+        let mut dice = Dice(3);
+        let mut shuffled = in_order.clone();
+        for last in (1..pieces).rev() {
+            shuffled.swap(last, dice.below(last + 1));
+        }
+        // Sixteen runs, a piece of each in turn: as threads bring them that share one hasher.
+        let runs = (0..pieces).map(|turn| turn % 16 * (pieces / 16) + turn / 16).collect();
+        // In order, one subtree of each level is left; twice that, and those not yet looked at.
+        let few = 2 * pieces.ilog2() as usize + SUBTREES_UNJOINED + 1;
+        vec![
+            ("in order", in_order, few),
+            ("reversed", reversed, few),
+            ("blocks reversed", blocks_reversed, few),
+            ("sixteen runs", runs, 16 * few),
+            ("shuffled", shuffled, pieces),
+        ]
+    }
+
+    fn merged(total: u64, pieces: &[TreeHasher], order: impl Iterator<Item = usize>) -> (TreeHasher, usize) {
+        let mut whole = TreeHasher::new(total);
+        let mut subtrees = 0;
+        for piece in order {
+            whole.merge(pieces[piece].clone());
+            subtrees = subtrees.max(whole.subtrees.len());
+        }
+        (whole, subtrees)
+    }
+
+    #[test]
+    fn many_small_pieces_are_joined_as_they_are_merged() {
+        const PIECES: usize = 65_536;
+        let bytes = painted(1024 * PIECES);
+        let (total, hash) = (bytes.len() as u64, Hash::of(&bytes));
+        let piece = |at: usize, chunks: usize| {
+            let mut piece = TreeHasher::new(total);
+            piece.add(1024 * at as u64, &bytes[1024 * at..1024 * (at + chunks)]).unwrap();
+            piece
+        };
+        let pieces: Vec<TreeHasher> = (0..PIECES).map(|at| piece(at, 1)).collect();
+        for (name, order, subtrees_max) in orders(PIECES) {
+            let (whole, subtrees) = merged(total, &pieces, order.iter().copied());
+            assert!(subtrees <= subtrees_max, "{name}: {subtrees} subtrees, at most {subtrees_max} expected");
+            assert_eq!(whole.clone().finish(), Ok(hash), "{name}");
+
+            for again in [0, 1, 4_095, 40_000, PIECES - 1] {
+                let overlap = Err(Incomplete::Overlap { at: 1024 * again as u64 });
+                for before in [0, PIECES / 3, PIECES] {
+                    let (first, rest) = order.split_at(before);
+                    let order = first.iter().chain([&again]).chain(rest).copied();
+                    assert_eq!(
+                        merged(total, &pieces, order).0.finish(),
+                        overlap,
+                        "{name}: {again} also after {before}"
+                    );
+                }
+                // Long since part of something larger, and given again: alone, and with its neighbours.
+                for chunks in [1, 2, 4].into_iter().filter(|chunks| again + chunks <= PIECES) {
+                    let mut twice = whole.clone();
+                    twice.merge(piece(again, chunks));
+                    assert_eq!(twice.finish(), overlap, "{name}: {chunks} chunks from {again}");
+                }
+            }
+        }
+    }
+
+    /// What `finish` may say, from how often each chunk was given.
+    fn verdict(given: &[usize], bytes: &[u8]) -> Result<Hash, Incomplete> {
+        let total_bytes = bytes.len() as u64;
+        let Some(at) = given.iter().position(|&times| times != 1) else { return Ok(Hash::of(bytes)) };
+        let from = CHUNK_BYTES * at as u64;
+        if given[at] > 1 {
+            return Err(Incomplete::Overlap { at: from });
+        }
+        let gap = given[at..].iter().take_while(|&&times| times == 0).count();
+        Err(Incomplete::Gap { from, to: total_bytes.min(from + CHUNK_BYTES * gap as u64) })
+    }
+
+    #[test]
+    fn joining_at_any_time_hides_no_gap_and_no_overlap() {
+        let bytes = painted(20_480);
+        let mut dice = Dice(4);
+        let mut overlaps = 0;
+        for _ in 0..20_000 {
+            let total = 1 + dice.below(bytes.len());
+            let bytes = &bytes[..total];
+            let mut pieces = pieces(&mut dice, total, 3);
+            match dice.below(3) {
+                0 => {}
+                1 => drop(pieces.pop()),
+                _ => pieces.extend_from_within(..dice.below(pieces.len())),
+            }
+            let mut given = vec![0; total.div_ceil(1024)];
+            let mut whole = TreeHasher::new(total as u64);
+            for range in pieces {
+                given[range.start / 1024..range.end.div_ceil(1024)].iter_mut().for_each(|times| *times += 1);
+                let mut piece = TreeHasher::new(total as u64);
+                piece.add(range.start as u64, &bytes[range]).unwrap();
+                whole.subtrees_max = dice.below(8);
+                whole.merge(piece);
+            }
+            let verdict = verdict(&given, bytes);
+            overlaps += usize::from(matches!(verdict, Err(Incomplete::Overlap { .. })));
+            assert_eq!(whole.finish(), verdict, "{total} bytes, each chunk given {given:?}");
+        }
+        assert!(overlaps > 2_000, "{overlaps} overlaps");
     }
 
     #[test]
