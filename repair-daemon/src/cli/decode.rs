@@ -1,14 +1,16 @@
 //! `ninefold decode DIR --out FILE`.
 
-use super::staging::finish_abandoned;
+use super::staging::folders_of;
 use super::{Outcome, human_bytes, note, print, print_json, report};
-use crate::files::decode::decode_stream;
+use crate::files::check::check_payloads;
+use crate::files::decode::{check_stream, decode_stream};
 use crate::files::error::shown;
 use crate::files::scan::{Scan, StreamView, scan};
 use crate::files::staged::{Replace, StagedFile, folder_of, sync_folder};
 use crate::files::{FilesError, Work};
-use ec_core::fragment::StreamId;
+use ec_core::fragment::{Class, StreamId};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -35,19 +37,34 @@ impl Decode {
     pub(super) fn run(self) -> Result<Outcome, FilesError> {
         check_folder(&self.dir)?;
         let replace = self.may_replace()?;
+        let folders = folders_of(&self.dir);
         let work = super::work("decode")?;
         let started = Instant::now();
-        let found = scan(&work, std::slice::from_ref(&self.dir))?;
+        let mut found = scan(&work, &folders)?;
         let (id, stream) = choose(&found, self.stream.as_deref(), &self.dir)?;
-        let output = StagedFile::new(folder_of(&self.out), stream.bytes.unwrap_or(0))?;
-        work.progress().set_length(found.payload_bytes());
-        let decoded = decode_stream(&work, &found, id, &|offset, bytes| {
+        // A further copy may be good where the first one is not: that takes reading them all.
+        let copies = found.extras.iter().any(|extra| extra.class == Class::Surplus);
+        if copies && check_stream(&found, id).is_err() {
+            check_payloads(&work, &mut found)?;
+        }
+        // Before room is made for the bytes: how many there are may itself be a lie of damaged fragments.
+        let bytes = check_stream(&found, id)?;
+        let output = StagedFile::new(folder_of(&self.out), bytes)?;
+        let sink = |offset, bytes: &[u8]| {
             output.file().write_all_at(bytes, offset).map_err(FilesError::io(&self.out, "write"))
-        })?;
+        };
+        work.progress().set_length(found.payload_bytes());
+        let decoded = match decode_stream(&work, &found, id, &sink) {
+            Err(FilesError::Unrecoverable(_)) if copies => {
+                check_payloads(&work, &mut found)?;
+                decode_stream(&work, &found, id, &sink)
+            }
+            decoded => decoded,
+        }?;
         finish(&work, output, decoded.bytes, &self.out, replace)?;
         work.progress().finish_and_clear();
         let seconds = started.elapsed().as_secs_f64();
-        let report = report::Decoded::new(&found, id, stream, &decoded, &self.out, seconds);
+        let report = report::Decoded::new(&found, id, &stream, &decoded, &self.out, seconds);
         if self.json {
             print_json(&report)?;
         } else {
@@ -66,7 +83,8 @@ impl Decode {
 
     fn may_replace(&self) -> Result<Replace, FilesError> {
         match fs::symlink_metadata(&self.out) {
-            Err(_) => Ok(Replace::Never),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Replace::Never),
+            Err(error) => Err(FilesError::Usage(format!("{}: cannot be written: {error}", shown(&self.out)))),
             Ok(metadata) if metadata.is_file() && (metadata.len() == 0 || self.force) => Ok(Replace::Existing),
             Ok(metadata) if metadata.is_file() => {
                 Err(FilesError::Usage(format!("{}: exists; name another file or say --force", shown(&self.out))))
@@ -85,35 +103,27 @@ fn finish(work: &Work, mut output: StagedFile, bytes: u64, path: &Path, replace:
     sync_folder(folder_of(path))
 }
 
-/// Refuses what is no folder, with the reason, and finishes what a killed encode left in it.
+/// Refuses what is no folder, with the reason.
 pub(super) fn check_folder(dir: &Path) -> Result<(), FilesError> {
     match fs::metadata(dir) {
-        Ok(metadata) if metadata.is_dir() => {}
-        Ok(_) => return Err(FilesError::Usage(format!("{}: is not a folder of fragments", shown(dir)))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(FilesError::Usage(format!("{}: no such folder", shown(dir))));
+        Ok(metadata) if metadata.is_dir() => Ok(()),
+        Ok(_) => Err(FilesError::Usage(format!("{}: is not a folder of fragments", shown(dir)))),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(FilesError::Usage(format!("{}: no such folder", shown(dir))))
         }
-        Err(error) => return Err(FilesError::io(dir, "look at")(error)),
-    }
-    match finish_abandoned(dir) {
-        // A folder that cannot be written to can still be read.
-        Err(error @ FilesError::Io { .. }) => {
-            note(&format!("ninefold: an interrupted encode could not be cleaned up: {error}"));
-            Ok(())
-        }
-        other => other,
+        Err(error) => Err(FilesError::io(dir, "look at")(error)),
     }
 }
 
 /// The stream asked for, or the one to which most of the folder belongs.
-fn choose<'a>(found: &'a Scan, wanted: Option<&str>, dir: &Path) -> Result<(StreamId, &'a StreamView), FilesError> {
+fn choose(found: &Scan, wanted: Option<&str>, dir: &Path) -> Result<(StreamId, StreamView), FilesError> {
     let mut named = found.streams.iter().filter(|(id, stream)| {
         wanted.is_none_or(|wanted| stream.name == wanted.as_bytes() || id.to_string() == wanted)
     });
     let first = named.next();
     let several = named.next().is_some();
     match (first, wanted) {
-        (Some((id, stream)), _) if !several => Ok((*id, stream)),
+        (Some((id, stream)), _) if !several => Ok((*id, stream.clone())),
         (None, Some(wanted)) if !found.streams.is_empty() => {
             Err(FilesError::Usage(format!("no stream \"{wanted}\"; there are: {}", stream_list(found))))
         }
@@ -128,11 +138,11 @@ fn choose<'a>(found: &'a Scan, wanted: Option<&str>, dir: &Path) -> Result<(Stre
             stream_list(found)
         ))),
         (Some(_), None) => {
-            let main = found.main_stream().ok_or_else(|| {
+            let (main, stream) = found.main_stream().ok_or_else(|| {
                 FilesError::Usage(format!("several streams; say which with --stream: {}", stream_list(found)))
             })?;
             note(&format!("several streams, decoding the one with most fragments; there are: {}", stream_list(found)));
-            Ok(main)
+            Ok((main, stream.clone()))
         }
     }
 }

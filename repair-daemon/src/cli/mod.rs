@@ -15,6 +15,7 @@ mod verify;
 
 use crate::files::{FilesError, Work};
 use clap::{Parser, Subcommand};
+use ec_core::{CodeError, Kernel};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -99,6 +100,8 @@ fn stop_flag() -> Result<Arc<AtomicBool>, FilesError> {
 
 /// The context of a file command. The bar is drawn on standard error, if that is a terminal.
 fn work(label: &'static str) -> Result<Work, FilesError> {
+    // A wrong or broken kernel must not pass for damage later.
+    Kernel::selected().map_err(CodeError::from)?;
     raise_open_files_limit();
     let bar = ProgressBar::with_draw_target(
         Some(0),

@@ -1,13 +1,14 @@
 //! `ninefold repair DIR [--dry-run]`.
 
 use super::decode::check_folder;
+use super::staging::{FolderLock, finish_abandoned, folders_of};
 use super::{Outcome, human_bytes, note, print, print_json, report};
 use crate::files::check::check_payloads;
-use crate::files::error::shown;
-use crate::files::repair::{ExtentRepair, quarantine_extras, relocate, repair_extents};
-use crate::files::scan::{Extra, Scan, scan};
+use crate::files::error::{printable, shown};
+use crate::files::repair::{quarantine_extras, relocate, repair_extents};
+use crate::files::scan::{Extra, Scan, Slot, scan};
 use crate::files::{FilesError, Work};
-use ec_core::fragment::{Class, ExtentId};
+use ec_core::fragment::{Class, ExtentId, StreamId};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -30,22 +31,30 @@ impl Repair {
         check_folder(&self.dir)?;
         let work = super::work("verify")?;
         let started = Instant::now();
+        // A second repair would move what this one has just put in place.
+        let lock = if self.dry_run { None } else { Some(FolderLock::take(&self.dir)?) };
+        if let Some(lock) = &lock {
+            finish_abandoned(lock, &self.dir)?;
+        }
         let mut found = self.look(&work)?;
-        let foreign = take_foreign(&mut found);
-        let mut set_aside: Vec<Extra> = std::mem::take(&mut found.extras);
-        set_aside.extend(foreign);
+        let set_aside = take_what_has_no_place(&mut found);
+        // First of all: later, what lies at these names is what was put in place or rebuilt.
+        if !self.dry_run {
+            quarantine_extras(&set_aside)?;
+        }
         let relocated = if self.dry_run { misplaced(&found) } else { relocate(&mut found)? };
 
         work.progress().set_message("repair");
         let target = |_: &_, _| self.dir.clone();
         let repairs = repair_extents(&work, &found, &target, self.dry_run)?;
-        if !self.dry_run {
-            quarantine_extras(&set_aside)?;
-        }
+        let whole = if self.dry_run {
+            found.is_whole() && set_aside.is_empty()
+        } else {
+            // Newer than the last change, and reading every byte again.
+            work.progress().set_message("recount");
+            self.look(&work)?.is_whole()
+        };
         work.progress().finish_and_clear();
-
-        let whole =
-            if self.dry_run { found.is_whole() && set_aside.is_empty() } else { self.recount(&work, &repairs)? };
         let seconds = started.elapsed().as_secs_f64();
         let report = report::Repaired::new(&repairs, &relocated, &set_aside, self.dry_run, whole, seconds);
         self.tell(&report)?;
@@ -54,33 +63,21 @@ impl Repair {
     }
 
     fn look(&self, work: &Work) -> Result<Scan, FilesError> {
-        let mut found = scan(work, std::slice::from_ref(&self.dir))?;
+        let mut found = scan(work, &folders_of(&self.dir))?;
         if found.extents.is_empty() {
             return Err(FilesError::Unrecoverable(format!("{}: no fragments", shown(&self.dir))));
         }
+        work.progress().reset();
         work.progress().set_length(found.payload_bytes());
         check_payloads(work, &mut found)?;
         Ok(found)
     }
 
-    /// Looks again at everything after the last change, and reads again what was rebuilt.
-    fn recount(&self, work: &Work, repairs: &[ExtentRepair]) -> Result<bool, FilesError> {
-        let rebuilt: BTreeSet<(ExtentId, u16)> = repairs
-            .iter()
-            .flat_map(|repair| repair.rebuilt.iter().map(|(index, _)| (repair.extent, index.get())))
-            .collect();
-        let mut found = scan(work, std::slice::from_ref(&self.dir))?;
-        let whole = found.is_whole();
-        for view in found.extents.values_mut() {
-            let id = view.id;
-            view.slots.retain(|slot| rebuilt.contains(&(id, slot.index.get())));
-        }
-        check_payloads(work, &mut found)?;
-        let healthy = found.extents.values().all(|view| view.slots.iter().all(|slot| slot.class == Class::Healthy));
-        Ok(whole && healthy)
-    }
-
     fn tell(&self, report: &report::Repaired) -> Result<(), FilesError> {
+        let foreign = report.quarantined.iter().filter(|fragment| fragment.class == Class::Foreign.as_str());
+        for fragment in foreign {
+            note(&format!("{}: {}", printable(&fragment.path), fragment.reason));
+        }
         for failure in report.extents.iter().filter_map(|extent| extent.failure.as_deref()) {
             note(&format!("ninefold: {failure}"));
         }
@@ -105,32 +102,60 @@ impl Repair {
     }
 }
 
-/// Takes out extents that cannot be decoded and belong to another stream than most of the folder: somebody's stray files, not
-/// this folder's loss. They are set aside whole.
+/// What is to be moved out of the way: it fills no place, is no source, and could not help anything here that is lost.
+fn take_what_has_no_place(found: &mut Scan) -> Vec<Extra> {
+    let mut foreign = take_foreign(found);
+    let sources: BTreeSet<PathBuf> =
+        found.extents.values().flat_map(|view| &view.slots).filter_map(|slot| slot.usable.clone()).collect();
+    let idle = |extra: &Extra| {
+        let view = extra.extent.and_then(|id| found.extents.get(&id));
+        extra.class != Class::Unsupported && !sources.contains(&extra.path) && view.is_none_or(report::decodable)
+    };
+    let (mut set_aside, kept): (Vec<Extra>, Vec<Extra>) = std::mem::take(&mut found.extras).into_iter().partition(idle);
+    found.extras = kept;
+    foreign.retain(|extra| !sources.contains(&extra.path));
+    set_aside.extend(foreign);
+    set_aside
+}
+
+/// Takes out what came here from elsewhere: a lone fragment of another stream than most of the folder, of no use alone, and
+/// extents of which nothing is known but the name of a damaged file. More than one fragment of a stream is a loss to report.
 fn take_foreign(found: &mut Scan) -> Vec<Extra> {
-    let Some((main, stream)) = found.main_stream() else { return Vec::new() };
-    let own: BTreeSet<ExtentId> = stream.extents.iter().map(|listed| listed.extent).collect();
-    let foreign: Vec<ExtentId> = found
-        .extents
-        .values()
-        .filter(|view| {
-            let other = view.on_file.as_ref().is_none_or(|on_file| on_file.record.stream != main);
-            other && !own.contains(&view.id) && !report::decodable(view)
-        })
-        .map(|view| view.id)
-        .collect();
+    let Some((main, _)) = found.main_stream() else { return Vec::new() };
     let mut extras = Vec::new();
-    for id in foreign {
-        let Some(view) = found.extents.remove(&id) else { continue };
-        // A damaged file whose slot this is lies at the slot's path; a stray lies at its usable path.
-        for slot in view.slots.into_iter().filter(|slot| slot.class != Class::Missing) {
-            let path = slot.usable.unwrap_or(slot.path);
-            let reason = "of a stream that is not this folder's".to_owned();
-            extras.push(Extra { path, extent: Some(id), index: Some(slot.index), class: Class::Foreign, reason });
+    let others: Vec<StreamId> = found.streams.keys().copied().filter(|id| *id != main).collect();
+    for id in others {
+        let extents: BTreeSet<ExtentId> = found
+            .extents
+            .values()
+            .filter(|view| view.on_file.as_ref().is_some_and(|on_file| on_file.record.stream == id))
+            .map(|view| view.id)
+            .chain(found.streams[&id].extents.iter().map(|listed| listed.extent))
+            .collect();
+        let views = || extents.iter().filter_map(|extent| found.extents.get(extent));
+        let mut present: Vec<Extra> = views()
+            .flat_map(|view| view.slots.iter().filter(|slot| is_present(slot)).map(|slot| (view.id, slot)))
+            .map(|(extent, slot)| Extra {
+                path: slot.usable.clone().unwrap_or_else(|| slot.path.clone()),
+                extent: Some(extent),
+                index: Some(slot.index),
+                class: Class::Foreign,
+                reason: format!("a lone fragment of stream {id}, which is not this folder's"),
+            })
+            .collect();
+        if present.len() <= 1 && !views().any(report::decodable) {
+            extras.append(&mut present);
+            found.streams.remove(&id);
+            found.extents.retain(|extent, _| !extents.contains(extent));
         }
     }
-    // A stray of a foreign extent may lie at the name of one of ours: it is moved by its path, wherever that is.
+    found.extents.retain(|_, view| view.code.is_some());
     extras
+}
+
+/// Whether a file of this very fragment is here, whole or not. Under its name may also lie somebody else's.
+fn is_present(slot: &Slot) -> bool {
+    slot.usable.is_some() || !matches!(slot.class, Class::Missing | Class::Identity)
 }
 
 /// Fragments that a repair would rename.

@@ -9,6 +9,7 @@ use crate::files::{decode, error};
 use ec_core::fragment::{Class, Content, ExtentId, StreamId};
 use ec_core::{Code, ShardIndex};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -126,7 +127,7 @@ pub struct Verified {
     /// Whether every fragment is healthy and nothing else lies there.
     whole: bool,
     pub imperfect_fragments: usize,
-    streams: Vec<Stream>,
+    pub streams: Vec<Stream>,
     pub extents: Vec<VerifiedExtent>,
     /// Damaged fragment files that name no extent.
     strays: Vec<Fragment>,
@@ -134,12 +135,14 @@ pub struct Verified {
 }
 
 #[derive(Serialize)]
-struct Stream {
-    id: String,
-    name: String,
+pub struct Stream {
+    pub id: String,
+    pub name: String,
     content: &'static str,
     bytes: Option<u64>,
     extents: Vec<String>,
+    /// Why the extents are not the whole stream.
+    pub fault: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -151,6 +154,7 @@ pub struct VerifiedExtent {
     pub n: usize,
     pub usable: usize,
     pub decodable: bool,
+    /// Empty where no fragment is left to tell what the others are.
     pub fragments: Vec<Fragment>,
 }
 
@@ -198,16 +202,24 @@ pub fn decodable(view: &ExtentView) -> bool {
 
 impl Verified {
     pub fn new(found: &Scan) -> Self {
-        let mut extents: Vec<VerifiedExtent> =
-            found.extents.values().map(|view| VerifiedExtent::new(view, &found.extras)).collect();
+        let mut extras: BTreeMap<ExtentId, Vec<&Extra>> = BTreeMap::new();
+        for extra in &found.extras {
+            if let Some(id) = extra.extent {
+                extras.entry(id).or_default().push(extra);
+            }
+        }
+        let of_view = |view: &ExtentView| VerifiedExtent::new(view, extras.get(&view.id).map_or(&[], Vec::as_slice));
+        let mut extents: Vec<VerifiedExtent> = found.extents.values().map(of_view).collect();
         extents.sort_by(|a, b| (&a.stream, a.ordinal, &a.id).cmp(&(&b.stream, b.ordinal, &b.id)));
         let strays: Vec<Fragment> =
             found.extras.iter().filter(|extra| extra.extent.is_none()).map(Fragment::of_extra).collect();
         let listed = extents.iter().flat_map(|extent| &extent.fragments).chain(&strays);
+        let imperfect = listed.filter(|fragment| fragment.class != "healthy").count();
+        let lost_whole = found.extents.values().filter(|view| view.slots.is_empty()).filter_map(|view| view.code);
         Self {
             schema: SCHEMA,
             whole: found.is_whole(),
-            imperfect_fragments: listed.filter(|fragment| fragment.class != "healthy").count(),
+            imperfect_fragments: imperfect + lost_whole.map(|code| code.n()).sum::<usize>(),
             streams: found.streams.iter().map(|(id, stream)| Stream::new(*id, stream)).collect(),
             extents,
             strays,
@@ -224,6 +236,7 @@ impl Stream {
             content: content(stream.content),
             bytes: stream.bytes,
             extents: stream.extents.iter().map(|listed| listed.extent.to_string()).collect(),
+            fault: stream.fault.clone(),
         }
     }
 }
@@ -236,22 +249,21 @@ fn content(content: Content) -> &'static str {
 }
 
 impl VerifiedExtent {
-    fn new(view: &ExtentView, extras: &[Extra]) -> Self {
-        let own = |extra: &&Extra| extra.extent == Some(view.id);
+    fn new(view: &ExtentView, extras: &[&Extra]) -> Self {
         let record = view.on_file.as_ref().map(|on_file| &on_file.record);
         Self {
             id: view.id.to_string(),
             stream: record.map(|record| record.stream.to_string()),
             ordinal: record.map(|record| record.ordinal),
             code: view.code.map(|code| code.to_string()),
-            n: view.slots.len(),
+            n: view.code.map_or(view.slots.len(), |code| code.n()),
             usable: view.usable().len(),
             decodable: decodable(view),
             fragments: view
                 .slots
                 .iter()
                 .map(Fragment::of_slot)
-                .chain(extras.iter().filter(own).map(Fragment::of_extra))
+                .chain(extras.iter().copied().map(Fragment::of_extra))
                 .collect(),
         }
     }

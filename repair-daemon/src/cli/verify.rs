@@ -1,6 +1,7 @@
 //! `ninefold verify DIR`.
 
 use super::decode::check_folder;
+use super::staging::folders_of;
 use super::{Outcome, print, print_json, report};
 use crate::files::FilesError;
 use crate::files::check::check_payloads;
@@ -23,7 +24,7 @@ impl Verify {
     pub(super) fn run(self) -> Result<Outcome, FilesError> {
         check_folder(&self.dir)?;
         let work = super::work("verify")?;
-        let mut found = scan(&work, std::slice::from_ref(&self.dir))?;
+        let mut found = scan(&work, &folders_of(&self.dir))?;
         work.progress().set_length(found.payload_bytes());
         check_payloads(&work, &mut found)?;
         work.progress().finish_and_clear();
@@ -44,7 +45,7 @@ fn table(report: &report::Verified) -> String {
     for extent in &report.extents {
         healthy += extent.fragments.iter().filter(|fragment| fragment.class == "healthy").count();
         let bad: Vec<_> = extent.fragments.iter().filter(|fragment| fragment.class != "healthy").collect();
-        if !bad.is_empty() {
+        if !bad.is_empty() || !extent.decodable {
             let decodable = if extent.decodable { "decodable" } else { "NOT DECODABLE" };
             let _ =
                 writeln!(text, "extent {} {decodable}, {} of {} fragments usable", extent.id, extent.usable, extent.n);
@@ -59,6 +60,10 @@ fn table(report: &report::Verified) -> String {
                 fragment.reason
             );
         }
+    }
+    for stream in report.streams.iter().filter(|stream| stream.fault.is_some()) {
+        let fault = stream.fault.as_deref().unwrap_or_default();
+        let _ = writeln!(text, "stream {} \"{}\" is not whole: {fault}", stream.id, stream.name);
     }
     let _ = writeln!(
         text,

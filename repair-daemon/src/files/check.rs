@@ -1,20 +1,44 @@
 //! Reads every payload and settles the state of every fragment: a scrub.
 
 use super::fragment_file::FragmentFile;
-use super::scan::{ExtentView, Scan, Slot};
+use super::scan::{ExtentView, Extra, Scan, Slot};
 use super::{FilesError, Work};
 use ec_core::ShardSet;
 use ec_core::fragment::Class;
 use rayon::prelude::*;
 
-/// Reads the payload of every fragment that looked usable; those that are not what they promise lose that and are classed.
+/// Reads the payload of every fragment that looked usable; those that are not what they promise lose that and are classed. A
+/// further copy that proves good takes their place as a source.
 ///
 /// # Errors
 /// [`FilesError`] where it is not a fragment's fault.
 pub fn check_payloads(work: &Work, scan: &mut Scan) -> Result<(), FilesError> {
     let mut slots: Vec<&mut Slot> =
         scan.extents.values_mut().flat_map(|view| &mut view.slots).filter(|slot| slot.usable.is_some()).collect();
-    work.install(|| slots.par_iter_mut().try_for_each(|slot| check_slot(work, slot)))
+    work.install(|| slots.par_iter_mut().try_for_each(|slot| check_slot(work, slot)))?;
+    for extra in std::mem::take(&mut scan.extras) {
+        if !stands_in(work, scan, &extra)? {
+            scan.extras.push(extra);
+        }
+    }
+    Ok(())
+}
+
+/// Makes a further copy the source of its place, if that has none and the copy is good.
+fn stands_in(work: &Work, scan: &mut Scan, extra: &Extra) -> Result<bool, FilesError> {
+    let (Class::Surplus, Some(extent), Some(index)) = (extra.class, extra.extent, extra.index) else {
+        return Ok(false);
+    };
+    let slot = scan.extents.get_mut(&extent).and_then(|view| view.slots.get_mut(index.at()));
+    let Some(slot) = slot.filter(|slot| slot.usable.is_none()) else { return Ok(false) };
+    let good = match FragmentFile::open(&extra.path)? {
+        Ok(fragment) => fragment.check_payload(work)?.is_ok(),
+        Err(_) => false,
+    };
+    if good {
+        slot.usable = Some(extra.path.clone());
+    }
+    Ok(good)
 }
 
 fn check_slot(work: &Work, slot: &mut Slot) -> Result<(), FilesError> {
@@ -63,6 +87,9 @@ impl Scan {
 
     /// Whether everything found is in order.
     pub fn is_whole(&self) -> bool {
-        !self.extents.is_empty() && self.extras.is_empty() && self.extents.values().all(ExtentView::is_whole)
+        !self.extents.is_empty()
+            && self.extras.is_empty()
+            && self.streams.values().all(|stream| stream.fault.is_none())
+            && self.extents.values().all(ExtentView::is_whole)
     }
 }

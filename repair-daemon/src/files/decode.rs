@@ -5,10 +5,9 @@ use super::rebuild::{Job, Piece, undecodable};
 use super::scan::{ExtentView, Scan, StreamView};
 use super::slices::SharedTree;
 use super::{FilesError, Work};
-use ec_core::fragment::{ExtentRecord, StreamId};
+use ec_core::fragment::StreamId;
 use ec_core::geometry::Geometry;
 use ec_core::{Code, ShardIndex, ShardSet};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -26,46 +25,36 @@ pub struct Decoded {
     pub findings: Vec<(ec_core::fragment::ExtentId, ShardIndex, Finding)>,
 }
 
+/// Whether the stream can be decoded, from what is known before payloads are read; gives its length in bytes.
+///
+/// # Errors
+/// [`FilesError::Unrecoverable`] naming every extent that cannot be decoded, or why the extents are not the whole stream.
+pub fn check_stream(scan: &Scan, stream: StreamId) -> Result<u64, FilesError> {
+    let view = scan.streams.get(&stream).ok_or_else(|| FilesError::internal("unknown stream"))?;
+    if let Some(fault) = &view.fault {
+        return Err(FilesError::Unrecoverable(format!("the fragments do not make a whole stream: {fault}")));
+    }
+    check_decodable(scan, view)?;
+    view.bytes.ok_or_else(|| FilesError::internal("a whole stream without a length"))
+}
+
 /// Decodes every extent of `stream` into `sink`. What the sink got is the stream only if this returns `Ok`.
 ///
 /// # Errors
-/// [`FilesError::Unrecoverable`] naming every extent that cannot be decoded.
+/// As [`check_stream`], and where that is only found out by reading.
 pub fn decode_stream(work: &Work, scan: &Scan, stream: StreamId, sink: StreamSink) -> Result<Decoded, FilesError> {
-    let view = scan.streams.get(&stream).ok_or_else(|| FilesError::internal("unknown stream"))?;
-    let bytes = whole_length(view)?;
-    check_decodable(scan, view)?;
+    let bytes = check_stream(scan, stream)?;
     let decoded = Mutex::new(Decoded { bytes, ..Decoded::default() });
-    work.install(|| {
-        view.extents.par_iter().try_for_each(|listed| -> Result<(), FilesError> {
-            let extent = scan.extents.get(&listed.extent).ok_or_else(|| FilesError::internal("unlisted extent"))?;
-            let (rebuilt, findings) = decode_extent(work, extent, stream, sink)?;
-            let mut decoded = decoded.lock().unwrap_or_else(PoisonError::into_inner);
-            decoded.rebuilt_fragments += rebuilt;
-            decoded.findings.extend(findings.into_iter().map(|(index, finding)| (extent.id, index, finding)));
-            Ok(())
-        })
+    let extents = scan.streams.get(&stream).map_or(&[][..], |view| &view.extents);
+    work.for_each_extent(extents, |listed| {
+        let extent = scan.extents.get(&listed.extent).ok_or_else(|| FilesError::internal("unlisted extent"))?;
+        let (rebuilt, findings) = decode_extent(work, extent, listed.offset, sink)?;
+        let mut decoded = decoded.lock().unwrap_or_else(PoisonError::into_inner);
+        decoded.rebuilt_fragments += rebuilt;
+        decoded.findings.extend(findings.into_iter().map(|(index, finding)| (extent.id, index, finding)));
+        Ok(())
     })?;
     Ok(decoded.into_inner().unwrap_or_else(PoisonError::into_inner))
-}
-
-/// The length of a stream whose extents are known without a gap.
-fn whole_length(view: &StreamView) -> Result<u64, FilesError> {
-    let mut end = 0;
-    for listed in &view.extents {
-        if listed.offset != end {
-            return Err(FilesError::Unrecoverable(format!(
-                "bytes {end} to {} of the stream are in no extent found",
-                listed.offset
-            )));
-        }
-        end += listed.bytes;
-    }
-    match view.bytes {
-        Some(bytes) if bytes != end => {
-            Err(FilesError::Unrecoverable(format!("the stream has {bytes} bytes, but its extents end at {end}")))
-        }
-        _ => Ok(end),
-    }
 }
 
 /// Looks at all extents before the first byte is written, so that one error names all that is lost.
@@ -93,17 +82,14 @@ fn lost_whole(extent: &ExtentView, error: &FilesError) -> String {
     }
 }
 
-/// Decodes one extent; gives the number of rebuilt data fragments and the sources found bad.
+/// Decodes one extent, the first byte of which is byte `offset` of its stream; gives the number of rebuilt data fragments and the sources found bad.
 fn decode_extent(
     work: &Work,
     view: &ExtentView,
-    stream: StreamId,
+    offset: u64,
     sink: StreamSink,
 ) -> Result<(usize, BTreeMap<ShardIndex, Finding>), FilesError> {
     let record = view.record()?;
-    if record.stream != stream {
-        return Err(FilesError::Unrecoverable(format!("extent {} says it is of another stream", view.id)));
-    }
     let code = Code::new(&record.code)?;
     let data = ShardSet::first(code.k());
     let usable = view.usable();
@@ -121,7 +107,7 @@ fn decode_extent(
         },
         &|start, sources, rebuilt| {
             for piece in sources.iter().chain(rebuilt).filter(|(index, _)| index.at() < code.k()) {
-                write_data(&geometry, record, &hash, *piece, start, sink)?;
+                write_data(&geometry, offset, &hash, *piece, start, sink)?;
             }
             Ok(())
         },
@@ -135,7 +121,7 @@ fn decode_extent(
 
 fn write_data(
     geometry: &Geometry,
-    record: &ExtentRecord,
+    offset: u64,
     hash: &SharedTree,
     (index, slice): Piece,
     start: u64,
@@ -147,5 +133,5 @@ fn write_data(
         return Ok(());
     }
     hash.add(range.start, bytes)?;
-    sink(record.offset + range.start, bytes)
+    sink(offset + range.start, bytes)
 }

@@ -134,12 +134,8 @@ pub fn encode_stream(
     plan: &StreamPlan,
     place: &(dyn Fn(usize, ShardIndex) -> PathBuf + Sync),
 ) -> Result<(), FilesError> {
-    work.install(|| {
-        (0..plan.extents.len()).into_par_iter().try_for_each(|ordinal| {
-            work.check_stop()?;
-            ExtentEncoder::new(code, source, plan, ordinal, place)?.run(work)
-        })
-    })?;
+    let ordinals: Vec<usize> = (0..plan.extents.len()).collect();
+    work.for_each_extent(&ordinals, |ordinal| ExtentEncoder::new(code, source, plan, *ordinal, place)?.run(work))?;
     source.unchanged()
 }
 
@@ -177,8 +173,9 @@ impl<'a> ExtentEncoder<'a> {
                 let header = plan.header(code, ordinal, ShardIndex::new(u16::try_from(at).unwrap_or(u16::MAX)));
                 let path = place(ordinal, header.identity.index).join(header.identity.file_name());
                 let file = File::options().read(true).write(true).create_new(true).open(&path);
-                let file = file.and_then(|file| DirectFile::new(file, header.layout().file_bytes));
                 let file = file.map_err(FilesError::io(&path, "create"))?;
+                let file = DirectFile::new(file, header.layout().file_bytes);
+                let file = file.map_err(FilesError::io(&path, "make room for"))?;
                 let sums = ShardSums::new(header.identity.seed(), geometry.shard_bytes());
                 Ok(Output { path, file, header, sums })
             })

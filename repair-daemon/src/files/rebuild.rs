@@ -4,7 +4,7 @@ use super::fragment_file::{Finding, FragmentFile};
 use super::scan::ExtentView;
 use super::slices::{ShardSums, SharedTree, for_each_slice, slice_bytes, strips};
 use super::{FilesError, Work};
-use ec_core::fragment::{Class, ExtentRecord, Hash, judge};
+use ec_core::fragment::{Class, ExtentRecord, Hash};
 use ec_core::kernel::Kernel;
 use ec_core::{Code, DecodeError, RepairPlan, ShardIndex, ShardSet};
 use std::collections::BTreeMap;
@@ -123,7 +123,7 @@ impl Job<'_> {
     }
 }
 
-/// Opens the file that holds fragment `index` and judges it by the record on file: it may have changed since the scan.
+/// Opens the file that holds fragment `index` and compares it with the record on file: it may have changed since the scan.
 fn open_source(
     view: &ExtentView,
     record: &ExtentRecord,
@@ -132,11 +132,10 @@ fn open_source(
     let Some(path) = view.slots.get(index.at()).and_then(|slot| slot.usable.as_deref()) else {
         return Ok(Err((Class::Missing, "there is no such file".into())));
     };
-    let on_file_bytes = view.on_file.as_ref().map_or(&[][..], |on_file| &on_file.bytes);
+    let entry = &record.fragments[index.at()];
     Ok(FragmentFile::open(path)?.and_then(|fragment| {
-        judge(None, &fragment.header, &fragment.tail.root, &fragment.tail.record_bytes, record, on_file_bytes)?;
-        if fragment.header.identity.index != index {
-            return Err((Class::Identity, format!("holds fragment {}", fragment.header.identity.index)));
+        if fragment.header.identity != entry.identity || fragment.tail.root != entry.root {
+            return Err((Class::Conflict, "it is not the fragment on record".into()));
         }
         Ok(fragment)
     }))

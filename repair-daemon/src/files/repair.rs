@@ -10,8 +10,8 @@ pub use super::tidy::{QUARANTINE, quarantine_extras, relocate};
 use super::{FilesError, Work};
 use ec_core::fragment::{Class, ExtentId, ExtentRecord, HEADER_BYTES, Header, StreamId};
 use ec_core::{Code, ShardIndex, ShardSet};
-use rayon::prelude::*;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -69,21 +69,48 @@ pub fn repair_extents(
     target: Target,
     dry_run: bool,
 ) -> Result<Vec<ExtentRepair>, FilesError> {
-    work.install(|| {
-        let views: Vec<&ExtentView> =
-            scan.extents.values().filter(|view| view.slots.is_empty() || !view.lost().is_empty()).collect();
-        views
-            .into_par_iter()
-            .map(|view| {
-                let repaired = if dry_run { plan_extent(view) } else { repair_extent(work, view, target) };
-                match repaired {
-                    Err(error @ (FilesError::Unrecoverable(_) | FilesError::Miscomputed { .. })) => {
-                        Ok(ExtentRepair::failed(view.id, &error))
-                    }
-                    other => other,
-                }
-            })
-            .collect()
+    let views: Vec<&ExtentView> = scan.extents.values().filter(|view| !view.is_whole()).collect();
+    let repairs: Mutex<Vec<ExtentRepair>> = Mutex::default();
+    work.for_each_extent(&views, |view| {
+        let repaired = if dry_run { plan_extent(view) } else { repair_extent(work, view, target) };
+        let repaired = match repaired {
+            Err(error @ (FilesError::Unrecoverable(_) | FilesError::Miscomputed { .. })) => {
+                ExtentRepair::failed(view.id, &error)
+            }
+            other => other?,
+        };
+        repairs.lock().unwrap_or_else(PoisonError::into_inner).push(repaired);
+        Ok(())
+    })?;
+    let mut repairs = repairs.into_inner().unwrap_or_else(PoisonError::into_inner);
+    repairs.sort_by_key(|repair| repair.extent);
+    Ok(repairs)
+}
+
+/// Fragments of a format newer than this program. They are neither lost nor ours to replace.
+fn newer_format(view: &ExtentView) -> ShardSet {
+    view.slots.iter().filter(|slot| slot.class == Class::Unsupported).map(|slot| slot.index).collect()
+}
+
+/// What to rebuild: what cannot be used, and what is proven but not as it should be (an older copy of the record), as long
+/// as that is not needed as a source.
+fn to_rebuild(view: &ExtentView, code: &Code) -> ShardSet {
+    let newer = newer_format(view);
+    let lost: ShardSet = view.lost().iter().filter(|index| !newer.contains(*index)).collect();
+    let outdated = view.slots.iter().filter(|slot| slot.usable.is_some() && slot.class == Class::Conflict);
+    let all: ShardSet = lost.iter().chain(outdated.map(|slot| slot.index)).collect();
+    if code.plan(&all, &view.usable()).is_ok() { all } else { lost }
+}
+
+/// Why an extent stays imperfect although nothing failed.
+fn left_alone(view: &ExtentView) -> Option<String> {
+    let newer: Vec<String> = newer_format(view).iter().map(|index| index.to_string()).collect();
+    (!newer.is_empty()).then(|| {
+        format!(
+            "extent {}: fragments {} are in a newer format and were left alone; use a newer ninefold",
+            view.id,
+            newer.join(", ")
+        )
     })
 }
 
@@ -101,6 +128,7 @@ fn plan_extent(view: &ExtentView) -> Result<ExtentRepair, FilesError> {
         read_bytes: reads,
         minimum_read_bytes: reads,
         written_bytes: rebuilds,
+        failure: left_alone(view),
         ..ExtentRepair::nothing(view.id)
     })
 }
@@ -108,9 +136,13 @@ fn plan_extent(view: &ExtentView) -> Result<ExtentRepair, FilesError> {
 fn repair_extent(work: &Work, view: &ExtentView, target: Target) -> Result<ExtentRepair, FilesError> {
     let planned = plan_extent(view)?;
     let record = view.record()?;
-    let bench = Bench { work, view, record, code: Code::new(&record.code)?, target, staged: Mutex::default() };
+    let code = Code::new(&record.code)?;
+    let mut lost = to_rebuild(view, &code);
+    if lost.is_empty() {
+        return Ok(planned);
+    }
+    let bench = Bench { work, view, record, code, target, staged: Mutex::default() };
     let mut findings: BTreeMap<ShardIndex, Finding> = BTreeMap::new();
-    let mut lost = view.lost();
     let mut read_bytes = 0;
     // A source found bad on the way is one more fragment to rebuild: plan again for all of them.
     let pass = loop {
@@ -166,6 +198,8 @@ impl Bench<'_> {
     /// Rebuilds payloads into staged files.
     fn rebuild(&self, lost: ShardSet, findings: &mut BTreeMap<ShardIndex, Finding>) -> Result<Pass, FilesError> {
         let mut stage_anew = |lost: &ShardSet| {
+            // First, or the disk would have to hold both.
+            self.staged().clear();
             let fresh = lost.iter().map(|index| {
                 let bytes = self.header(index)?.layout().file_bytes;
                 Ok((index, Arc::new(StagedFile::new(&(self.target)(self.view, index), bytes)?)))
@@ -208,21 +242,50 @@ impl Bench<'_> {
         }
         self.work.check_stop()?;
         let mut published = Vec::new();
-        for (index, mut file, path, folder) in ready {
+        for (index, file, path, folder) in ready {
             let class = findings.get(&index).map_or(self.view.slots[index.at()].class, |(class, _)| *class);
-            // Rot of a regular file is proven and worth nothing; anything else may tell somebody something.
-            let evidence = !matches!(
-                class,
-                Class::RotPayload | Class::RotHeader | Class::RotFooter | Class::TornCommitted | Class::TornUncommitted
-            );
-            if evidence {
-                quarantine_if_there(&path, class)?;
-            }
-            file.publish(&path, if evidence { Replace::Never } else { Replace::Existing })?;
+            self.give_name(index, class, file, &path)?;
             sync_folder(&folder)?;
             published.push((index, path));
         }
         Ok(published)
+    }
+
+    /// Puts a proven fragment in the place of what was found there.
+    fn give_name(&self, index: ShardIndex, class: Class, mut file: StagedFile, path: &Path) -> Result<(), FilesError> {
+        // Rot of a regular file is proven and worth nothing; anything else may tell somebody something.
+        let worthless = matches!(
+            class,
+            Class::RotPayload | Class::RotHeader | Class::RotFooter | Class::TornCommitted | Class::TornUncommitted
+        );
+        let found_at = &self.view.slots[index.at()].path;
+        let elsewhere = found_at != path && class != Class::Missing;
+        if elsewhere {
+            quarantine_if_there(found_at, class)?;
+        }
+        if worthless && !elsewhere {
+            return file.publish(path, Replace::Existing);
+        }
+        if class != Class::Missing && !self.is_there(index, path)? {
+            quarantine_if_there(path, class)?;
+        }
+        match file.publish(path, Replace::Never) {
+            // Another repair was faster. Whoever rebuilds a fragment makes the same bytes.
+            Err(FilesError::Io { source, .. })
+                if source.kind() == io::ErrorKind::AlreadyExists && self.is_there(index, path)? =>
+            {
+                Ok(())
+            }
+            published => published,
+        }
+    }
+
+    /// Whether the very fragment that belongs at `path` lies there, every byte of it.
+    fn is_there(&self, index: ShardIndex, path: &Path) -> Result<bool, FilesError> {
+        let Ok(fragment) = FragmentFile::open(path)? else { return Ok(false) };
+        let entry = &self.record.fragments[index.at()];
+        let named = fragment.header.identity == entry.identity && fragment.tail.root == entry.root;
+        Ok(named && fragment.tail.record_bytes == self.record_bytes() && fragment.check_payload(self.work)?.is_ok())
     }
 
     /// Reads a finished file as a stranger would, past the cache where the system allows it.

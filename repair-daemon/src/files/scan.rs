@@ -11,7 +11,7 @@ use ec_core::fragment::{
     Class, Content, ExtentId, ExtentRecord, FragmentName, Hash, Header, RecordOnFile, StreamExtent, StreamId, judge,
     record_on_file,
 };
-use ec_core::{CodeSpec, ShardIndex};
+use ec_core::{Code, CodeSpec, ShardIndex};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -44,6 +44,8 @@ pub struct StreamView {
     pub extents: Vec<StreamExtent>,
     /// Whole fragment files that carry a record of the stream.
     pub fragments_found: usize,
+    /// Why the extents are not this stream from its first byte to its last; `None` where they are.
+    pub fault: Option<String>,
 }
 
 /// An extent: what should be there and what is.
@@ -55,7 +57,8 @@ pub struct ExtentView {
     pub on_file: Option<RecordOnFile>,
     /// The code, from the record or from a record of the same stream.
     pub code: Option<CodeSpec>,
-    /// One per fragment, by index.
+    /// One per fragment, by index. None where there is no record on file: a record may list a thousand extents of which no
+    /// fragment is here, and a place for each of their fragments would take a thousand times its bytes.
     pub slots: Vec<Slot>,
 }
 
@@ -219,27 +222,28 @@ impl Scan {
         let carried = records
             .iter()
             .flat_map(|((extent, _), (bytes, carriers))| std::iter::repeat_n((*extent, bytes.as_slice()), *carriers));
-        for (id, on_file) in record_on_file(carried) {
-            let record = &on_file.record;
-            let stream = self.streams.entry(record.stream).or_insert_with(|| StreamView {
-                name: record.name.clone(),
-                content: record.content,
-                bytes: record.stream_bytes,
-                extents: record.extents.clone(),
-                fragments_found: 0,
-            });
-            stream.fragments_found += on_file.carriers;
-            if !stream.extents.iter().any(|listed| listed.extent == id) {
-                stream.extents.push(StreamExtent { extent: id, offset: record.offset, bytes: record.extent_bytes });
-                stream.extents.sort_by_key(|listed| listed.offset);
+        let mut buildable = HashMap::new();
+        let mut of_streams: BTreeMap<StreamId, Vec<RecordOnFile>> = BTreeMap::new();
+        for (_, on_file) in record_on_file(carried) {
+            let code = on_file.record.code;
+            // A code that cannot be built says nothing about any byte.
+            if *buildable.entry(code).or_insert_with(|| Code::new(&code).is_ok()) {
+                of_streams.entry(on_file.record.stream).or_default().push(on_file);
             }
-            for listed in &record.extents {
-                let view = self.extents.entry(listed.extent).or_insert_with(|| ExtentView::empty(listed.extent));
-                view.code = view.code.or(Some(record.code));
+        }
+        for (id, on_file) in of_streams {
+            let stream = StreamView::settle(&on_file);
+            for on_file in on_file {
+                for listed in stream.extents.iter().filter(|_| stream.is_described_by(&on_file.record)) {
+                    let view = self.extents.entry(listed.extent).or_insert_with(|| ExtentView::empty(listed.extent));
+                    view.code = view.code.or(Some(on_file.record.code));
+                }
+                let extent = on_file.record.extent;
+                let view = self.extents.entry(extent).or_insert_with(|| ExtentView::empty(extent));
+                view.code = Some(on_file.record.code);
+                view.on_file = Some(on_file);
             }
-            let view = self.extents.entry(id).or_insert_with(|| ExtentView::empty(id));
-            view.code = Some(record.code);
-            view.on_file = Some(on_file);
+            self.streams.insert(id, stream);
         }
         for view in self.extents.values_mut() {
             view.make_slots(home);
@@ -256,6 +260,8 @@ impl Scan {
                 Err(finding) => finding,
             },
         };
+        // Its copy of the record may be an older one: what it holds is proven by the record on file all the same.
+        let proven = file.looked.as_ref().is_ok_and(|whole| file.in_place() && self.is_proven(whole));
         let named = named_slot.or_else(|| file.looked.as_ref().ok().map(|whole| own_name(&whole.header)));
         let extra = Extra {
             path: file.path.clone(),
@@ -266,6 +272,7 @@ impl Scan {
         };
         match named_slot.and_then(|name| self.slot_named(name)) {
             Some(slot) if slot.class == Class::Missing => {
+                slot.usable = proven.then(|| file.path.clone());
                 (slot.path, slot.class, slot.reason) = (file.path, class, reason);
             }
             _ => self.keep_extra(extra),
@@ -279,6 +286,13 @@ impl Scan {
         let on_file = self.extents.get(&id).and_then(|view| view.on_file.as_ref()).ok_or_else(unknown)?;
         let (bytes, _) = records.get(&(id, whole.record_hash)).ok_or_else(unknown)?;
         judge(None, &whole.header, &whole.root, bytes, &on_file.record, &on_file.bytes)
+    }
+
+    fn is_proven(&self, whole: &Whole) -> bool {
+        let identity = whole.header.identity;
+        let on_file = self.extents.get(&identity.extent).and_then(|view| view.on_file.as_ref());
+        let entry = on_file.and_then(|on_file| on_file.record.fragments.get(identity.index.at()));
+        entry.is_some_and(|entry| entry.identity == identity && entry.root == whole.root)
     }
 
     /// A fragment at its name.
@@ -351,21 +365,96 @@ impl Scan {
     }
 }
 
+impl StreamView {
+    /// What most fragments of a stream say it is. Records that say something else do not change it.
+    fn settle(records: &[RecordOnFile]) -> Self {
+        let fragments_found = records.iter().map(|on_file| on_file.carriers).sum();
+        let mut best: Option<(usize, &ExtentRecord)> = None;
+        for on_file in records {
+            let same = |other: &&RecordOnFile| describe(&other.record) == describe(&on_file.record);
+            let votes = records.iter().filter(same).map(|other| other.carriers).sum();
+            if best.is_none_or(|(most, _)| votes > most) {
+                best = Some((votes, &on_file.record));
+            }
+        }
+        let mut stream = match best {
+            Some((_, record)) => Self {
+                name: record.name.clone(),
+                content: record.content,
+                bytes: record.stream_bytes,
+                extents: record.extents.clone(),
+                fragments_found,
+                fault: None,
+            },
+            None => Self {
+                name: Vec::new(),
+                content: Content::File,
+                bytes: None,
+                extents: Vec::new(),
+                fragments_found,
+                fault: None,
+            },
+        };
+        if stream.extents.is_empty() {
+            // A stream that was never listed whole: what its extents say of themselves.
+            let mut ordered: Vec<&ExtentRecord> = records.iter().map(|on_file| &on_file.record).collect();
+            ordered.sort_by_key(|record| record.ordinal);
+            stream.extents = ordered
+                .iter()
+                .map(|record| StreamExtent { extent: record.extent, offset: record.offset, bytes: record.extent_bytes })
+                .collect();
+        }
+        stream.fault = stream.find_fault(records);
+        stream
+    }
+
+    fn is_described_by(&self, record: &ExtentRecord) -> bool {
+        describe(record) == (&self.name, self.content, self.bytes, &self.extents)
+    }
+
+    fn find_fault(&self, records: &[RecordOnFile]) -> Option<String> {
+        let mut end = 0;
+        for listed in &self.extents {
+            if listed.offset != end {
+                return Some(format!("after byte {end} the next extent found begins at {}", listed.offset));
+            }
+            end = listed.offset.saturating_add(listed.bytes);
+        }
+        match self.bytes {
+            None => return Some("its length is not on record".into()),
+            Some(bytes) if bytes != end => return Some(format!("it has {bytes} bytes, but its extents end at {end}")),
+            Some(_) => {}
+        }
+        let stranger = records.iter().map(|on_file| &on_file.record).find(|record| {
+            let listed = usize::try_from(record.ordinal).ok().and_then(|ordinal| self.extents.get(ordinal));
+            let own = StreamExtent { extent: record.extent, offset: record.offset, bytes: record.extent_bytes };
+            listed != Some(&own)
+        });
+        stranger.map(|record| {
+            format!("extent {} says it is of this stream, and most fragments say otherwise", record.extent)
+        })
+    }
+}
+
+/// What a record says of the whole stream.
+fn describe(record: &ExtentRecord) -> (&Vec<u8>, Content, Option<u64>, &Vec<StreamExtent>) {
+    (&record.name, record.content, record.stream_bytes, &record.extents)
+}
+
 impl ExtentView {
     fn empty(id: ExtentId) -> Self {
         Self { id, on_file: None, code: None, slots: Vec::new() }
     }
 
     fn make_slots(&mut self, home: Option<&Path>) {
-        let Some(code) = self.code else { return };
-        self.slots = (0..code.n())
-            .map(|at| {
-                let index = ShardIndex::new(u16::try_from(at).unwrap_or(u16::MAX));
-                let entry = self.on_file.as_ref().and_then(|on_file| on_file.record.fragments.get(at));
-                let generation = entry.map_or(1, |entry| entry.identity.generation);
-                let name = FragmentName { extent: self.id, generation, index }.to_string();
+        let Some(on_file) = &self.on_file else { return };
+        let entries = &on_file.record.fragments;
+        self.slots = entries
+            .iter()
+            .map(|entry| {
+                let name = entry.identity.file_name();
                 Slot {
-                    index,
+                    index: entry.identity.index,
                     path: home.map_or_else(|| PathBuf::from(&name), |home| home.join(&name)),
                     class: Class::Missing,
                     reason: "there is no such file".into(),

@@ -112,6 +112,11 @@ impl ByteSource for FileSource {
     }
 
     fn unchanged(&self) -> Result<(), FilesError> {
+        // Some files say they are empty and are not (/proc), and a file may have grown.
+        let mut more = [0];
+        if self.file.read_at(&mut more, self.opened.bytes).map_err(FilesError::io(&self.path, "read"))? > 0 {
+            return Err(FilesError::Changed { path: self.path.clone() });
+        }
         let now = self.file.metadata().map_err(FilesError::io(&self.path, "look at"))?;
         if Stamp::of(&now) == self.opened { Ok(()) } else { Err(FilesError::Changed { path: self.path.clone() }) }
     }

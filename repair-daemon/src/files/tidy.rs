@@ -2,6 +2,7 @@
 //! fragment lies under some name that [`scan`](super::scan::scan) looks at.
 
 use super::FilesError;
+use super::error::shown;
 use super::scan::{Extra, Scan};
 use super::staged::{Replace, folder_of, rename, sync_folder};
 use ec_core::fragment::Class;
@@ -9,6 +10,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// Subfolder for what was found and does not belong. Its content is for people; no command reads it.
@@ -25,8 +27,17 @@ pub fn relocate(scan: &mut Scan) -> Result<Vec<PathBuf>, FilesError> {
             let Some(current) = slot.usable.clone() else { continue };
             let proper = folder_of(&current).join(entry.identity.file_name());
             if current != proper {
-                let waiting = with_suffix(&proper, ".moving");
-                rename(&current, &waiting, Replace::Never).map_err(FilesError::io(&current, "rename"))?;
+                let mut waiting = with_suffix(&proper, ".moving");
+                // A relocation that was killed has already come this far.
+                while current != waiting {
+                    match rename(&current, &waiting, Replace::Never) {
+                        Ok(()) => break,
+                        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                            waiting = with_suffix(&waiting, ".moving");
+                        }
+                        Err(error) => return Err(FilesError::io(&current, "rename")(error)),
+                    }
+                }
                 slot.usable = Some(waiting.clone());
                 moves.push((waiting, proper, slot));
             }
@@ -63,20 +74,16 @@ pub fn quarantine_if_there(path: &Path, class: Class) -> Result<Option<PathBuf>,
     }
     let folder = folder_of(path);
     let quarantine = folder.join(QUARANTINE);
-    match fs::create_dir(&quarantine) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            return Err(FilesError::io(&quarantine, "create")(error));
-        }
-        _ => {}
-    }
-    let target = quarantine.join(path.file_name().unwrap_or_default());
-    let target = with_suffix(&target, &format!(".{class}"));
+    make_quarantine(&quarantine)?;
+    let target = with_suffix(&quarantine.join(short_name(path)), &format!(".{class}"));
     let mut free = target.clone();
     for attempt in 1u32.. {
         match rename(path, &free, Replace::Never) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 free = with_suffix(&target, &format!(".{attempt}"))
             }
+            // Somebody else was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(FilesError::io(path, "move into quarantine")(error)),
             Ok(()) => break,
         }
@@ -84,6 +91,30 @@ pub fn quarantine_if_there(path: &Path, class: Class) -> Result<Option<PathBuf>,
     sync_folder(&quarantine)?;
     sync_folder(folder)?;
     Ok(Some(free))
+}
+
+/// The folder, and not something else of that name that would lead elsewhere.
+pub fn make_quarantine(quarantine: &Path) -> Result<(), FilesError> {
+    match fs::create_dir(quarantine) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(FilesError::io(quarantine, "create")(error)),
+        Err(_) if !fs::symlink_metadata(quarantine).is_ok_and(|metadata| metadata.is_dir()) => {
+            Err(FilesError::Usage(format!("{}: is not a folder; move it away first", shown(quarantine))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The name of the file, short enough that a suffix still fits.
+fn short_name(path: &Path) -> OsString {
+    const ROOM_FOR_SUFFIX: usize = 40;
+    const NAME_BYTES_MAX: usize = 255;
+    let name = path.file_name().unwrap_or_default();
+    if name.len() + ROOM_FOR_SUFFIX <= NAME_BYTES_MAX {
+        return name.to_owned();
+    }
+    // Cut names could be the same; their hashes are not.
+    let hash = blake3::hash(name.as_bytes()).to_hex();
+    OsString::from(format!("long-name-{}", &hash[..32]))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -3,10 +3,11 @@
 use super::FilesError;
 use ec_core::buffer::AlignedBuffer;
 use indicatif::ProgressBar;
+use rayon::prelude::*;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Threads meant to compute. Every thread holds a buffer of 16 MiB at most, so this bounds the memory of a command on any machine.
 const THREADS_COMPUTING_MAX: usize = 4;
@@ -16,7 +17,8 @@ const THREADS_WAITING: usize = 6;
 /// Context of a command: a thread pool of its own, reusable buffers, a progress bar, a stop flag.
 pub struct Work {
     pool: rayon::ThreadPool,
-    buffers: Mutex<Vec<AlignedBuffer>>,
+    buffers: Mutex<Buffers>,
+    given_back: Condvar,
     stop: Arc<AtomicBool>,
     progress: ProgressBar,
 }
@@ -32,7 +34,7 @@ impl Work {
             .num_threads(cores + THREADS_WAITING)
             .build()
             .map_err(|error| FilesError::io(Path::new("thread pool"), "start threads")(io::Error::other(error)))?;
-        Ok(Self { pool, buffers: Mutex::default(), stop, progress })
+        Ok(Self { pool, buffers: Mutex::default(), given_back: Condvar::new(), stop, progress })
     }
 
     /// Runs `job` on the pool; parallel iterators inside it spread over the pool's threads.
@@ -53,23 +55,68 @@ impl Work {
         &self.progress
     }
 
-    /// A buffer of at least `bytes`, with arbitrary content, given back when the closure ends.
+    /// Runs `job` on every extent, a few at a time: each has all its fragments open.
     ///
     /// # Errors
-    /// Those of `job`, and [`FilesError::Io`] when there is no memory.
+    /// The first error of a job, or [`FilesError::Interrupted`].
+    pub fn for_each_extent<T: Sync>(
+        &self,
+        extents: &[T],
+        job: impl Fn(&T) -> Result<(), FilesError> + Sync,
+    ) -> Result<(), FilesError> {
+        self.install(|| {
+            extents.chunks(EXTENTS_AT_ONCE).try_for_each(|few| {
+                few.par_iter().try_for_each(|extent| {
+                    self.check_stop()?;
+                    job(extent)
+                })
+            })
+        })
+    }
+
+    /// A buffer of at least `bytes`, with arbitrary content, given back when the closure ends. Where there is no memory for
+    /// another one, waits for one that is in use.
+    ///
+    /// # Errors
+    /// Those of `job`, and [`FilesError::Io`] when there is no memory and no buffer to wait for.
     pub fn with_buffer<R>(
         &self,
         bytes: usize,
         job: impl FnOnce(&mut [u8]) -> Result<R, FilesError>,
     ) -> Result<R, FilesError> {
-        let spare = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut buffer = match spare.filter(|spare| spare.len() >= bytes) {
-            Some(spare) => spare,
-            None => AlignedBuffer::zeroed(bytes)
-                .map_err(|error| FilesError::io(Path::new("memory"), "allocate a buffer")(io::Error::other(error)))?,
-        };
+        let mut buffer = self.take_buffer(bytes)?;
         let result = job(&mut buffer[..bytes]);
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        buffers.spare.push(buffer);
+        buffers.in_use -= 1;
+        self.given_back.notify_one();
         result
     }
+
+    fn take_buffer(&self, bytes: usize) -> Result<AlignedBuffer, FilesError> {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            // One that is too small goes, or its memory would be missing for the right one.
+            let spare = buffers.spare.pop().filter(|spare| spare.len() >= bytes);
+            match spare.map_or_else(|| AlignedBuffer::zeroed(bytes), Ok) {
+                Ok(buffer) => {
+                    buffers.in_use += 1;
+                    return Ok(buffer);
+                }
+                Err(error) if buffers.in_use == 0 => {
+                    return Err(FilesError::io(Path::new("memory"), "allocate a buffer")(io::Error::other(error)));
+                }
+                Err(_) => buffers = self.given_back.wait(buffers).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// Extents in work at the same time: enough that the slices of the next occupy the threads while one is being synced.
+const EXTENTS_AT_ONCE: usize = 4;
+
+#[derive(Default)]
+struct Buffers {
+    spare: Vec<AlignedBuffer>,
+    in_use: usize,
 }
