@@ -108,7 +108,7 @@ fn work(label: &'static str) -> Result<Work, FilesError> {
         if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
     );
     if let Ok(style) =
-        ProgressStyle::with_template("{msg:<9} [{bar:40}] {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}")
+        ProgressStyle::with_template("{msg:<9} [{bar:24}] {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}")
     {
         bar.set_style(style.progress_chars("=> "));
     }

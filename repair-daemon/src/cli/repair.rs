@@ -5,7 +5,7 @@ use super::staging::{FolderLock, finish_abandoned, folders_of};
 use super::{Outcome, human_bytes, note, print, print_json, report};
 use crate::files::check::check_payloads;
 use crate::files::error::{printable, shown};
-use crate::files::repair::{quarantine_extras, relocate, repair_extents};
+use crate::files::repair::{QUARANTINE, check_quarantine, quarantine_extras, relocate, repair_extents};
 use crate::files::scan::{Extra, Scan, Slot, scan};
 use crate::files::{FilesError, Work};
 use ec_core::fragment::{Class, ExtentId, StreamId};
@@ -29,6 +29,7 @@ pub struct Repair {
 impl Repair {
     pub(super) fn run(self) -> Result<Outcome, FilesError> {
         check_folder(&self.dir)?;
+        check_quarantine(&self.dir.join(QUARANTINE))?;
         let work = super::work("verify")?;
         let started = Instant::now();
         // A second repair would move what this one has just put in place.

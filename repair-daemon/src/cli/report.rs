@@ -141,7 +141,7 @@ pub struct Stream {
     content: &'static str,
     bytes: Option<u64>,
     extents: Vec<String>,
-    /// Why the extents are not the whole stream.
+    /// Why the extents are not the whole stream, or not all that is said to be of it.
     pub fault: Option<String>,
 }
 
@@ -236,7 +236,7 @@ impl Stream {
             content: content(stream.content),
             bytes: stream.bytes,
             extents: stream.extents.iter().map(|listed| listed.extent.to_string()).collect(),
-            fault: stream.fault.clone(),
+            fault: stream.fault.as_ref().or(stream.dissent.as_ref()).cloned(),
         }
     }
 }

@@ -89,7 +89,7 @@ impl Scan {
     pub fn is_whole(&self) -> bool {
         !self.extents.is_empty()
             && self.extras.is_empty()
-            && self.streams.values().all(|stream| stream.fault.is_none())
+            && self.streams.values().all(|stream| stream.fault.is_none() && stream.dissent.is_none())
             && self.extents.values().all(ExtentView::is_whole)
     }
 }

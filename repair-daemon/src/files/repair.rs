@@ -6,7 +6,7 @@ use super::rebuild::{Job, Pass, Piece, undecodable};
 use super::scan::{ExtentView, Scan, StreamView};
 use super::staged::{Replace, StagedFile, sync_folder};
 use super::tidy::quarantine_if_there;
-pub use super::tidy::{QUARANTINE, quarantine_extras, relocate};
+pub use super::tidy::{QUARANTINE, check_quarantine, quarantine_extras, relocate};
 use super::{FilesError, Work};
 use ec_core::fragment::{Class, ExtentId, ExtentRecord, HEADER_BYTES, Header, StreamId};
 use ec_core::{Code, ShardIndex, ShardSet};
@@ -92,14 +92,20 @@ fn newer_format(view: &ExtentView) -> ShardSet {
     view.slots.iter().filter(|slot| slot.class == Class::Unsupported).map(|slot| slot.index).collect()
 }
 
-/// What to rebuild: what cannot be used, and what is proven but not as it should be (an older copy of the record), as long
-/// as that is not needed as a source.
+/// What to rebuild: what cannot be used, and of what is proven but not as it should be (an older copy of the record) as much
+/// as is not needed as a source.
 fn to_rebuild(view: &ExtentView, code: &Code) -> ShardSet {
     let newer = newer_format(view);
-    let lost: ShardSet = view.lost().iter().filter(|index| !newer.contains(*index)).collect();
-    let outdated = view.slots.iter().filter(|slot| slot.usable.is_some() && slot.class == Class::Conflict);
-    let all: ShardSet = lost.iter().chain(outdated.map(|slot| slot.index)).collect();
-    if code.plan(&all, &view.usable()).is_ok() { all } else { lost }
+    let mut chosen: ShardSet = view.lost().iter().filter(|index| !newer.contains(*index)).collect();
+    for slot in view.slots.iter().filter(|slot| slot.usable.is_some() && slot.class == Class::Conflict) {
+        let mut more = chosen;
+        more.insert(slot.index);
+        let sources: ShardSet = view.usable().iter().filter(|index| !more.contains(*index)).collect();
+        if code.plan(&more, &sources).is_ok() {
+            chosen = more;
+        }
+    }
+    chosen
 }
 
 /// Why an extent stays imperfect although nothing failed.
@@ -137,11 +143,37 @@ fn repair_extent(work: &Work, view: &ExtentView, target: Target) -> Result<Exten
     let planned = plan_extent(view)?;
     let record = view.record()?;
     let code = Code::new(&record.code)?;
-    let mut lost = to_rebuild(view, &code);
-    if lost.is_empty() {
-        return Ok(planned);
+    let mut view = view.clone();
+    let mut done = ExtentRepair { rebuilt: Vec::new(), rebuilt_bytes: 0, read_bytes: 0, written_bytes: 0, ..planned };
+    // What was needed as a source is rebuilt in a later round, from what the one before has made.
+    loop {
+        let lost = to_rebuild(&view, &code);
+        if lost.is_empty() {
+            return Ok(done);
+        }
+        let (published, read_bytes) = repair_round(work, &view, &code, target, lost)?;
+        for (index, path) in &published {
+            let slot = &mut view.slots[index.at()];
+            (slot.class, slot.path, slot.usable) = (Class::Healthy, path.clone(), Some(path.clone()));
+            slot.reason.clear();
+        }
+        let payload = published.len() as u64 * shard_bytes(record);
+        done.rebuilt.extend(published);
+        done.rebuilt_bytes += payload;
+        done.written_bytes += payload;
+        done.read_bytes += read_bytes;
     }
-    let bench = Bench { work, view, record, code, target, staged: Mutex::default() };
+}
+
+/// Rebuilds `lost` and what is found bad on the way; gives what has its name now and the payload bytes that were read.
+fn repair_round(
+    work: &Work,
+    view: &ExtentView,
+    code: &Code,
+    target: Target,
+    mut lost: ShardSet,
+) -> Result<(Vec<(ShardIndex, PathBuf)>, u64), FilesError> {
+    let bench = Bench { work, view, record: view.record()?, code, target, staged: Mutex::default() };
     let mut findings: BTreeMap<ShardIndex, Finding> = BTreeMap::new();
     let mut read_bytes = 0;
     // A source found bad on the way is one more fragment to rebuild: plan again for all of them.
@@ -154,9 +186,7 @@ fn repair_extent(work: &Work, view: &ExtentView, target: Target) -> Result<Exten
         }
         lost = lost.iter().chain(findings.keys().copied()).collect();
     };
-    let published = bench.publish(pass, &findings)?;
-    let payload = published.len() as u64 * shard_bytes(record);
-    Ok(ExtentRepair { rebuilt: published, rebuilt_bytes: payload, written_bytes: payload, read_bytes, ..planned })
+    Ok((bench.publish(pass, &findings)?, read_bytes))
 }
 
 fn shard_bytes(record: &ExtentRecord) -> u64 {
@@ -171,7 +201,7 @@ struct Bench<'a> {
     work: &'a Work,
     view: &'a ExtentView,
     record: &'a ExtentRecord,
-    code: Code,
+    code: &'a Code,
     target: Target<'a>,
     staged: Mutex<Stage>,
 }
@@ -217,7 +247,7 @@ impl Bench<'_> {
             }
             Ok(())
         };
-        let job = Job { view: self.view, code: &self.code, lost, always_read: ShardSet::EMPTY };
+        let job = Job { view: self.view, code: self.code, lost, always_read: ShardSet::EMPTY };
         job.run(self.work, findings, &mut stage_anew, &write)
     }
 

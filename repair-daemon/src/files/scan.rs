@@ -46,10 +46,12 @@ pub struct StreamView {
     pub fragments_found: usize,
     /// Why the extents are not this stream from its first byte to its last; `None` where they are.
     pub fault: Option<String>,
+    /// What fewer fragments than those that tell the above say of the stream. It is decoded all the same.
+    pub dissent: Option<String>,
 }
 
 /// An extent: what should be there and what is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ExtentView {
     /// The extent.
     pub id: ExtentId,
@@ -369,22 +371,18 @@ impl StreamView {
     /// What most fragments of a stream say it is. Records that say something else do not change it.
     fn settle(records: &[RecordOnFile]) -> Self {
         let fragments_found = records.iter().map(|on_file| on_file.carriers).sum();
-        let mut best: Option<(usize, &ExtentRecord)> = None;
-        for on_file in records {
-            let same = |other: &&RecordOnFile| describe(&other.record) == describe(&on_file.record);
-            let votes = records.iter().filter(same).map(|other| other.carriers).sum();
-            if best.is_none_or(|(most, _)| votes > most) {
-                best = Some((votes, &on_file.record));
-            }
-        }
+        let opinions = opinions(records);
+        // The first of those with most votes.
+        let best = opinions.iter().rev().max_by_key(|(_, votes)| *votes).copied();
         let mut stream = match best {
-            Some((_, record)) => Self {
+            Some((record, _)) => Self {
                 name: record.name.clone(),
                 content: record.content,
                 bytes: record.stream_bytes,
                 extents: record.extents.clone(),
                 fragments_found,
                 fault: None,
+                dissent: None,
             },
             None => Self {
                 name: Vec::new(),
@@ -393,6 +391,7 @@ impl StreamView {
                 extents: Vec::new(),
                 fragments_found,
                 fault: None,
+                dissent: None,
             },
         };
         if stream.extents.is_empty() {
@@ -404,15 +403,35 @@ impl StreamView {
                 .map(|record| StreamExtent { extent: record.extent, offset: record.offset, bytes: record.extent_bytes })
                 .collect();
         }
-        stream.fault = stream.find_fault(records);
+        stream.fault = stream.find_fault();
+        let most = best.map_or(0, |(_, votes)| votes);
+        for record in records.iter().map(|on_file| &on_file.record) {
+            if stream.has_in_place(record) {
+                continue;
+            }
+            let reason =
+                format!("extent {} says it is of this stream, and most fragments say otherwise", record.extent);
+            // Somebody else's claim does not matter. What a part of the stream says of itself does, and a tie decides nothing.
+            let is_part = stream.extents.iter().any(|listed| listed.extent == record.extent);
+            let has_most = opinions.iter().any(|(other, votes)| *votes >= most && describe(other) == describe(record));
+            let said = if is_part || has_most { &mut stream.fault } else { &mut stream.dissent };
+            said.get_or_insert(reason);
+        }
         stream
+    }
+
+    /// Whether the extent is where its record says it is.
+    fn has_in_place(&self, record: &ExtentRecord) -> bool {
+        let listed = usize::try_from(record.ordinal).ok().and_then(|ordinal| self.extents.get(ordinal));
+        let own = StreamExtent { extent: record.extent, offset: record.offset, bytes: record.extent_bytes };
+        listed == Some(&own)
     }
 
     fn is_described_by(&self, record: &ExtentRecord) -> bool {
         describe(record) == (&self.name, self.content, self.bytes, &self.extents)
     }
 
-    fn find_fault(&self, records: &[RecordOnFile]) -> Option<String> {
+    fn find_fault(&self) -> Option<String> {
         let mut end = 0;
         for listed in &self.extents {
             if listed.offset != end {
@@ -421,19 +440,23 @@ impl StreamView {
             end = listed.offset.saturating_add(listed.bytes);
         }
         match self.bytes {
-            None => return Some("its length is not on record".into()),
-            Some(bytes) if bytes != end => return Some(format!("it has {bytes} bytes, but its extents end at {end}")),
-            Some(_) => {}
+            None => Some("its length is not on record".into()),
+            Some(bytes) if bytes != end => Some(format!("it has {bytes} bytes, but its extents end at {end}")),
+            Some(_) => None,
         }
-        let stranger = records.iter().map(|on_file| &on_file.record).find(|record| {
-            let listed = usize::try_from(record.ordinal).ok().and_then(|ordinal| self.extents.get(ordinal));
-            let own = StreamExtent { extent: record.extent, offset: record.offset, bytes: record.extent_bytes };
-            listed != Some(&own)
-        });
-        stranger.map(|record| {
-            format!("extent {} says it is of this stream, and most fragments say otherwise", record.extent)
-        })
     }
+}
+
+/// What the records say of the whole stream, each once, with the number of fragments that say so.
+fn opinions(records: &[RecordOnFile]) -> Vec<(&ExtentRecord, usize)> {
+    let mut opinions: Vec<(&ExtentRecord, usize)> = Vec::new();
+    for on_file in records {
+        match opinions.iter_mut().find(|(record, _)| describe(record) == describe(&on_file.record)) {
+            Some((_, votes)) => *votes += on_file.carriers,
+            None => opinions.push((&on_file.record, on_file.carriers)),
+        }
+    }
+    opinions
 }
 
 /// What a record says of the whole stream.

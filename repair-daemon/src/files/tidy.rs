@@ -93,11 +93,21 @@ pub fn quarantine_if_there(path: &Path, class: Class) -> Result<Option<PathBuf>,
     Ok(Some(free))
 }
 
-/// The folder, and not something else of that name that would lead elsewhere.
-pub fn make_quarantine(quarantine: &Path) -> Result<(), FilesError> {
+/// Makes the folder if it is not there.
+fn make_quarantine(quarantine: &Path) -> Result<(), FilesError> {
     match fs::create_dir(quarantine) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(FilesError::io(quarantine, "create")(error)),
-        Err(_) if !fs::symlink_metadata(quarantine).is_ok_and(|metadata| metadata.is_dir()) => {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_quarantine(quarantine),
+        made => made.map_err(FilesError::io(quarantine, "create")),
+    }
+}
+
+/// Refuses what has the quarantine's name and is no folder, or would lead elsewhere. Asked before anything is moved.
+///
+/// # Errors
+/// [`FilesError::Usage`].
+pub fn check_quarantine(quarantine: &Path) -> Result<(), FilesError> {
+    match fs::symlink_metadata(quarantine) {
+        Ok(metadata) if !metadata.is_dir() => {
             Err(FilesError::Usage(format!("{}: is not a folder; move it away first", shown(quarantine))))
         }
         _ => Ok(()),

@@ -1,8 +1,11 @@
 //! Fragments that no encoder makes: taken apart, changed, and sealed again so that every checksum is right.
 
 use ec_core::fragment::{
-    BirthIdentity, ExtentRecord, FOOTER_BYTES, Footer, FragmentEntry, HEADER_BYTES, Hash, Header, examine,
+    BirthIdentity, CellId, Content, ExtentId, ExtentRecord, FOOTER_BYTES, Footer, FragmentEntry, HEADER_BYTES, Hash,
+    Header, StreamExtent, StreamId, examine,
 };
+use ec_core::geometry::Geometry;
+use ec_core::{Code, ShardIndex};
 
 /// A fragment taken apart.
 #[derive(Clone)]
@@ -87,4 +90,68 @@ pub fn set_in_generation(files: &[&[u8]], generation: u64) -> Vec<Vec<u8>> {
         parts.table = parts.right_table();
     }
     set.iter().map(Parts::file).collect()
+}
+
+/// What an encoder would put on record of the only extent of a stream, but for what [`extent`] adds.
+pub fn record(code: &str, id: u128, bytes: usize) -> ExtentRecord {
+    ExtentRecord {
+        cell: CellId(0),
+        extent: ExtentId(id),
+        revision: 1,
+        code: code.parse().unwrap(),
+        extent_bytes: bytes as u64,
+        extent_hash: Hash::of(&[]),
+        stream: StreamId(0xf0),
+        ordinal: 0,
+        offset: 0,
+        stream_bytes: Some(bytes as u64),
+        content: Content::File,
+        name: b"forged".to_vec(),
+        fragments: Vec::new(),
+        extents: Vec::new(),
+    }
+}
+
+/// An element of a record's list of extents.
+pub fn listed(id: u128, offset: u64, bytes: u64) -> StreamExtent {
+    StreamExtent { extent: ExtentId(id), offset, bytes }
+}
+
+/// All fragments of an extent with these bytes, of which the record says what it likes: whole by every checksum. The parity of
+/// a code that cannot be built is zeros.
+pub fn extent(mut record: ExtentRecord, bytes: &[u8]) -> Vec<Parts> {
+    let (k, n) = (record.code.k(), record.code.n());
+    record.extent_bytes = bytes.len() as u64;
+    record.extent_hash = Hash::of(bytes);
+    let shard_bytes = Geometry::new(record.extent_bytes, k).shard_bytes();
+    let mut shards: Vec<Vec<u8>> = bytes.chunks(shard_bytes.max(1) as usize).map(<[u8]>::to_vec).collect();
+    shards.resize(n, Vec::new());
+    shards.iter_mut().for_each(|shard| shard.resize(shard_bytes as usize, 0));
+    if let Ok(code) = Code::new(&record.code) {
+        let (data, parity) = shards.split_at_mut(k);
+        let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+        let mut parity: Vec<&mut [u8]> = parity.iter_mut().map(Vec::as_mut_slice).collect();
+        code.encode(&data, &mut parity).unwrap();
+    }
+    let entry = |(index, payload): (u16, &Vec<u8>)| {
+        let index = ShardIndex::new(index);
+        let identity = BirthIdentity {
+            cell: record.cell,
+            extent: record.extent,
+            generation: 1,
+            index,
+            payload_bytes: shard_bytes,
+        };
+        FragmentEntry { identity, root: identity.root(&Hash::of(payload)) }
+    };
+    record.fragments = (0..).zip(&shards).map(entry).collect();
+    let record_bytes = u32::try_from(record.encoded_bytes()).unwrap();
+    let part = |(payload, entry): (Vec<u8>, &FragmentEntry)| {
+        let (code, extent_bytes) = (record.code, record.extent_bytes);
+        let header = Header { identity: entry.identity, code, extent_bytes, record_bytes };
+        let mut parts = Parts { header, payload, table: Vec::new(), record: record.clone(), root: entry.root };
+        parts.table = parts.right_table();
+        parts
+    };
+    shards.into_iter().zip(&record.fragments).map(part).collect()
 }
