@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Arguments of `demo`.
 #[derive(Debug, clap::Args)]
 pub struct Demo {
-    /// The folder whose files to protect; they are only read. Left out are .git and cargo's target folders.
+    /// The folder whose files to protect; they are only read. Left out are .git, PATH/target and folders marked by cargo.
     #[arg(default_value = ".")]
     path: PathBuf,
     /// For example rs:10+4. Without it, chosen by the domains left after --kill.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 const EXIT_HELP: &str = "Exit codes: 0 done, 1 damage found or data not recoverable, 2 wrong use, 3 could not be done.
-NINEFOLD_KERNEL forces a way to compute (see `ninefold code rs:4+2`).";
+NINEFOLD_KERNEL=NAME forces a way to compute; a wrong name lists those this machine has.";
 
 /// Erasure-coded files over fault domains: encode, verify, repair, decode; prove every byte.
 #[derive(Debug, Parser)]
@@ -128,9 +128,7 @@ fn raise_open_files_limit() {
 fn print(text: &str) -> Result<(), FilesError> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(FilesError::io(&PathBuf::from("standard output"), "write")(error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(FilesError::Report(error)),
         _ => Ok(()),
     }
 }

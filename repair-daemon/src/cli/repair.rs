@@ -5,7 +5,7 @@ use super::staging::{FolderLock, finish_abandoned, folders_of};
 use super::{Outcome, human_bytes, note, print, print_json, report};
 use crate::files::check::check_payloads;
 use crate::files::error::{printable, shown};
-use crate::files::repair::{QUARANTINE, check_quarantine, quarantine_extras, relocate, repair_extents};
+use crate::files::repair::{QUARANTINE, Tidied, check_quarantine, quarantine_extras, relocate, repair_extents};
 use crate::files::scan::{Extra, Scan, Slot, scan};
 use crate::files::{FilesError, Work};
 use ec_core::fragment::{Class, ExtentId, StreamId};
@@ -38,16 +38,22 @@ impl Repair {
             finish_abandoned(lock, &self.dir)?;
         }
         let mut found = self.look(&work)?;
-        let set_aside = take_what_has_no_place(&mut found);
+        let mut set_aside = take_what_has_no_place(&mut found);
         // First of all: later, what lies at these names is what was put in place or rebuilt.
         if !self.dry_run {
             quarantine_extras(&set_aside)?;
         }
-        let relocated = if self.dry_run { misplaced(&found) } else { relocate(&mut found)? };
+        let relocated = if self.dry_run {
+            Tidied { in_place: misplaced(&found), set_aside: Vec::new() }
+        } else {
+            relocate(&mut found)?
+        };
 
         work.progress().set_message("repair");
         let target = |_: &_, _| self.dir.clone();
         let repairs = repair_extents(&work, &found, &target, self.dry_run)?;
+        set_aside.extend(relocated.set_aside);
+        set_aside.extend(repairs.iter().flat_map(|repair| repair.set_aside.iter().cloned()));
         let whole = if self.dry_run {
             found.is_whole() && set_aside.is_empty()
         } else {
@@ -57,7 +63,7 @@ impl Repair {
         };
         work.progress().finish_and_clear();
         let seconds = started.elapsed().as_secs_f64();
-        let report = report::Repaired::new(&repairs, &relocated, &set_aside, self.dry_run, whole, seconds);
+        let report = report::Repaired::new(&repairs, &relocated.in_place, &set_aside, self.dry_run, whole, seconds);
         self.tell(&report)?;
         let failed = repairs.iter().any(|repair| repair.failure.is_some());
         Ok(if failed || (!whole && !self.dry_run) { Outcome::DamageFound } else { Outcome::Done })

@@ -29,7 +29,7 @@ impl FolderLock {
     /// Takes the lock.
     ///
     /// # Errors
-    /// [`FilesError::Usage`] where another command has it, [`FilesError::Io`].
+    /// [`FilesError::Busy`] where another command has it, [`FilesError::Io`].
     pub fn take(folder: &Path) -> Result<Self, FilesError> {
         Self::try_take(folder)?.ok_or_else(|| in_use(folder))
     }
@@ -183,5 +183,5 @@ fn is_folder(path: &Path) -> bool {
 }
 
 fn in_use(target: &Path) -> FilesError {
-    FilesError::Usage(format!("{}: another command is writing there", shown(target)))
+    FilesError::Busy(target.to_path_buf())
 }

@@ -67,7 +67,7 @@ fn table(report: &report::Verified) -> String {
     }
     let _ = writeln!(
         text,
-        "{} extents, {healthy} healthy fragments, {} missing or damaged, {} extents not decodable",
+        "{} extents, {healthy} healthy fragments, {} that are not as they should be, {} extents not decodable",
         report.extents.len(),
         report.imperfect_fragments,
         report.extents.iter().filter(|extent| !extent.decodable).count()

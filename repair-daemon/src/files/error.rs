@@ -26,13 +26,13 @@ pub enum FilesError {
         source: io::Error,
     },
     /// A file is not what it was when the work began.
-    #[error("{}: changed while it was being read; nothing was written, run again when it is at rest", shown(path))]
+    #[error("{}: changed while it was being read; run again when it is at rest", shown(path))]
     Changed {
         /// The file.
         path: PathBuf,
     },
     /// What was computed does not match its own check. Hardware or software computed wrongly; nothing was published.
-    #[error("extent {extent}: {reason}; nothing was published. Check this machine's memory and CPU")]
+    #[error("extent {extent}: {reason}; it was not published. Check this machine's memory and CPU")]
     Miscomputed {
         /// The extent worked on.
         extent: ExtentId,
@@ -48,11 +48,17 @@ pub enum FilesError {
     /// A value does not fit the fragment format.
     #[error("fragment format: {0}")]
     Format(#[from] FormatError),
+    /// Another command writes into the same folder.
+    #[error("{}: another command is writing there; run again when it has ended", shown(.0))]
+    Busy(PathBuf),
+    /// The work is done; only what was to be said of it could not be.
+    #[error("the work is done, but its report could not be written: {0}")]
+    Report(io::Error),
     /// Two parts of this program disagree.
-    #[error("internal fault: {0}; nothing was published. Please report it")]
+    #[error("internal fault: {0}. Please report it")]
     Internal(String),
     /// Stopped by a signal. What was not finished has left no trace.
-    #[error("interrupted; nothing was published")]
+    #[error("interrupted; what was not finished has left no trace")]
     Interrupted,
 }
 
@@ -68,7 +74,7 @@ pub fn printable(text: &str) -> String {
 
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; nothing was published, make room and run again",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room and run again",
         io::ErrorKind::PermissionDenied => "; check the owner and mode of the file and its folder",
         _ => "",
     }

@@ -3,10 +3,10 @@
 use super::encode::write_frame;
 use super::fragment_file::{Finding, FragmentFile};
 use super::rebuild::{Job, Pass, Piece, undecodable};
-use super::scan::{ExtentView, Scan, StreamView};
+use super::scan::{ExtentView, Extra, Scan, StreamView};
 use super::staged::{Replace, StagedFile, sync_folder};
 use super::tidy::quarantine_if_there;
-pub use super::tidy::{QUARANTINE, check_quarantine, quarantine_extras, relocate};
+pub use super::tidy::{QUARANTINE, Tidied, check_quarantine, quarantine_extras, relocate};
 use super::{FilesError, Work};
 use ec_core::fragment::{Class, ExtentId, ExtentRecord, HEADER_BYTES, Header, StreamId};
 use ec_core::{Code, ShardIndex, ShardSet};
@@ -32,6 +32,8 @@ pub struct ExtentRepair {
     pub minimum_read_bytes: u64,
     /// Payload bytes written.
     pub written_bytes: u64,
+    /// What lay in the way and went to quarantine, by the paths it had.
+    pub set_aside: Vec<Extra>,
     /// Why nothing could be done, where that is so.
     pub failure: Option<String>,
 }
@@ -46,6 +48,7 @@ impl ExtentRepair {
             read_bytes: 0,
             minimum_read_bytes: 0,
             written_bytes: 0,
+            set_aside: Vec::new(),
             failure: None,
         }
     }
@@ -151,7 +154,7 @@ fn repair_extent(work: &Work, view: &ExtentView, target: Target) -> Result<Exten
         if lost.is_empty() {
             return Ok(done);
         }
-        let (published, read_bytes) = repair_round(work, &view, &code, target, lost)?;
+        let Round { published, read_bytes, set_aside } = repair_round(work, &view, &code, target, lost)?;
         for (index, path) in &published {
             let slot = &mut view.slots[index.at()];
             (slot.class, slot.path, slot.usable) = (Class::Healthy, path.clone(), Some(path.clone()));
@@ -162,18 +165,27 @@ fn repair_extent(work: &Work, view: &ExtentView, target: Target) -> Result<Exten
         done.rebuilt_bytes += payload;
         done.written_bytes += payload;
         done.read_bytes += read_bytes;
+        done.set_aside.extend(set_aside);
     }
 }
 
-/// Rebuilds `lost` and what is found bad on the way; gives what has its name now and the payload bytes that were read.
+/// What one round did.
+struct Round {
+    published: Vec<(ShardIndex, PathBuf)>,
+    read_bytes: u64,
+    set_aside: Vec<Extra>,
+}
+
+/// Rebuilds `lost` and what is found bad on the way.
 fn repair_round(
     work: &Work,
     view: &ExtentView,
     code: &Code,
     target: Target,
     mut lost: ShardSet,
-) -> Result<(Vec<(ShardIndex, PathBuf)>, u64), FilesError> {
-    let bench = Bench { work, view, record: view.record()?, code, target, staged: Mutex::default() };
+) -> Result<Round, FilesError> {
+    let bench =
+        Bench { work, view, record: view.record()?, code, target, staged: Mutex::default(), aside: Mutex::default() };
     let mut findings: BTreeMap<ShardIndex, Finding> = BTreeMap::new();
     let mut read_bytes = 0;
     // A source found bad on the way is one more fragment to rebuild: plan again for all of them.
@@ -186,7 +198,9 @@ fn repair_round(
         }
         lost = lost.iter().chain(findings.keys().copied()).collect();
     };
-    Ok((bench.publish(pass, &findings)?, read_bytes))
+    let published = bench.publish(pass, &findings)?;
+    let set_aside = bench.aside.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Round { published, read_bytes, set_aside })
 }
 
 fn shard_bytes(record: &ExtentRecord) -> u64 {
@@ -204,6 +218,7 @@ struct Bench<'a> {
     code: &'a Code,
     target: Target<'a>,
     staged: Mutex<Stage>,
+    aside: Mutex<Vec<Extra>>,
 }
 
 impl Bench<'_> {
@@ -291,13 +306,13 @@ impl Bench<'_> {
         let found_at = &self.view.slots[index.at()].path;
         let elsewhere = found_at != path && class != Class::Missing;
         if elsewhere {
-            quarantine_if_there(found_at, class)?;
+            self.set_aside(found_at, class)?;
         }
         if worthless && !elsewhere {
             return file.publish(path, Replace::Existing);
         }
         if class != Class::Missing && !self.is_there(index, path)? {
-            quarantine_if_there(path, class)?;
+            self.set_aside(path, class)?;
         }
         match file.publish(path, Replace::Never) {
             // Another repair was faster. Whoever rebuilds a fragment makes the same bytes.
@@ -308,6 +323,12 @@ impl Bench<'_> {
             }
             published => published,
         }
+    }
+
+    fn set_aside(&self, path: &Path, class: Class) -> Result<(), FilesError> {
+        let moved = quarantine_if_there(path, class)?;
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner).extend(moved);
+        Ok(())
     }
 
     /// Whether the very fragment that belongs at `path` lies there, every byte of it.

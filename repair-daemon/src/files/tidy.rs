@@ -16,10 +16,19 @@ use std::path::{Path, PathBuf};
 /// Subfolder for what was found and does not belong. Its content is for people; no command reads it.
 pub const QUARANTINE: &str = "quarantine";
 
-/// Renames every good fragment that lies under a wrong name; gives the new paths.
+/// What was moved.
+#[derive(Debug, Default)]
+pub struct Tidied {
+    /// Fragments put in their places, by their new paths.
+    pub in_place: Vec<PathBuf>,
+    /// What went to quarantine, by the paths it had.
+    pub set_aside: Vec<Extra>,
+}
+
+/// Renames every good fragment that lies under a wrong name.
 ///
 /// Two rounds, so that two fragments under each other's names both find their place free.
-pub fn relocate(scan: &mut Scan) -> Result<Vec<PathBuf>, FilesError> {
+pub fn relocate(scan: &mut Scan) -> Result<Tidied, FilesError> {
     let mut moves = Vec::new();
     for view in scan.extents.values_mut() {
         let Some(on_file) = &view.on_file else { continue };
@@ -44,31 +53,27 @@ pub fn relocate(scan: &mut Scan) -> Result<Vec<PathBuf>, FilesError> {
         }
     }
     let mut folders = BTreeSet::new();
-    let mut moved = Vec::new();
+    let mut tidied = Tidied::default();
     for (waiting, proper, slot) in moves {
         // What lies there is not this fragment, or it would have been taken for it.
-        quarantine_if_there(&proper, slot.class)?;
+        tidied.set_aside.extend(quarantine_if_there(&proper, slot.class)?);
         rename(&waiting, &proper, Replace::Never).map_err(FilesError::io(&waiting, "rename"))?;
         folders.insert(folder_of(&proper).to_path_buf());
         (slot.class, slot.path, slot.usable) = (Class::Healthy, proper.clone(), Some(proper.clone()));
         slot.reason.clear();
-        moved.push(proper);
+        tidied.in_place.push(proper);
     }
     folders.iter().try_for_each(|folder| sync_folder(folder))?;
-    Ok(moved)
+    Ok(tidied)
 }
 
 /// Moves what fills no place out of the way.
-pub fn quarantine_extras(extras: &[Extra]) -> Result<Vec<PathBuf>, FilesError> {
-    let mut moved = Vec::new();
-    for extra in extras {
-        moved.extend(quarantine_if_there(&extra.path, extra.class)?);
-    }
-    Ok(moved)
+pub fn quarantine_extras(extras: &[Extra]) -> Result<(), FilesError> {
+    extras.iter().try_for_each(|extra| quarantine_if_there(&extra.path, extra.class).map(|_| ()))
 }
 
 /// Moves whatever has this name into the quarantine beside it, under a name that says why. `None` where there is nothing.
-pub fn quarantine_if_there(path: &Path, class: Class) -> Result<Option<PathBuf>, FilesError> {
+pub fn quarantine_if_there(path: &Path, class: Class) -> Result<Option<Extra>, FilesError> {
     if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return Ok(None);
     }
@@ -90,7 +95,9 @@ pub fn quarantine_if_there(path: &Path, class: Class) -> Result<Option<PathBuf>,
     }
     sync_folder(&quarantine)?;
     sync_folder(folder)?;
-    Ok(Some(free))
+    let reason =
+        format!("lay at the name of another fragment, or was that fragment and not good; now {}", shown(&free));
+    Ok(Some(Extra { path: path.to_path_buf(), extent: None, index: None, class, reason }))
 }
 
 /// Makes the folder if it is not there.

@@ -4,6 +4,7 @@ use super::FilesError;
 use ec_core::buffer::AlignedBuffer;
 use indicatif::ProgressBar;
 use rayon::prelude::*;
+use rustix::process::{Resource, getrlimit};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 const THREADS_COMPUTING_MAX: usize = 4;
 /// Threads beyond these: one that waits for a disk leaves its core to another. With 2 the disk idled a fifth of an encode here.
 const THREADS_WAITING: usize = 6;
+
+/// What a thread may take of a limited address space: the C library reserves 64 MiB for each thread's heap, and a buffer, a
+/// stack and everything else need their share. Without this, small allocations failed under a limit of 512 MiB.
+const ADDRESS_SPACE_PER_THREAD_BYTES: u64 = 128 << 20;
 
 /// Context of a command: a thread pool of its own, reusable buffers, a progress bar, a stop flag.
 pub struct Work {
@@ -29,9 +34,8 @@ impl Work {
     /// # Errors
     /// [`FilesError::Io`] where no threads can be had.
     pub fn new(stop: Arc<AtomicBool>, progress: ProgressBar) -> Result<Self, FilesError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_COMPUTING_MAX);
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(cores + THREADS_WAITING)
+            .num_threads(threads())
             .build()
             .map_err(|error| FilesError::io(Path::new("thread pool"), "start threads")(io::Error::other(error)))?;
         Ok(Self { pool, buffers: Mutex::default(), given_back: Condvar::new(), stop, progress })
@@ -109,6 +113,16 @@ impl Work {
                 Err(_) => buffers = self.given_back.wait(buffers).unwrap_or_else(PoisonError::into_inner),
             }
         }
+    }
+}
+
+/// Threads for this machine and the limits of this process.
+fn threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_COMPUTING_MAX);
+    let wanted = cores + THREADS_WAITING;
+    match getrlimit(Resource::As).current {
+        None => wanted,
+        Some(bytes) => wanted.min(usize::try_from(bytes / ADDRESS_SPACE_PER_THREAD_BYTES).unwrap_or(wanted)).max(1),
     }
 }
 
