@@ -1,7 +1,7 @@
 //! Files read and written past the page cache where the file system allows it.
 //!
 //! Fragments and decoded files are written once and not read soon. Going through the page cache would copy every byte once more
-//! and push out pages that somebody needs; measured on 1 GiB with rs:10+4, it cost a quarter of the whole encode.
+//! and push out pages that somebody needs.
 //! Direct writes are no more durable than others: callers still sync. Reads take what is in the cache and fetch the rest
 //! directly: a fragment that is decoded or checked once would only push out what somebody needs.
 

@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// All shards' slices together: what one thread holds. Files are read and written slice by slice, and a device wants pieces of
-/// about 1 MiB: direct writes of 64 KiB took more than twice the time of 1 MiB here.
+/// All shards' slices together: what one thread holds. Files are read and written slice by slice, and a device is faster with
+/// pieces of about 1 MiB than with smaller ones.
 const SLICE_OF_ALL_SHARDS_BYTES: usize = 16 << 20;
 /// Below, system calls cost more than the bytes.
 const SLICE_BYTES_MIN: usize = 64 << 10;

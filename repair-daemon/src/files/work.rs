@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// Threads meant to compute. Every thread holds a buffer of 16 MiB at most, so this bounds the memory of a command on any machine.
 const THREADS_COMPUTING_MAX: usize = 4;
-/// Threads beyond these: one that waits for a disk leaves its core to another. With 2 the disk idled a fifth of an encode here.
+/// Threads beyond these: one that waits for a disk leaves its core to another, and a disk wants several requests at a time.
 const THREADS_WAITING: usize = 6;
 
 /// What a thread may take of a limited address space: the C library reserves 64 MiB for each thread's heap, and a buffer, a
