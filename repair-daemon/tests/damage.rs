@@ -531,3 +531,26 @@ fn a_dry_run_changes_nothing() {
     assert!(before == after);
     set.heals();
 }
+
+#[test]
+fn repair_reports_all_that_it_sets_aside() {
+    type Damage = fn(&Set);
+    let cases: [(&str, Damage); 3] = [
+        ("a rotten fragment in the place of a good copy", |set| {
+            fs::copy(set.path(3), set.dir.join("copy")).unwrap();
+            set.change(3, |bytes| bytes[5000] ^= 1);
+        }),
+        ("a FIFO in the place of a lost fragment", |set| {
+            set.remove(2);
+            mkfifo(&set.path(2));
+        }),
+        ("a copy of a sibling", |set| set.write(1, set.original(5))),
+    ];
+    for (label, damage) in cases {
+        let set = Set::small();
+        damage(&set);
+        let report = set.heals();
+        let told = report["quarantined"].as_array().unwrap().len();
+        assert_eq!((told, set.quarantine().len()), (1, 1), "{label}: {report}");
+    }
+}

@@ -34,8 +34,9 @@ impl Work {
     /// # Errors
     /// [`FilesError::Io`] where no threads can be had.
     pub fn new(stop: Arc<AtomicBool>, progress: ProgressBar) -> Result<Self, FilesError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads())
+            .num_threads(threads(cores, getrlimit(Resource::As).current))
             .build()
             .map_err(|error| FilesError::io(Path::new("thread pool"), "start threads")(io::Error::other(error)))?;
         Ok(Self { pool, buffers: Mutex::default(), given_back: Condvar::new(), stop, progress })
@@ -116,14 +117,11 @@ impl Work {
     }
 }
 
-/// Threads for this machine and the limits of this process.
-fn threads() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_COMPUTING_MAX);
-    let wanted = cores + THREADS_WAITING;
-    match getrlimit(Resource::As).current {
-        None => wanted,
-        Some(bytes) => wanted.min(usize::try_from(bytes / ADDRESS_SPACE_PER_THREAD_BYTES).unwrap_or(wanted)).max(1),
-    }
+/// Threads for a machine with so many cores and a process with so much address space; `None` is no limit.
+fn threads(cores: usize, address_space_bytes: Option<u64>) -> usize {
+    let wanted = cores.min(THREADS_COMPUTING_MAX) + THREADS_WAITING;
+    let fit = address_space_bytes.map_or(wanted as u64, |bytes| bytes / ADDRESS_SPACE_PER_THREAD_BYTES);
+    usize::try_from(fit).unwrap_or(wanted).clamp(1, wanted)
 }
 
 /// Extents in work at the same time: enough that the slices of the next occupy the threads while one is being synced.
@@ -133,4 +131,17 @@ const EXTENTS_AT_ONCE: usize = 4;
 struct Buffers {
     spare: Vec<AlignedBuffer>,
     in_use: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_keep_within_memory_and_address_space() {
+        assert_eq!((threads(1, None), threads(2, None), threads(256, None)), (7, 8, 10));
+        assert_eq!((threads(2, Some(u64::MAX)), threads(256, Some(1 << 40))), (8, 10));
+        assert_eq!((threads(2, Some(512 << 20)), threads(256, Some(512 << 20))), (4, 4));
+        assert_eq!((threads(2, Some(0)), threads(2, Some(64 << 20))), (1, 1));
+    }
 }
