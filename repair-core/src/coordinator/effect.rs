@@ -1,0 +1,205 @@
+//! What happens to the coordinator and what it wants done.
+
+use crate::catalog::{Found, Txn, TxnResult};
+use crate::node::{Body, PeerId, RequestId};
+use crate::pg::{CallId, PgConfig};
+use crate::repair::{RepairOutcome, RepairSpec};
+use crate::time::{Millis, Time};
+use crate::wire::node::Place;
+use crate::wire::{CallError, DaemonReply, DaemonRequest, NodeReply, NodeRequest};
+use ec_core::CodeSpec;
+
+/// A repair under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub u64);
+
+/// Happens to the coordinator.
+#[derive(Clone, Debug)]
+pub enum CoordinatorEvent {
+    /// The process begins. Nothing else comes before it.
+    Boot,
+    /// Rows asked for by key, in the order of the keys.
+    Rows {
+        /// Names the effect.
+        op: CallId,
+        /// None where a key is absent; an error where the catalog did not answer.
+        rows: Result<Vec<Option<Found>>, String>,
+    },
+    /// Rows asked for by range.
+    Range {
+        /// Names the effect.
+        op: CallId,
+        /// In order; an error where the catalog did not answer.
+        rows: Result<Vec<Found>, String>,
+    },
+    /// A transaction ended.
+    Txn {
+        /// Names the effect.
+        op: CallId,
+        /// How.
+        result: TxnResult,
+    },
+    /// A request came from a node or a client.
+    Request {
+        /// On this connection.
+        peer: PeerId,
+        /// With this number.
+        id: RequestId,
+        /// What is asked.
+        request: DaemonRequest,
+        /// Its body.
+        body: Body,
+    },
+    /// A connection ended.
+    PeerGone {
+        /// Which.
+        peer: PeerId,
+    },
+    /// A call ended.
+    Call {
+        /// Names the effect.
+        call: CallId,
+        /// How.
+        result: Result<(NodeReply, Body), CallError>,
+    },
+    /// A repair came forward.
+    RepairProgress {
+        /// Which.
+        job: JobId,
+        /// Payload sent to targets so far.
+        written_bytes: u64,
+    },
+    /// A repair ended.
+    RepairDone {
+        /// Which.
+        job: JobId,
+        /// What became of it.
+        outcome: RepairOutcome,
+    },
+    /// The moment asked for with [`CoordinatorEffect::WakeAt`] has come.
+    Tick,
+}
+
+/// Wanted by the coordinator.
+#[derive(Clone, Debug)]
+pub enum CoordinatorEffect {
+    /// Read rows as they are now (linearizable); ends as [`CoordinatorEvent::Rows`].
+    Get {
+        /// Names it.
+        op: CallId,
+        /// The keys.
+        keys: Vec<Vec<u8>>,
+    },
+    /// Read rows by prefix (linearizable); ends as [`CoordinatorEvent::Range`].
+    Range {
+        /// Names it.
+        op: CallId,
+        /// How the keys begin.
+        prefix: Vec<u8>,
+        /// Only keys after this one.
+        after: Option<Vec<u8>>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// A transaction; ends as [`CoordinatorEvent::Txn`].
+    Txn {
+        /// Names it.
+        op: CallId,
+        /// Which.
+        txn: Txn,
+    },
+    /// Answer a request.
+    Reply {
+        /// On this connection.
+        peer: PeerId,
+        /// The request.
+        id: RequestId,
+        /// The answer.
+        reply: DaemonReply,
+        /// Its body.
+        body: Body,
+    },
+    /// Ask a node; ends as [`CoordinatorEvent::Call`].
+    Call {
+        /// Names it.
+        call: CallId,
+        /// Whom.
+        to: Place,
+        /// What.
+        request: NodeRequest,
+        /// Its body.
+        body: Body,
+        /// After this the answer counts as silence.
+        deadline: Millis,
+    },
+    /// Run a repair; ends as [`CoordinatorEvent::RepairDone`].
+    Repair {
+        /// Names it.
+        job: JobId,
+        /// What.
+        spec: Box<RepairSpec>,
+    },
+    /// Something an operator may want to know: to the event log.
+    Note(Note),
+    /// A [`CoordinatorEvent::Tick`] is wanted then. Replaces the one wanted before.
+    WakeAt(Time),
+    /// Go on no longer: the catalog went back in time, or another daemon owns it all. The process ends with this message.
+    Stop {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Note {
+    /// What kind, in snake case: `disk_lost`, `repair_done`.
+    pub kind: &'static str,
+    /// In words for a person, with the numbers.
+    pub text: String,
+    /// The same for programs, by key.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+/// Settings of a coordinator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoordinatorConfig {
+    /// The code of new placement groups; none to choose by the number of fault domains.
+    pub code: Option<CodeSpec>,
+    /// The level of the domain tree whose loss an extent must survive.
+    pub fault_domain: crate::topology::Level,
+    /// Length to cut extents to.
+    pub extent_bytes: u64,
+    /// How often nodes beat.
+    pub beat_every: Millis,
+    /// Silence after which a disk is suspected.
+    pub suspect_after: Millis,
+    /// From suspicion to loss.
+    pub grace: Millis,
+    /// Slots per disk: how many placement groups a disk belongs to, about.
+    pub slots_per_disk: u32,
+    /// Repairs under way at once.
+    pub repairs_max: usize,
+    /// How long a put that broke off may come back before it is given up.
+    pub put_resume: Millis,
+    /// Settings of the owners.
+    pub pg: PgConfig,
+}
+
+impl Default for CoordinatorConfig {
+    fn default() -> Self {
+        Self {
+            code: None,
+            fault_domain: crate::topology::Level::Rack,
+            extent_bytes: ec_core::geometry::EXTENT_BYTES_NOMINAL,
+            beat_every: Millis(3_000),
+            suspect_after: Millis(10_000),
+            // GFS and HDFS wait about as long for a crashed node (Ford et al., OSDI 2010).
+            grace: Millis(15 * 60 * 1_000),
+            slots_per_disk: 8,
+            repairs_max: 4,
+            put_resume: Millis(30_000),
+            pg: PgConfig::default(),
+        }
+    }
+}

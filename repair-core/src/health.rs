@@ -1,0 +1,1 @@
+//! Who is alive: beats in, suspicion and loss out, by injected time.

@@ -1,0 +1,303 @@
+//! What happens to a node and what it wants done.
+
+use crate::id::{CellKey, DiskId, PgId, RecordHash};
+use crate::time::Time;
+use crate::wire::node::{FragmentKey, NodeReply, NodeRequest, StageKey};
+use crate::wire::{CallError, DaemonReply, DaemonRequest};
+use ec_core::fragment::Header;
+use std::ops::Range;
+
+/// Bytes beside a message; cheap to pass on.
+pub type Body = bytes::Bytes;
+
+/// A connection from outside, for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u64);
+
+/// A request on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// A store operation under way; given by the machine, never reused in one life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OpId(pub u64);
+
+/// A journal as it was found at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalFile {
+    /// Of which placement group.
+    pub pg: PgId,
+    /// Its bytes; an error where they cannot be read.
+    pub bytes: Result<Vec<u8>, String>,
+}
+
+/// Happens to a node.
+#[derive(Clone, Debug)]
+pub enum NodeEvent {
+    /// The process begins. Nothing else comes before it.
+    Boot {
+        /// The disk, from its label.
+        disk: DiskId,
+        /// The cell, from its label.
+        cell: Option<CellKey>,
+        /// Random, of this life.
+        boot: u64,
+        /// region/zone/rack/node.
+        domain: String,
+        /// Where it listens.
+        address: String,
+        /// All journals there are.
+        journals: Vec<JournalFile>,
+    },
+    /// A request came.
+    Request {
+        /// On this connection.
+        peer: PeerId,
+        /// With this number.
+        id: RequestId,
+        /// What is asked.
+        request: NodeRequest,
+        /// Its body.
+        body: Body,
+    },
+    /// A connection ended; what it staged and nobody prepared is dropped.
+    PeerGone {
+        /// Which.
+        peer: PeerId,
+    },
+    /// A store operation ended.
+    Stored {
+        /// Which.
+        op: OpId,
+        /// How.
+        result: Result<StoreOk, StoreError>,
+    },
+    /// The daemon answered, or did not.
+    Daemon {
+        /// The answer to the last [`NodeEffect::AskDaemon`] of this number.
+        number: u64,
+        /// What it said.
+        result: Result<DaemonReply, CallError>,
+    },
+    /// The connection to the daemon is new (again): register.
+    DaemonReached,
+    /// Bytes free and in all, measured now and then.
+    Room {
+        /// Bytes free.
+        free_bytes: u64,
+        /// Bytes in all.
+        total_bytes: u64,
+    },
+    /// The moment asked for with [`NodeEffect::WakeAt`] has come.
+    Tick,
+}
+
+/// Wanted by a node.
+#[derive(Clone, Debug)]
+pub enum NodeEffect {
+    /// Answer a request.
+    Reply {
+        /// On this connection.
+        peer: PeerId,
+        /// The request.
+        id: RequestId,
+        /// The answer.
+        reply: NodeReply,
+        /// Its body.
+        body: Body,
+    },
+    /// Do something with the disk; ends as [`NodeEvent::Stored`]. Operations of one placement group's journal and of one stage
+    /// are wanted one after the other, never two at once.
+    Store {
+        /// Names it.
+        op: OpId,
+        /// What.
+        call: StoreCall,
+    },
+    /// Ask the daemon; ends as [`NodeEvent::Daemon`].
+    AskDaemon {
+        /// Names it.
+        number: u64,
+        /// What.
+        request: DaemonRequest,
+    },
+    /// Write the cell into the disk's label, durably, before anything else is stored.
+    SetCell {
+        /// Names it; ends as [`NodeEvent::Stored`].
+        op: OpId,
+        /// The cell.
+        cell: CellKey,
+    },
+    /// A [`NodeEvent::Tick`] is wanted then. Replaces the one wanted before.
+    WakeAt(Time),
+}
+
+/// An operation of the store. Everything that says *durable* has been synced, directories too, when it ends well.
+#[derive(Clone, Debug)]
+pub enum StoreCall {
+    /// Make a nameless file of the fragment's full size, its room reserved.
+    OpenStage {
+        /// Names the stage.
+        key: StageKey,
+        /// The fragment's header.
+        header: Box<Header>,
+    },
+    /// Write payload and take it into the hash.
+    WriteStage {
+        /// Which stage.
+        key: StageKey,
+        /// Where in the payload.
+        offset: u64,
+        /// The bytes.
+        body: Body,
+    },
+    /// The root of the payload, of the bytes as received.
+    SealStage {
+        /// Which stage.
+        key: StageKey,
+    },
+    /// Write header and tail with this record, and make the file durable. Still without a name. Any error discards it.
+    FinishStage {
+        /// Which stage.
+        key: StageKey,
+        /// The extent's record.
+        record: Body,
+    },
+    /// Give it its name, if nothing has that name. Not durable before [`StoreCall::SyncFolder`].
+    PublishStage {
+        /// Which stage.
+        key: StageKey,
+    },
+    /// Make the names in a placement group's folder durable.
+    SyncFolder {
+        /// Which.
+        pg: PgId,
+    },
+    /// Forget a stage.
+    DropStage {
+        /// Which.
+        key: StageKey,
+    },
+    /// Read payload and the CRCs of its blocks.
+    Read {
+        /// Which fragment.
+        fragment: FragmentKey,
+        /// Which bytes of the payload, whole blocks.
+        range: Range<u64>,
+    },
+    /// The record of this hash: from the index, or from the fragment's tail.
+    ReadRecord {
+        /// The fragment of ours that carries it.
+        fragment: FragmentKey,
+        /// Its hash.
+        hash: RecordHash,
+    },
+    /// Read a fragment whole and judge it. Bypasses the page cache where it can.
+    Check {
+        /// Which.
+        fragment: FragmentKey,
+        /// Hash of the record on the list, which it must carry; none where nothing is known.
+        hash: Option<RecordHash>,
+    },
+    /// Move a fragment into quarantine, durably.
+    Quarantine {
+        /// Which.
+        fragment: FragmentKey,
+        /// Why, in few words.
+        reason: String,
+    },
+    /// Remove a fragment from quarantine for good.
+    UnlinkQuarantined {
+        /// Which.
+        fragment: FragmentKey,
+    },
+    /// The fragment files of a placement group, from a listing of its folder.
+    ListFolder {
+        /// Which.
+        pg: PgId,
+    },
+    /// Append to a journal, durably.
+    AppendJournal {
+        /// Of which placement group.
+        pg: PgId,
+        /// What; whole records.
+        bytes: Vec<u8>,
+    },
+    /// Replace a journal as one, durably.
+    ReplaceJournal {
+        /// Of which placement group.
+        pg: PgId,
+        /// All of it.
+        bytes: Vec<u8>,
+    },
+    /// Remember a record in the index. A cache: may be lost.
+    IndexPut {
+        /// The fragment that carries it.
+        fragment: FragmentKey,
+        /// The record.
+        record: Body,
+    },
+    /// Forget it. May be lost.
+    IndexRemove {
+        /// The fragment.
+        fragment: FragmentKey,
+    },
+}
+
+/// A file found in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// Which fragment its name says.
+    pub fragment: FragmentKey,
+    /// Its length.
+    pub file_bytes: u64,
+}
+
+/// A store operation that ended well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreOk {
+    /// Done.
+    Done,
+    /// The root of a sealed stage.
+    Root([u8; 32]),
+    /// Published; false where something has the name already.
+    Published(bool),
+    /// Payload and CRCs.
+    Data {
+        /// The payload.
+        body: Body,
+        /// CRC of each block, by the fragment's table.
+        crcs: Vec<u32>,
+    },
+    /// A record.
+    Record(Body),
+    /// What a fragment was found to be: class, and the root it carries where that could be read.
+    Checked {
+        /// Its class by the fragment format: `healthy` counts.
+        class: String,
+        /// The root computed from its payload.
+        root: Option<[u8; 32]>,
+    },
+    /// Files of a folder, by fragment.
+    Folder(Vec<Found>),
+}
+
+/// A store operation that failed. What was being written is discarded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// It is not there, and the disk's label is.
+    #[error("not there")]
+    NotFound,
+    /// It is there and damaged.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// No room left.
+    #[error("no space: {0}")]
+    NoSpace(String),
+    /// The device or the file system failed; nothing follows about what is there.
+    #[error("{0}")]
+    Io(String),
+    /// The machine asked for something that makes no sense: a stage that is not open, a piece twice.
+    #[error("invalid: {0}")]
+    Invalid(String),
+}

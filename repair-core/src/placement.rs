@@ -1,0 +1,1 @@
+//! Which disks may serve which index.

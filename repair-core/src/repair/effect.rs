@@ -1,0 +1,53 @@
+//! What a repair is given and what it says in the end. Its events and effects are those of any
+//! [transfer](crate::client::effect).
+
+use crate::id::{AttemptId, ExtentKey, RecordHash};
+use crate::wire::node::{Authority, Place};
+use std::collections::BTreeMap;
+
+/// What to rebuild, from where, to where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepairSpec {
+    /// The extent.
+    pub extent: ExtentKey,
+    /// Hash of the record on file.
+    pub hash: RecordHash,
+    /// Names the stages.
+    pub attempt: AttemptId,
+    /// The owner and its row, for the nodes.
+    pub authority: Authority,
+    /// Disks that may have a fragment, by index; within an index the likeliest first.
+    pub sources: BTreeMap<u16, Vec<Place>>,
+    /// Disks that need one, by index.
+    pub targets: BTreeMap<u16, Place>,
+}
+
+/// A fragment found bad on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// Its index.
+    pub index: u16,
+    /// Where.
+    pub place: Place,
+    /// What was found.
+    pub reason: String,
+}
+
+/// What became of a repair.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RepairOutcome {
+    /// Indexes published.
+    pub published: Vec<u16>,
+    /// Indexes that were not, and why.
+    pub failed: BTreeMap<u16, String>,
+    /// Sources that were found bad or gone.
+    pub suspects: Vec<Suspect>,
+    /// Payload read from sources, also in tries that failed.
+    pub read_bytes: u64,
+    /// The least the code must read for these losses in one joint repair; 0 where nothing was published.
+    pub minimum_read_bytes: u64,
+    /// Payload sent to targets, also in tries that failed.
+    pub written_bytes: u64,
+    /// Payload of the fragments published.
+    pub rebuilt_bytes: u64,
+}

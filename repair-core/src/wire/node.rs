@@ -1,0 +1,328 @@
+//! What a storage node is asked and answers.
+
+use super::refusal::Refusal;
+use crate::catalog::{EntryKind, PgRow};
+use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, Sum, Token};
+use ec_core::code::DESCRIPTOR_BYTES;
+use serde::{Deserialize, Serialize};
+
+/// What gives an owner's message its force: its token, and the row it acts on (`commit.md` line 7).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authority {
+    /// The owner's token.
+    pub token: Token,
+    /// The placement group's row as the owner last read or wrote it.
+    pub row: PgRow,
+}
+
+/// Names a fragment on its way into a node: whose attempt, which fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StageKey {
+    /// The attempt it belongs to.
+    pub attempt: AttemptId,
+    /// The extent.
+    pub extent: ExtentKey,
+    /// The fragment's index.
+    pub index: u16,
+}
+
+/// A fragment as it lies in a store. Its file name is of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FragmentKey {
+    /// The extent.
+    pub extent: ExtentKey,
+    /// Its generation.
+    pub generation: u64,
+    /// The fragment's index.
+    pub index: u16,
+}
+
+/// A disk and where its node listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The disk.
+    pub disk: DiskId,
+    /// host:port.
+    pub address: String,
+}
+
+/// A change that a member stored and does not know the end of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Prepared {
+    /// Whose.
+    pub attempt: AttemptId,
+    /// What it would do.
+    pub kind: EntryKind,
+    /// To which extent.
+    pub extent: ExtentKey,
+    /// The record put on or taken off the list.
+    pub hash: RecordHash,
+}
+
+/// One line of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Listed {
+    /// The extent.
+    pub extent: ExtentKey,
+    /// Hash of its record on file.
+    pub hash: RecordHash,
+}
+
+/// A deletion remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Tombstone {
+    /// The extent that is no more.
+    pub extent: ExtentKey,
+    /// The sequence number of the deletion.
+    pub seq: u64,
+}
+
+/// A fragment file in a store's folder, by name and size. Not read, so not proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Holding {
+    /// Which fragment.
+    pub fragment: FragmentKey,
+    /// Length of the file.
+    pub file_bytes: u64,
+    /// Set where the node knows it to be damaged: it does not count.
+    pub damaged: bool,
+}
+
+/// Where a member's list stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// Incarnation and sequence number of the row last heard; 0, 0 before the first.
+    pub heard: (u32, u64),
+    /// Records on the list.
+    pub count: u64,
+    /// Their sum.
+    pub sum: Sum,
+    /// Whether the list comes to the row that was sent. If not, the member is behind.
+    pub level: bool,
+    /// Changes stored whose end it does not know, at most 256 of them.
+    pub prepared: Vec<Prepared>,
+}
+
+/// Found by a node in its own store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamageReport {
+    /// Which fragment.
+    pub fragment: FragmentKey,
+    /// Its class, as `docs/format/fragment.md` section 7 names it.
+    pub class: String,
+}
+
+/// Asked of a node. The word in brackets is the body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeRequest {
+    /// Accept this owner and no lower one; come to its row. First message of every owner to every member.
+    Fence {
+        /// The owner and its row.
+        authority: Box<Authority>,
+    },
+    /// Come to this row: the notice of a commit, of new members, of anything the row says.
+    Hear {
+        /// The owner and its row.
+        authority: Box<Authority>,
+    },
+    /// Store a change so that it survives, without knowing whether it will be committed. [record, for a create]
+    Prepare {
+        /// The owner and its row.
+        authority: Box<Authority>,
+        /// The attempt.
+        attempt: AttemptId,
+        /// What it would do.
+        kind: EntryKind,
+        /// To which extent.
+        extent: ExtentKey,
+        /// The record.
+        hash: RecordHash,
+    },
+    /// The attempt is dead: forget it and remember that it is.
+    Abort {
+        /// The owner and its row.
+        authority: Box<Authority>,
+        /// The attempt.
+        attempt: AttemptId,
+    },
+    /// Take over this list, in pages. The last page must come to the row.
+    Adopt {
+        /// The owner and its row.
+        authority: Box<Authority>,
+        /// Number of the page, from 0; 0 begins anew.
+        page: u32,
+        /// Whether this is the last.
+        last: bool,
+        /// Records on the list, by extent.
+        listed: Vec<Listed>,
+        /// Deletions not yet trimmed.
+        tombstones: Vec<Tombstone>,
+    },
+    /// Your list after this extent.
+    List {
+        /// Of which placement group.
+        pg: PgId,
+        /// The last one seen.
+        after: Option<ExtentKey>,
+    },
+    /// The fragments in your folder after this one: from a listing of the directory, never from an index.
+    Holdings {
+        /// Of which placement group.
+        pg: PgId,
+        /// The last one seen.
+        after: Option<FragmentKey>,
+    },
+    /// Begin a fragment: reserve its room.
+    Stage {
+        /// The owner's token the grant came with.
+        token: Token,
+        /// Cell of the fragment.
+        cell: CellKey,
+        /// Attempt, extent, index.
+        key: StageKey,
+        /// The fragment's generation.
+        generation: u64,
+        /// The code, as a descriptor.
+        code: [u8; DESCRIPTOR_BYTES],
+        /// Length of the extent.
+        extent_bytes: u64,
+    },
+    /// A piece of payload, whole blocks; pieces may come in any order, none twice. [payload]
+    StageData {
+        /// Which stage.
+        key: StageKey,
+        /// Where in the payload.
+        offset: u64,
+    },
+    /// All of the payload was sent: what is its root?
+    StageSeal {
+        /// Which stage.
+        key: StageKey,
+    },
+    /// Not needed any more.
+    StageDrop {
+        /// Which stage.
+        key: StageKey,
+    },
+    /// Give a rebuilt fragment its name. Only what your list names. [record]
+    Publish {
+        /// The owner and its row.
+        authority: Box<Authority>,
+        /// Which stage.
+        key: StageKey,
+    },
+    /// Put aside, into quarantine, what neither the row nor your list names.
+    Retire {
+        /// The owner and its row.
+        authority: Box<Authority>,
+    },
+    /// Payload of a fragment, whole blocks.
+    Read {
+        /// Which.
+        fragment: FragmentKey,
+        /// First byte of the payload wanted, a multiple of the block.
+        offset: u64,
+        /// How many, a multiple of the block, at most a slice.
+        bytes: u32,
+    },
+    /// The record of this hash.
+    Record {
+        /// Of which extent.
+        extent: ExtentKey,
+        /// Hash of the record, as the owner's list has it.
+        hash: RecordHash,
+    },
+    /// Read this fragment whole and judge it by the record of your list.
+    Check {
+        /// Which.
+        fragment: FragmentKey,
+    },
+    /// Check everything now.
+    Scrub,
+    /// Say who you are.
+    Info,
+}
+
+/// A node's answer. The word in brackets is the body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeReply {
+    /// No.
+    Refused(Refusal),
+    /// To Fence, Hear, and the last page of Adopt.
+    Heard(Head),
+    /// To the other pages of Adopt: taken.
+    AdoptedPage,
+    /// Stored, synced, named.
+    Prepared {
+        /// The attempt.
+        attempt: AttemptId,
+    },
+    /// Forgotten, and marked as never to be.
+    Aborted {
+        /// The attempt.
+        attempt: AttemptId,
+    },
+    /// A page of the list.
+    ListPage {
+        /// Incarnation and sequence number of the row the list came to; pages of different ones are not one list.
+        heard: (u32, u64),
+        /// By extent.
+        listed: Vec<Listed>,
+        /// Whether more follow.
+        more: bool,
+    },
+    /// A page of the folder.
+    HoldingsPage {
+        /// By fragment.
+        holdings: Vec<Holding>,
+        /// Whether more follow.
+        more: bool,
+    },
+    /// Room is reserved.
+    StageOpen,
+    /// The piece is taken (not yet durable).
+    StageTaken,
+    /// Root of the payload as it was received.
+    StageSealed {
+        /// The root.
+        root: [u8; 32],
+    },
+    /// Forgotten.
+    StageDropped,
+    /// Published and durable.
+    Published,
+    /// So many files went to quarantine.
+    Retired {
+        /// Files.
+        files: u64,
+    },
+    /// Payload. [payload]
+    Data {
+        /// The CRC of each block, as the fragment's table has it: to be checked by the reader, with the identity on record.
+        crcs: Vec<u32>,
+    },
+    /// The record. [record]
+    Record,
+    /// What the fragment was found to be.
+    Checked {
+        /// Its class.
+        class: String,
+        /// Whether it counts.
+        healthy: bool,
+    },
+    /// A scrub has begun, or runs already.
+    Scrubbing,
+    /// Who it is.
+    Info {
+        /// Its cell; none before the first registration.
+        cell: Option<CellKey>,
+        /// Its disk.
+        disk: DiskId,
+        /// Random, of this life of the process.
+        boot: u64,
+        /// Fragments in its folders.
+        fragments: u64,
+        /// Bytes free.
+        free_bytes: u64,
+    },
+}
