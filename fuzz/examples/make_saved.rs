@@ -22,6 +22,7 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
     named("code_spec", code_specs())
         .chain(named("fragment_header", fragment_headers()))
         .chain(named("fragment_set", fragment_sets()))
+        .chain(named("wire_message", wire_messages()))
         .collect()
 }
 
@@ -162,5 +163,53 @@ fn fragment_sets() -> Vec<(&'static str, Vec<u8>)> {
         ("record-forged", on(7, 2, &[&[19, 0, 0, 72, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]])),
         ("payload-forged", on(1, 2, &[&[21, 0, 0, 5, 0, 9], &[22, 1, 0, 5, 0, 9], &[23, 2, 0, 5, 0, 9]])),
         ("lone-forgery", on(0, 2, &[&[2, 0, 0], &[2, 0, 0], &[23, 0, 0, 5, 0, 9]])),
+    ]
+}
+
+/// What it is (1), then a message, a row or a whole frame, from the golden ones.
+fn wire_messages() -> Vec<(&'static str, Vec<u8>)> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../repair-core/testdata/wire-v1");
+    let read = |name: &str| std::fs::read(golden.join(format!("{name}.bin"))).expect("a golden frame");
+    let whole = |what: u8, name: &str| [&[what], &read(name)[..]].concat();
+    // The envelope is 32 bytes; its bytes 16 to 19 are the length of the header.
+    let header = |what: u8, name: &str| {
+        let frame = read(name);
+        let bytes = u32::from_le_bytes(frame[16..20].try_into().expect("4 bytes")) as usize;
+        [&[what], &frame[32..32 + bytes]].concat()
+    };
+    let length = |length: u64| [&[2, 8, 0, 0, 0][..], &length.to_le_bytes(), b"abc"].concat();
+    vec![
+        ("nothing", vec![]),
+        ("fence", header(0, "node-request-fence")),
+        ("adopt", header(0, "node-request-adopt")),
+        ("prepare", header(0, "node-request-prepare")),
+        ("stage", header(0, "node-request-stage")),
+        ("list", header(0, "node-request-list")),
+        ("heard", header(1, "node-reply-heard")),
+        ("list-page", header(1, "node-reply-list-page")),
+        ("holdings-page", header(1, "node-reply-holdings-page")),
+        ("refused", header(1, "node-reply-refused-fenced")),
+        ("register", header(2, "daemon-request-register")),
+        ("beat", header(2, "daemon-request-beat")),
+        ("commit-extent", header(2, "daemon-request-commit-extent")),
+        ("put-names", header(2, "daemon-request-put-names")),
+        ("explain-node", header(2, "daemon-request-explain-node")),
+        ("allocated", header(3, "daemon-reply-allocated")),
+        ("located", header(3, "daemon-reply-located")),
+        ("names-page", header(3, "daemon-reply-names-page")),
+        ("row-cell", whole(4, "row-cell")),
+        ("row-disk", whole(5, "row-disk")),
+        ("row-owner", whole(6, "row-owner")),
+        ("row-pg", whole(7, "row-pg")),
+        ("row-stream", whole(8, "row-stream")),
+        ("row-name", whole(9, "row-name")),
+        ("frame-stage-data", whole(10, "node-request-stage-data")),
+        ("frame-status", whole(10, "daemon-request-status")),
+        ("frame-report", whole(10, "daemon-reply-report")),
+        // Lookup of a name whose length lies.
+        ("length-right", length(3)),
+        ("length-one-more", length(4)),
+        ("length-huge", length(u64::MAX)),
+        ("length-of-an-address-space", length(1 << 47)),
     ]
 }

@@ -219,7 +219,7 @@ fn layout(header: &Header, layout: &Layout) {
     assert_eq!(layout.table_at, layout.payload_at + layout.payload_bytes);
     assert_eq!(layout.table_bytes, 4 * u64::from(layout.blocks));
     assert_eq!(layout.record_at, layout.table_at + layout.table_bytes);
-    assert_eq!(layout.record_bytes, header.record_bytes.into());
+    assert_eq!(layout.record_bytes, u64::from(header.record_bytes));
     let zeros = layout.footer_at - (layout.record_at + layout.record_bytes);
     assert!(zeros < block, "{layout:?}");
     assert_eq!(layout.file_bytes, layout.footer_at + FOOTER_BYTES as u64);

@@ -1,10 +1,11 @@
-//! Fuzz targets as functions: any bytes in, a panic where `ec-core` breaks a promise.
+//! Fuzz targets as functions: any bytes in, a panic where `ec-core` or `repair-core` breaks a promise.
 //!
 //! | function | what the bytes are | what must hold |
 //! |---|---|---|
 //! | [`code_spec()`] | a specification, a descriptor, losses | what is accepted comes back the same; what is decodable by rank decodes |
 //! | [`fragment_header()`] | a header, record, footer or tail, as given and with right checksums | what is accepted keeps to the limits and is written back byte for byte |
 //! | [`fragment_set()`] | operations on a folder of fragments | the original bytes or an error, never other bytes |
+//! | [`wire_message()`] | a message, a catalog row or a frame | what is accepted keeps to the limits and is written back the same |
 //!
 //! ```
 //! fuzz::code_spec(b"lrc:12,2,2\0\x07\x80");
@@ -23,10 +24,12 @@ mod code_spec;
 mod extent;
 mod fragment_header;
 mod fragment_set;
+mod wire_message;
 
 pub use code_spec::code_spec;
 pub use fragment_header::fragment_header;
 pub use fragment_set::fragment_set;
+pub use wire_message::wire_message;
 
 /// Bytes of an input that are looked at; the rest is ignored. A largest record (65,536 bytes) fits.
 pub const INPUT_BYTES_MAX: usize = 80_000;
@@ -35,8 +38,12 @@ pub const INPUT_BYTES_MAX: usize = 80_000;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its binary and of its folder in `saved/`.
-pub const TARGETS: [(&str, Target); 3] =
-    [("code_spec", code_spec), ("fragment_header", fragment_header), ("fragment_set", fragment_set)];
+pub const TARGETS: [(&str, Target); 4] = [
+    ("code_spec", code_spec),
+    ("fragment_header", fragment_header),
+    ("fragment_set", fragment_set),
+    ("wire_message", wire_message),
+];
 
 /// The first [`INPUT_BYTES_MAX`] bytes.
 fn bounded(bytes: &[u8]) -> &[u8] {

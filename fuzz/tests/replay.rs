@@ -87,6 +87,11 @@ fn changed_inputs_of_fragment_set() {
     changed_inputs("fragment_set");
 }
 
+#[test]
+fn changed_inputs_of_wire_message() {
+    changed_inputs("wire_message");
+}
+
 fn changed_inputs(name: &str) {
     limit_memory();
     let (_, target) = TARGETS.into_iter().find(|(known, _)| *known == name).unwrap();

@@ -6,8 +6,382 @@
 //! reads and stages go beside it.
 
 pub mod effect;
-// The machine: see `docs/design/0004-service.md`.
+mod group;
+mod journal;
+mod ledger;
+mod link;
+mod mutation;
+mod publish;
+mod scrub;
+mod serve;
+mod stage;
 
 pub use effect::{
     Body, Found, JournalFile, NodeEffect, NodeEvent, OpId, PeerId, RequestId, StoreCall, StoreError, StoreOk,
 };
+
+use crate::catalog::PgRow;
+use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, Token};
+use crate::time::{Millis, Time};
+use crate::wire::Refusal;
+use crate::wire::node::{FragmentKey, Holding, NodeReply, NodeRequest, Prepared, StageKey};
+use group::{Group, Kind, Mutation};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Settings of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Changes prepared for longer than this are asked about.
+    pub ask_after: Millis,
+    /// Fragments that may be on their way in at once.
+    pub stages_max: usize,
+    /// A pass over all fragments takes about this long; none: only on request.
+    pub scrub_period: Option<Millis>,
+    /// How often to beat, until the daemon says it.
+    pub beat_every: Millis,
+    /// Room that stages leave free: journals, deletes and quarantine need some.
+    pub headroom_bytes: u64,
+    /// Mutations of one placement group that may wait.
+    pub queue_max: usize,
+    /// A journal longer than this, and four times as long as what it says, is written anew.
+    pub journal_bytes_max: u64,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            ask_after: Millis(10_000),
+            stages_max: 256,
+            scrub_period: Some(Millis(14 * 24 * 3_600_000)),
+            beat_every: Millis(500),
+            headroom_bytes: 64 << 20,
+            queue_max: 256,
+            journal_bytes_max: 64 << 10,
+        }
+    }
+}
+
+/// Who asked what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asker {
+    peer: PeerId,
+    id: RequestId,
+}
+
+/// What the process said of itself at the start.
+#[derive(Clone, Debug)]
+struct Host {
+    disk: DiskId,
+    cell: Option<CellKey>,
+    boot: u64,
+    domain: String,
+    address: String,
+}
+
+/// What a store operation is for.
+#[derive(Debug)]
+enum Pending {
+    /// Nothing depends on it.
+    Nothing,
+    Cell(CellKey),
+    /// The mutation in work of this placement group.
+    Mutation(PgId),
+    Stage(StageKey),
+    Read {
+        asker: Asker,
+        fragment: FragmentKey,
+    },
+    Record {
+        asker: Asker,
+        hash: RecordHash,
+    },
+    Holdings {
+        asker: Asker,
+        pg: PgId,
+        after: Option<FragmentKey>,
+    },
+    HoldingsSynced {
+        asker: Asker,
+        holdings: Vec<Holding>,
+        more: bool,
+    },
+    Check(serve::Checking),
+    Info {
+        asker: Asker,
+        left: Vec<PgId>,
+        fragments: u64,
+    },
+}
+
+/// A storage node.
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    host: Option<Host>,
+    now: Time,
+    groups: BTreeMap<PgId, Group>,
+    stages: stage::Stages,
+    pending: BTreeMap<OpId, Pending>,
+    next_op: u64,
+    effects: VecDeque<NodeEffect>,
+    link: link::Link,
+    scrub: scrub::Scrub,
+    /// The moment a Tick is on its way for.
+    wake: Option<Time>,
+}
+
+impl Node {
+    /// A node before its [`NodeEvent::Boot`].
+    pub fn new(config: NodeConfig) -> Self {
+        Self {
+            config,
+            host: None,
+            now: Time::ZERO,
+            groups: BTreeMap::new(),
+            stages: stage::Stages::default(),
+            pending: BTreeMap::new(),
+            next_op: 0,
+            effects: VecDeque::new(),
+            link: link::Link::new(config.beat_every),
+            scrub: scrub::Scrub::default(),
+            wake: None,
+        }
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, now: Time, event: NodeEvent) {
+        self.now = self.now.max(now);
+        match event {
+            NodeEvent::Boot { disk, cell, boot, domain, address, journals } => {
+                if self.host.is_none() {
+                    self.host = Some(Host { disk, cell, boot, domain, address });
+                    self.boot(journals);
+                }
+            }
+            NodeEvent::Request { peer, id, request, body } => self.request(Asker { peer, id }, request, body),
+            NodeEvent::PeerGone { peer } => self.drop_stages_of(peer),
+            NodeEvent::Stored { op, result } => self.stored(op, result),
+            NodeEvent::Daemon { number, result } => self.daemon_answered(number, result),
+            NodeEvent::DaemonReached => self.register(),
+            NodeEvent::Room { free_bytes, total_bytes } => self.stages.measured(free_bytes, total_bytes),
+            NodeEvent::Tick => self.wake = None,
+        }
+        if self.host.is_some() {
+            self.link_due();
+            self.scrub_due();
+            self.ask_to_be_woken();
+        }
+    }
+
+    /// The next thing wanted; none until something else happens.
+    pub fn poll_effect(&mut self) -> Option<NodeEffect> {
+        self.effects.pop_front()
+    }
+
+    fn boot(&mut self, journals: Vec<JournalFile>) {
+        for file in journals {
+            let group = Group::from_journal(file.pg, &file.bytes, self.now);
+            self.groups.insert(file.pg, group);
+        }
+        let pgs: Vec<PgId> = self.groups.keys().copied().collect();
+        pgs.iter().for_each(|pg| self.run_group(*pg));
+        self.begin_scrubs();
+    }
+
+    fn request(&mut self, asker: Asker, request: NodeRequest, body: Body) {
+        let Some(host) = &self.host else {
+            return self.refuse(asker, Refusal::Unavailable("the node is starting".into()));
+        };
+        if request == NodeRequest::Info {
+            return self.info(asker);
+        }
+        let Some(cell) = host.cell else {
+            let reason = "this disk is new and belongs to no cell yet: its node has not reached the daemon";
+            return self.refuse(asker, Refusal::Unavailable(reason.into()));
+        };
+        match request {
+            NodeRequest::Fence { authority } | NodeRequest::Hear { authority } => {
+                self.enqueue(Mutation { asker: Some(asker), authority: Some(authority), kind: Kind::Hear });
+            }
+            NodeRequest::Prepare { authority, attempt, kind, extent, hash } => {
+                let kind = Kind::Prepare { attempt, kind, extent, hash, record: body };
+                self.enqueue(Mutation { asker: Some(asker), authority: Some(authority), kind });
+            }
+            NodeRequest::Abort { authority, attempt } => {
+                let kind = Kind::Abort { attempt };
+                self.enqueue(Mutation { asker: Some(asker), authority: Some(authority), kind });
+            }
+            NodeRequest::Adopt { authority, page, last, listed, tombstones } => {
+                let kind = Kind::Adopt { page, last, listed, tombstones };
+                self.enqueue(Mutation { asker: Some(asker), authority: Some(authority), kind });
+            }
+            NodeRequest::Publish { authority, key } => {
+                let kind = Kind::Publish { key, record: body };
+                self.enqueue(Mutation { asker: Some(asker), authority: Some(authority), kind });
+            }
+            NodeRequest::Retire { authority } => {
+                self.enqueue(Mutation { asker: Some(asker), authority: Some(authority), kind: Kind::Retire });
+            }
+            NodeRequest::List { pg, after } => self.list_page(asker, pg, after),
+            NodeRequest::Holdings { pg, after } => self.holdings(asker, pg, after),
+            NodeRequest::Stage { token, cell: theirs, key, generation, code, extent_bytes } => {
+                let wish = stage::Wish { token, cell: theirs, key, generation, code, extent_bytes };
+                self.open_stage(asker, cell, &wish);
+            }
+            NodeRequest::StageData { key, offset } => self.stage_data(asker, key, offset, body),
+            NodeRequest::StageSeal { key } => self.stage_work(asker, key, stage::StageWork::Seal { asker }),
+            NodeRequest::StageDrop { key } => {
+                self.stage_work(asker, key, stage::StageWork::Drop { asker: Some(asker) });
+            }
+            NodeRequest::Read { fragment, offset, bytes } => self.read(asker, fragment, offset, bytes),
+            NodeRequest::Record { extent, hash } => self.record(asker, extent, hash),
+            NodeRequest::Check { fragment } => self.check(fragment, serve::Why::Asked(asker)),
+            NodeRequest::Scrub => self.scrub_now(asker),
+            NodeRequest::Info => {}
+        }
+    }
+
+    fn stored(&mut self, op: OpId, result: Result<StoreOk, StoreError>) {
+        match self.pending.remove(&op) {
+            None | Some(Pending::Nothing) => {}
+            Some(Pending::Cell(cell)) => self.cell_stored(cell, result),
+            Some(Pending::Mutation(pg)) => self.mutation_stored(pg, result),
+            Some(Pending::Stage(key)) => self.stage_stored(key, result),
+            Some(Pending::Read { asker, fragment }) => self.read_done(asker, fragment, result),
+            Some(Pending::Record { asker, hash }) => self.record_done(asker, hash, result),
+            Some(Pending::Holdings { asker, pg, after }) => self.holdings_done(asker, pg, after, result),
+            Some(Pending::HoldingsSynced { asker, holdings, more }) => {
+                self.holdings_synced(asker, holdings, more, result);
+            }
+            Some(Pending::Check(checking)) => self.check_done(checking, result),
+            Some(Pending::Info { asker, left, fragments }) => self.info_done(asker, left, fragments, result),
+        }
+    }
+
+    fn store(&mut self, pending: Pending, call: StoreCall) -> OpId {
+        let op = self.expect(pending);
+        self.effects.push_back(NodeEffect::Store { op, call });
+        op
+    }
+
+    fn expect(&mut self, pending: Pending) -> OpId {
+        let op = OpId(self.next_op);
+        self.next_op += 1;
+        self.pending.insert(op, pending);
+        op
+    }
+
+    fn reply(&mut self, asker: Asker, reply: NodeReply) {
+        self.reply_with(asker, reply, Body::new());
+    }
+
+    fn reply_with(&mut self, asker: Asker, reply: NodeReply, body: Body) {
+        self.effects.push_back(NodeEffect::Reply { peer: asker.peer, id: asker.id, reply, body });
+    }
+
+    fn refuse(&mut self, asker: Asker, refusal: Refusal) {
+        self.reply(asker, NodeReply::Refused(refusal));
+    }
+
+    /// Our disk. Asked only of a node that has booted.
+    fn disk(&self) -> DiskId {
+        self.host.as_ref().map_or(DiskId(0), |host| host.disk)
+    }
+
+    fn cell(&self) -> Option<CellKey> {
+        self.host.as_ref().and_then(|host| host.cell)
+    }
+
+    fn ask_to_be_woken(&mut self) {
+        let next = [self.link_wake(), self.scrub_wake()].into_iter().flatten().min();
+        let Some(next) = next.filter(|next| self.wake.is_none_or(|wake| *next < wake)) else { return };
+        self.wake = Some(next);
+        self.effects.push_back(NodeEffect::WakeAt(next));
+    }
+}
+
+/// What a test or an operator may want to see. No decision is made from it outside.
+impl Node {
+    /// Placement groups that something is known of.
+    pub fn pgs(&self) -> impl Iterator<Item = PgId> + '_ {
+        self.groups.keys().copied()
+    }
+
+    /// The list of a placement group.
+    pub fn list(&self, pg: PgId) -> Option<&BTreeMap<ExtentKey, RecordHash>> {
+        self.groups.get(&pg).map(|group| group.ledger.list())
+    }
+
+    /// The highest token accepted.
+    pub fn token(&self, pg: PgId) -> Option<Token> {
+        self.groups.get(&pg).and_then(|group| group.ledger.token)
+    }
+
+    /// The row that the list came to.
+    pub fn heard(&self, pg: PgId) -> Option<&PgRow> {
+        self.groups.get(&pg).and_then(|group| group.ledger.heard.as_ref())
+    }
+
+    /// Prepared changes.
+    pub fn prepared(&self, pg: PgId) -> Option<&BTreeMap<AttemptId, Prepared>> {
+        self.groups.get(&pg).map(|group| &group.ledger.prepared)
+    }
+
+    /// Marks of attempts that are never to be prepared again.
+    pub fn abort_marks(&self, pg: PgId) -> Option<&BTreeSet<AttemptId>> {
+        self.groups.get(&pg).map(|group| &group.ledger.aborted)
+    }
+
+    /// Deletions not trimmed yet, with their sequence numbers.
+    pub fn tombstones(&self, pg: PgId) -> Option<&BTreeMap<ExtentKey, u64>> {
+        self.groups.get(&pg).map(|group| &group.ledger.tombstones)
+    }
+
+    /// Whether the journal of a placement group was lost and no list was adopted since.
+    pub fn is_journal_lost(&self, pg: PgId) -> bool {
+        self.groups.get(&pg).is_some_and(|group| group.ledger.lost)
+    }
+
+    /// Whether a fragment is known not to be sound.
+    pub fn is_damaged(&self, fragment: FragmentKey) -> bool {
+        self.groups.get(&fragment.extent.pg()).is_some_and(|group| group.ledger.damaged.contains_key(&fragment))
+    }
+
+    /// Why the daemon does not take this node, where it said so last.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.link.refusal.as_ref()
+    }
+
+    /// Whether the daemon took this node, since the last connection to it.
+    pub fn is_registered(&self) -> bool {
+        self.link.registered
+    }
+
+    /// Whether nothing is in work and nothing waits.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.effects.is_empty() && self.groups.values().all(Group::is_idle)
+    }
+}
+
+fn unavailable(error: &StoreError) -> Refusal {
+    Refusal::Unavailable(error.to_string())
+}
+
+/// What a failed write is answered with.
+fn write_failed(error: StoreError) -> Refusal {
+    match error {
+        StoreError::NoSpace(reason) => Refusal::NoSpace(reason),
+        error => Refusal::Store(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod mutation_tests;
+#[cfg(test)]
+mod random_tests;
+#[cfg(test)]
+mod serve_tests;
+#[cfg(test)]
+mod testing;

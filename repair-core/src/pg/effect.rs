@@ -102,6 +102,11 @@ pub enum PgEvent {
         /// The extent.
         extent: ExtentKey,
     },
+    /// A disk that is no member has files of this group: they may be put aside once that is safe.
+    Guest {
+        /// The disk.
+        disk: DiskId,
+    },
     /// The moment asked for with [`PgEffect::WakeAt`] has come.
     Tick,
 }

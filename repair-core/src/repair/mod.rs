@@ -6,5 +6,9 @@
 //! out. A repair that finds itself old gives up without a trace.
 
 pub mod effect;
+pub mod job;
+mod prove;
+mod recipe;
 
 pub use effect::{RepairOutcome, RepairSpec, Suspect};
+pub use job::{RepairConfig, RepairJob};

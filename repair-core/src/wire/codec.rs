@@ -101,3 +101,7 @@ fn whole<T>(decoded: Result<(T, usize), bincode::error::DecodeError>, length: us
     let (value, used) = decoded.map_err(|error| CodecError::Malformed(error.to_string()))?;
     if used == length { Ok(value) } else { Err(CodecError::Trailing { extra: length - used }) }
 }
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

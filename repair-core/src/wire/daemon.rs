@@ -36,6 +36,15 @@ pub struct NameEntry {
     pub bytes: u64,
 }
 
+/// A name that is stored, and where its bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredName {
+    /// The name.
+    pub name: Vec<u8>,
+    /// Its row.
+    pub row: NameRow,
+}
+
 /// An extent of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExtentEntry {
@@ -142,7 +151,7 @@ pub enum DaemonRequest {
         /// Its length.
         bytes: u64,
     },
-    /// Commit an extent whose fragments are all staged. [record] Asked again it is answered again.
+    /// Commit an extent whose fragments are all staged. `[record]` Asked again it is answered again.
     CommitExtent {
         /// Of which stream.
         stream: StreamKey,
@@ -277,8 +286,8 @@ pub enum DaemonReply {
     Located(Places),
     /// Names.
     NamesPage {
-        /// In order; offsets are 0.
-        names: Vec<NameEntry>,
+        /// In order.
+        names: Vec<StoredName>,
         /// Whether more follow.
         more: bool,
     },
@@ -286,7 +295,7 @@ pub enum DaemonReply {
     Removed,
     /// Noted.
     Noted,
-    /// A report. [JSON]
+    /// A report. `[JSON]`
     Report,
 }
 

@@ -152,3 +152,7 @@ impl Envelope {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

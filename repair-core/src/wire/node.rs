@@ -125,7 +125,7 @@ pub enum NodeRequest {
         /// The owner and its row.
         authority: Box<Authority>,
     },
-    /// Store a change so that it survives, without knowing whether it will be committed. [record, for a create]
+    /// Store a change so that it survives, without knowing whether it will be committed. `[record, for a create]`
     Prepare {
         /// The owner and its row.
         authority: Box<Authority>,
@@ -187,7 +187,7 @@ pub enum NodeRequest {
         /// Length of the extent.
         extent_bytes: u64,
     },
-    /// A piece of payload, whole blocks; pieces may come in any order, none twice. [payload]
+    /// A piece of payload, whole blocks; pieces may come in any order, none twice. `[payload]`
     StageData {
         /// Which stage.
         key: StageKey,
@@ -204,7 +204,7 @@ pub enum NodeRequest {
         /// Which stage.
         key: StageKey,
     },
-    /// Give a rebuilt fragment its name. Only what your list names. [record]
+    /// Give a rebuilt fragment its name. Only what your list names. `[record]`
     Publish {
         /// The owner and its row.
         authority: Box<Authority>,
@@ -296,12 +296,12 @@ pub enum NodeReply {
         /// Files.
         files: u64,
     },
-    /// Payload. [payload]
+    /// Payload. `[payload]`
     Data {
         /// The CRC of each block, as the fragment's table has it: to be checked by the reader, with the identity on record.
         crcs: Vec<u32>,
     },
-    /// The record. [record]
+    /// The record. `[record]`
     Record,
     /// What the fragment was found to be.
     Checked {

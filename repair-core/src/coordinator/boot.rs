@@ -1,0 +1,155 @@
+//! The first moments: the cell's row, the disks, and a claim on every placement group.
+
+use super::groups::Group;
+use super::{Coordinator, Op, Timer};
+use crate::catalog::{CellRow, DiskRow, Found, Txn, key};
+use crate::id::{CellKey, PgId};
+use crate::pg::Owner;
+use crate::wire::codec::{decode_row, encode_row};
+use crate::wire::daemon::ExtentEntry;
+
+const PAGE: usize = 1000;
+
+/// How far the start has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Boot {
+    New,
+    Cell,
+    Disks,
+    Groups,
+    /// What puts left open is read only when all claims are done: until then an earlier daemon may add to it.
+    Claims,
+    Open,
+    Doomed,
+    Done,
+}
+
+impl Boot {
+    pub(super) fn is_done(self) -> bool {
+        self == Self::Done
+    }
+
+    /// Whether nodes may register: all disks are known.
+    pub(super) fn knows_disks(self) -> bool {
+        self > Self::Disks
+    }
+
+    fn prefix(self) -> Option<&'static [u8]> {
+        match self {
+            Self::Disks => Some(key::DISKS),
+            Self::Groups => Some(key::PGS),
+            Self::Open => Some(key::OPEN),
+            Self::Doomed => Some(key::DOOMED),
+            Self::New | Self::Cell | Self::Claims | Self::Done => None,
+        }
+    }
+}
+
+impl Coordinator {
+    pub(super) fn begin(&mut self) {
+        if self.boot == Boot::New {
+            self.boot = Boot::Cell;
+            self.boot_again();
+        }
+    }
+
+    /// Asks for what this stage needs, from its start.
+    pub(super) fn boot_again(&mut self) {
+        match (self.boot, self.boot.prefix()) {
+            (Boot::Cell, _) => self.get(Op::Boot, vec![key::cell()]),
+            (_, Some(prefix)) => self.get_range(Op::Boot, prefix.to_vec(), None, PAGE),
+            _ => {}
+        }
+    }
+
+    pub(super) fn cell_read(&mut self, rows: Result<Vec<Option<Found>>, String>) {
+        let found = match rows {
+            Ok(rows) => rows.into_iter().next().flatten(),
+            Err(_) => return self.after(self.retry_after(), Timer::Boot),
+        };
+        let Some(found) = found else {
+            let cell = CellRow { cell: CellKey(self.dice.wide()), incarnation: 1, restore: self.dice.wide() };
+            return match encode_row(&cell) {
+                Ok(value) => self.txn(Op::Boot, Txn::new().compare(key::cell(), 0).put(key::cell(), value)),
+                Err(error) => self.stop(format!("the cell's row cannot be written: {error}")),
+            };
+        };
+        match decode_row::<CellRow>(&found.value) {
+            Ok(row) => {
+                self.cell = Some((row, found.revision));
+                self.boot = Boot::Disks;
+                self.boot_again();
+            }
+            Err(error) => self.stop(format!("the catalog's row of the cell cannot be read: {error}")),
+        }
+    }
+
+    pub(super) fn boot_rows(&mut self, rows: Result<Vec<Found>, String>) {
+        let Ok(rows) = rows else {
+            return self.after(self.retry_after(), Timer::Boot);
+        };
+        for row in &rows {
+            if let Err(reason) = self.boot_row(row) {
+                let key = String::from_utf8_lossy(&row.key).into_owned();
+                return self.stop(format!("the catalog's row {key:?} cannot be read: {reason}"));
+            }
+        }
+        if let (PAGE.., Some(last), Some(prefix)) = (rows.len(), rows.last(), self.boot.prefix()) {
+            return self.get_range(Op::Boot, prefix.to_vec(), Some(last.key.clone()), PAGE);
+        }
+        self.boot = match self.boot {
+            Boot::Disks => Boot::Groups,
+            Boot::Groups => Boot::Claims,
+            Boot::Open => Boot::Doomed,
+            Boot::Doomed => Boot::Done,
+            stays @ (Boot::New | Boot::Cell | Boot::Claims | Boot::Done) => stays,
+        };
+        if self.boot.is_done() {
+            self.sweep_later();
+        }
+        self.boot_again();
+    }
+
+    fn boot_row(&mut self, found: &Found) -> Result<(), String> {
+        match self.boot {
+            Boot::Disks => {
+                let row: DiskRow = decode_row(&found.value).map_err(|error| error.to_string())?;
+                self.disk_known(row, found.revision);
+            }
+            Boot::Groups => {
+                let pg = key::pg_of(&found.key).ok_or("no placement group's key")?;
+                self.claim_group(pg);
+            }
+            Boot::Open => {
+                let (stream, ordinal) = key::open_of(&found.key).ok_or("no open extent's key")?;
+                let entry: ExtentEntry = decode_row(&found.value).map_err(|error| error.to_string())?;
+                self.put_found(stream, ordinal, entry);
+            }
+            Boot::Doomed => {
+                let extent = key::doomed_of(&found.key).ok_or("no doomed extent's key")?;
+                self.doom(extent);
+            }
+            Boot::New | Boot::Cell | Boot::Claims | Boot::Done => {}
+        }
+        Ok(())
+    }
+
+    pub(super) fn claim_group(&mut self, pg: PgId) {
+        let Some((cell, revision)) = self.cell.clone() else { return };
+        if self.groups.contains_key(&pg) {
+            return;
+        }
+        let owner = Owner::claim(cell, revision, pg, self.claim, self.config.pg);
+        self.groups.insert(pg, Group::new(owner, self.now));
+        self.touched.insert(pg);
+        self.tell_reachability(pg);
+    }
+
+    /// Goes on once every claim is done.
+    pub(super) fn boot_onwards(&mut self) {
+        if self.boot == Boot::Claims && self.groups.values().all(|group| group.owner.authority().is_some()) {
+            self.boot = Boot::Open;
+            self.boot_again();
+        }
+    }
+}

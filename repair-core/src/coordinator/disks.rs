@@ -1,0 +1,439 @@
+//! Disks: registration, beats, health, and checks of single fragments.
+
+use super::{Asker, Coordinator, NodeCall, Op, Timer};
+use crate::catalog::{DiskRow, Found, Txn, TxnResult, key};
+use crate::health::{DiskHealth, Turn};
+use crate::id::{CellKey, DiskId, ExtentKey, PgId};
+use crate::node::{Body, PeerId};
+use crate::pg::{CallId, PgEvent};
+use crate::time::Time;
+use crate::topology::Domain;
+use crate::wire::codec::{decode_row, encode_row};
+use crate::wire::node::{DamageReport, FragmentKey};
+use crate::wire::{CallError, DaemonReply, NodeReply, NodeRequest, Refusal};
+
+const ADDRESS_BYTES_MAX: usize = 255;
+/// Checks asked for by readers and not answered yet; more hints than that are dropped, a scrub finds what they meant.
+const CHECKS_MAX: usize = 1024;
+
+/// What a node says of itself.
+#[derive(Clone, Debug)]
+pub(super) struct Registration {
+    pub(super) row: DiskRow,
+    pub(super) cell: Option<CellKey>,
+    pub(super) boot: u64,
+    pub(super) free_bytes: u64,
+    pub(super) total_bytes: u64,
+}
+
+/// A disk of the catalog.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) row: DiskRow,
+    /// Of the row in the catalog, and its revision; none before it is written.
+    written: Option<(DiskRow, u64)>,
+    pub(super) domain: Option<Domain>,
+    pub(super) health: DiskHealth,
+    pub(super) free_bytes: u64,
+    pub(super) total_bytes: u64,
+    /// The life and the connection that registered last.
+    boot: Option<u64>,
+    peer: Option<PeerId>,
+    /// A registration that waits for the row.
+    asker: Option<Asker>,
+    writing: bool,
+    /// A call failed and none succeeded since: its beats prove nothing, it is asked who it is.
+    mute: bool,
+    probing: bool,
+    /// It refused a fragment for lack of room then, with so many bytes free.
+    pub(super) full: Option<(Time, u64)>,
+    announced: bool,
+}
+
+impl Disk {
+    fn new(row: DiskRow, now: Time) -> Self {
+        let domain = row.domain.parse().ok();
+        Self {
+            row,
+            written: None,
+            domain,
+            health: DiskHealth::unheard(now),
+            free_bytes: 0,
+            total_bytes: 0,
+            boot: None,
+            peer: None,
+            asker: None,
+            writing: false,
+            mute: false,
+            probing: false,
+            full: None,
+            announced: false,
+        }
+    }
+
+    /// Room as it was last told; none where it was never told.
+    pub(super) fn room(&self) -> Option<u64> {
+        (self.total_bytes > 0).then_some(self.free_bytes)
+    }
+}
+
+impl Coordinator {
+    pub(super) fn disk_known(&mut self, row: DiskRow, revision: u64) {
+        let (id, now) = (row.disk, self.now);
+        let known = self.disks.entry(id).or_insert_with(|| Disk::new(row.clone(), now));
+        known.written = Some((row, revision));
+        self.watch(id);
+    }
+
+    /// Sets the timer for the disk's next turn.
+    fn watch(&mut self, id: DiskId) {
+        let patience = self.patience();
+        if let Some(at) = self.disks.get(&id).and_then(|disk| disk.health.next(&patience)) {
+            self.at(at, Timer::Disk(id));
+        }
+    }
+
+    pub(super) fn register(&mut self, asker: Asker, wanted: Registration) {
+        if let Err(refusal) = self.may_register(asker.peer, &wanted) {
+            return self.refuse(asker, refusal);
+        }
+        let (id, now) = (wanted.row.disk, self.now);
+        let disk = self.disks.entry(id).or_insert_with(|| Disk::new(wanted.row.clone(), now));
+        let again = disk.boot == Some(wanted.boot);
+        disk.domain = wanted.row.domain.parse().ok();
+        disk.row = wanted.row;
+        (disk.free_bytes, disk.total_bytes) = (wanted.free_bytes, wanted.total_bytes);
+        let gone = disk.peer.replace(asker.peer).filter(|peer| *peer != asker.peer);
+        disk.boot = Some(wanted.boot);
+        disk.asker = Some(asker);
+        (disk.mute, disk.probing) = (false, false);
+        // A node that was started again may have forgotten what it staged, or lost its journal: whoever counts on it must hear
+        // that it was away. So must owners that reached it before it registered here: it may have been an earlier life.
+        let restarted = !again;
+        if restarted && disk.health.is_healthy() {
+            disk.health.cut_off(now);
+        }
+        disk.health.registering(now);
+        if let Some(gone) = gone {
+            self.peers.remove(&gone);
+        }
+        self.peers.insert(asker.peer, id);
+        if restarted {
+            self.tell_groups(id, false);
+        }
+        self.watch(id);
+        self.write_disk_row(id);
+    }
+
+    fn may_register(&self, peer: PeerId, wanted: &Registration) -> Result<(), Refusal> {
+        let Some(cell) = self.cell().filter(|_| self.boot.knows_disks()) else {
+            return Err(Refusal::Unavailable("the daemon is starting".into()));
+        };
+        if let Some(theirs) = wanted.cell.filter(|theirs| *theirs != cell.cell) {
+            return Err(Refusal::WrongCell(format!("the disk is of cell {theirs}, this is cell {}", cell.cell)));
+        }
+        wanted.row.domain.parse::<Domain>().map_err(|error| Refusal::Invalid(error.to_string()))?;
+        if wanted.row.address.is_empty() || wanted.row.address.len() > ADDRESS_BYTES_MAX {
+            return Err(Refusal::Invalid(format!("an address is 1 to {ADDRESS_BYTES_MAX} bytes")));
+        }
+        if let Some(known) = self.disks.get(&wanted.row.disk) {
+            let elsewhere = known.peer.is_some_and(|other| other != peer && self.peers.contains_key(&other));
+            let fresh = known.health.last_heard() + self.config.suspect_after > self.now;
+            if elsewhere && fresh && known.boot.is_some_and(|boot| boot != wanted.boot) {
+                return Err(Refusal::Duplicate(format!(
+                    "disk {} is served by another process at {}",
+                    wanted.row.disk, known.row.address
+                )));
+            }
+        }
+        let twin = |(id, disk): &(&DiskId, &Disk)| {
+            **id != wanted.row.disk && disk.row.domain == wanted.row.domain && disk.health.is_healthy()
+        };
+        if let Some((id, disk)) = self.disks.iter().find(twin) {
+            return Err(Refusal::Duplicate(format!(
+                "disk {id} at {} stands in {} already",
+                disk.row.address, disk.row.domain
+            )));
+        }
+        Ok(())
+    }
+
+    /// The row is in the catalog before the node is welcomed: what a placement group names must be found after a restart.
+    pub(super) fn write_disk_row(&mut self, id: DiskId) {
+        let Some(disk) = self.disks.get_mut(&id).filter(|disk| !disk.writing) else { return };
+        if disk.written.as_ref().is_some_and(|(row, _)| *row == disk.row) {
+            return self.welcome(id);
+        }
+        let revision = disk.written.as_ref().map_or(0, |(_, revision)| *revision);
+        match encode_row(&disk.row) {
+            Ok(value) => {
+                disk.writing = true;
+                let txn = Txn::new().compare(key::disk(id), revision).put(key::disk(id), value);
+                self.txn(Op::Disk { disk: id }, txn);
+            }
+            Err(error) => {
+                if let Some(asker) = disk.asker.take() {
+                    self.refuse(asker, Refusal::Invalid(error.to_string()));
+                }
+            }
+        }
+    }
+
+    pub(super) fn disk_row_written(&mut self, id: DiskId, result: TxnResult) {
+        // Done or not, what is there now says it; and the row may have changed while it was written.
+        match result {
+            TxnResult::Done { .. } => self.read_disk_row(id),
+            TxnResult::Refused | TxnResult::Unknown => self.after(self.retry_after(), Timer::DiskRow(id)),
+        }
+    }
+
+    pub(super) fn read_disk_row(&mut self, id: DiskId) {
+        self.get(Op::Disk { disk: id }, vec![key::disk(id)]);
+    }
+
+    pub(super) fn disk_row_read(&mut self, id: DiskId, rows: Result<Vec<Option<Found>>, String>) {
+        let Some(disk) = self.disks.get_mut(&id) else { return };
+        let Ok(rows) = rows else {
+            return self.after(self.retry_after(), Timer::DiskRow(id));
+        };
+        disk.writing = false;
+        disk.written = match rows.into_iter().next().flatten() {
+            None => None,
+            Some(found) => match decode_row(&found.value) {
+                Ok(row) => Some((row, found.revision)),
+                Err(error) => return self.stop(format!("the catalog's row of disk {id} cannot be read: {error}")),
+            },
+        };
+        self.write_disk_row(id);
+    }
+
+    fn welcome(&mut self, id: DiskId) {
+        let Some((cell, _)) = self.cell.clone() else { return };
+        let Some(disk) = self.disks.get_mut(&id) else { return };
+        // It may have left while its row was written.
+        let Some(asker) = disk.asker.take().filter(|asker| disk.peer == Some(asker.peer)) else { return };
+        let turn = disk.health.beat(self.now);
+        let first = !std::mem::replace(&mut disk.announced, true);
+        let text = format!("{} (disk {id}) at {}", disk.row.domain, disk.row.address);
+        let fields = vec![("disk", id.to_string()), ("domain", disk.row.domain.clone())];
+        self.reply(asker, DaemonReply::Welcome { cell: cell.cell, beat_every: self.config.beat_every });
+        if turn == Some(Turn::Back) {
+            self.note(if first { "disk_registered" } else { "disk_back" }, text, fields);
+            self.tell_groups(id, true);
+        }
+        self.watch(id);
+    }
+
+    pub(super) fn beat(&mut self, asker: Asker, id: DiskId, boot: u64, free_bytes: u64, damaged: &[DamageReport]) {
+        let known = self.disks.get_mut(&id).filter(|disk| {
+            disk.boot == Some(boot) && disk.peer == Some(asker.peer) && disk.asker.is_none() && disk.announced
+        });
+        let Some(disk) = known else {
+            return self.reply(asker, DaemonReply::RegisterFirst);
+        };
+        disk.free_bytes = free_bytes;
+        let probe = disk.mute && !std::mem::replace(&mut disk.probing, disk.mute);
+        let silent = disk.mute;
+        self.reply(asker, DaemonReply::BeatTaken);
+        if probe {
+            self.call(id, NodeCall::Probe, NodeRequest::Info, Body::new(), self.config.pg.call_deadline);
+        }
+        if !silent {
+            self.heard(id);
+        }
+        for report in damaged {
+            self.fragment_damaged(id, report.fragment, &report.class);
+        }
+    }
+
+    fn heard(&mut self, id: DiskId) {
+        let Some(disk) = self.disks.get_mut(&id) else { return };
+        if disk.health.beat(self.now) == Some(Turn::Back) {
+            let text = format!("{} (disk {id}) answers again", disk.row.domain);
+            let fields = vec![("disk", id.to_string()), ("domain", disk.row.domain.clone())];
+            self.note("disk_back", text, fields);
+            self.tell_groups(id, true);
+        } else {
+            self.tell_again(id);
+        }
+        self.watch(id);
+    }
+
+    /// The connection of a node ended.
+    pub(super) fn node_gone(&mut self, peer: PeerId) {
+        let Some(id) = self.peers.remove(&peer) else { return };
+        let Some(disk) = self.disks.get_mut(&id).filter(|disk| disk.peer == Some(peer)) else { return };
+        (disk.peer, disk.asker) = (None, None);
+        let turn = disk.health.cut_off(self.now);
+        self.turned(id, turn, "its connection ended");
+        self.watch(id);
+    }
+
+    pub(super) fn disk_due(&mut self, id: DiskId) {
+        let patience = self.patience();
+        while let Some(disk) = self.disks.get_mut(&id) {
+            let before = disk.health.state();
+            let turn = disk.health.tick(self.now, &patience);
+            if disk.health.state() == before {
+                break;
+            }
+            self.turned(id, turn, "it is silent");
+        }
+        self.watch(id);
+    }
+
+    fn turned(&mut self, id: DiskId, turn: Option<Turn>, why: &str) {
+        let Some(disk) = self.disks.get(&id) else { return };
+        let fields = vec![
+            ("disk", id.to_string()),
+            ("domain", disk.row.domain.clone()),
+            ("silent_ms", self.now.since(disk.health.last_heard()).0.to_string()),
+        ];
+        let text = format!("{} (disk {id}): {why}", disk.row.domain);
+        match turn {
+            Some(Turn::Suspected) => {
+                self.note("disk_suspect", text, fields);
+                self.tell_groups(id, false);
+            }
+            Some(Turn::Lost) => {
+                self.note("disk_lost", text, fields);
+                self.tell_groups(id, false);
+            }
+            Some(Turn::Back) | None => {}
+        }
+    }
+
+    /// A call to a node ended.
+    pub(super) fn call_ended(&mut self, call: CallId, result: Result<(NodeReply, Body), CallError>) {
+        let Some((id, what)) = self.calls.remove(&call) else { return };
+        let answered = result.is_ok();
+        let mut proven = false;
+        if let Some(disk) = self.disks.get_mut(&id) {
+            proven = disk.mute && answered && disk.peer.is_some() && disk.asker.is_none();
+            disk.mute = !answered;
+            if matches!(what, NodeCall::Probe) {
+                disk.probing = false;
+            }
+        }
+        if proven {
+            self.heard(id);
+        }
+        match what {
+            NodeCall::Owner { pg, call } => self.inbox.push_back((pg, PgEvent::Call { call, result })),
+            NodeCall::Check { fragment } => self.checked(id, fragment, result),
+            NodeCall::Guest { pg } => self.guest_answered(id, pg, &result),
+            NodeCall::Probe | NodeCall::Scrub => {}
+        }
+    }
+
+    /// A reader's hint.
+    pub(super) fn suspect(&mut self, asker: Asker, id: DiskId, fragment: FragmentKey) {
+        self.reply(asker, DaemonReply::Noted);
+        self.check(id, fragment);
+    }
+
+    /// Asks a node to judge one of its fragments.
+    pub(super) fn check(&mut self, id: DiskId, fragment: FragmentKey) {
+        let ours = self.owner(fragment.extent.pg()).is_some_and(|owner| owner.listed(fragment.extent).is_some());
+        let healthy = self.disks.get(&id).is_some_and(|disk| disk.health.is_healthy());
+        if ours && healthy && self.checking.len() < CHECKS_MAX && self.checking.insert((id, fragment)) {
+            let request = NodeRequest::Check { fragment };
+            // Reads a whole fragment, like a prepare writes one.
+            let deadline = self.config.pg.prepare_deadline;
+            self.call(id, NodeCall::Check { fragment }, request, Body::new(), deadline);
+        }
+    }
+
+    fn checked(&mut self, id: DiskId, fragment: FragmentKey, result: Result<(NodeReply, Body), CallError>) {
+        self.checking.remove(&(id, fragment));
+        match result {
+            Ok((NodeReply::Checked { class, healthy: false }, _)) => self.fragment_damaged(id, fragment, &class),
+            Ok((NodeReply::Refused(Refusal::NotFound), _)) => self.fragment_damaged(id, fragment, "missing"),
+            Ok((NodeReply::Refused(Refusal::Damaged(class)), _)) => self.fragment_damaged(id, fragment, &class),
+            _ => {}
+        }
+    }
+
+    /// A node says that a fragment of its own does not count.
+    fn fragment_damaged(&mut self, id: DiskId, fragment: FragmentKey, class: &str) {
+        let (extent, pg) = (fragment.extent, fragment.extent.pg());
+        let owes = |coordinator: &Self| {
+            let owner = coordinator.owner(pg)?;
+            let index = owner.row()?.index_held_or_joined(id)?;
+            owner.listed(extent).filter(|_| index == fragment.index)
+        };
+        if owes(self).is_none() {
+            return;
+        }
+        if self.damaged.insert((id, extent)) {
+            let text = format!("fragment {} of extent {extent} on {} is {class}", fragment.index, self.who(id));
+            let fields = vec![
+                ("extent", extent.to_string()),
+                ("index", fragment.index.to_string()),
+                ("disk", id.to_string()),
+                ("class", class.to_owned()),
+            ];
+            self.note("fragment_damaged", text, fields);
+        }
+        self.inbox.push_back((pg, PgEvent::Damaged { disk: id, extent }));
+        self.mark_dirty(pg);
+    }
+
+    /// A fragment counts again.
+    pub(super) fn fragment_healed(&mut self, id: DiskId, extent: ExtentKey, index: u16) {
+        if self.damaged.remove(&(id, extent)) {
+            let text = format!("fragment {index} of extent {extent} on {} is sound again", self.who(id));
+            let fields = vec![("extent", extent.to_string()), ("index", index.to_string()), ("disk", id.to_string())];
+            self.note("fragment_healed", text, fields);
+        }
+    }
+
+    /// A disk, as a person knows it.
+    pub(super) fn who(&self, id: DiskId) -> String {
+        self.disks.get(&id).map_or_else(|| format!("disk {id}"), |disk| format!("{} (disk {id})", disk.row.domain))
+    }
+
+    pub(super) fn scrub(&mut self, asker: Asker) {
+        let healthy: Vec<DiskId> =
+            self.disks.iter().filter(|(_, disk)| disk.health.is_healthy()).map(|(id, _)| *id).collect();
+        for id in healthy {
+            self.call(id, NodeCall::Scrub, NodeRequest::Scrub, Body::new(), self.config.pg.call_deadline);
+        }
+        self.reply(asker, DaemonReply::Noted);
+    }
+
+    /// Tells every placement group whether this disk can be reached.
+    fn tell_groups(&mut self, id: DiskId, reachable: bool) {
+        let groups: Vec<PgId> = self.groups.keys().copied().collect();
+        for pg in groups {
+            // Also those it does not belong to (any more): it may have to put files of theirs aside.
+            let event = if reachable { PgEvent::Reachable { disk: id } } else { PgEvent::Unreachable { disk: id } };
+            self.inbox.push_back((pg, event));
+            if self.owner(pg).and_then(|owner| owner.row()).is_none_or(|row| row.index_held_or_joined(id).is_some()) {
+                self.refresh_at_once(pg);
+            }
+        }
+        self.seek_homes();
+        if reachable {
+            self.guest_came(id);
+        }
+    }
+
+    /// An owner whose call to a disk failed takes it for unreachable; the disk's beats say otherwise.
+    fn tell_again(&mut self, id: DiskId) {
+        for (pg, group) in &self.groups {
+            if group.view.unreachable.contains(&id) {
+                self.inbox.push_back((*pg, PgEvent::Reachable { disk: id }));
+            }
+        }
+    }
+
+    /// Tells a new owner of the disks that are known to answer.
+    pub(super) fn tell_reachability(&mut self, pg: PgId) {
+        for (id, disk) in &self.disks {
+            if disk.health.is_healthy() {
+                self.inbox.push_back((pg, PgEvent::Reachable { disk: *id }));
+            }
+        }
+    }
+}

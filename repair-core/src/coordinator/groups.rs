@@ -1,0 +1,259 @@
+//! Placement groups: passing events to their owners and effects from them.
+
+use super::view::GroupView;
+use super::{Asker, Coordinator, NodeCall, Op, TicketUse, Timer};
+use crate::catalog::PgState;
+use crate::id::{AttemptId, DiskId, PgId};
+use crate::pg::{Owner, PgEffect, PgOutcome};
+use crate::time::{Millis, Time};
+use crate::wire::{DaemonReply, Refusal};
+use std::collections::BTreeMap;
+
+/// A group is looked over at most so often, however fast it changes; less often the more there is to look at.
+const REFRESH_EVERY: Millis = Millis(50);
+const LACKING_PER_MS: u64 = 20;
+/// How long a group that is not ready is waited for before others are made in its place, and its extents count as unavailable.
+const START_PATIENCE: Millis = Millis(10_000);
+
+/// A placement group of this daemon.
+pub(super) struct Group {
+    pub(super) owner: Owner,
+    /// When it was claimed or made.
+    pub(super) began: Time,
+    pub(super) wake: Option<Time>,
+    pub(super) dirty: bool,
+    refreshed: Option<Time>,
+    pub(super) view: GroupView,
+    /// Take-overs asked for and not in the row yet.
+    pub(super) asked: BTreeMap<u16, (DiskId, Time)>,
+    /// Take-overs to be given up, and since when that was asked for.
+    pub(super) cancelled: BTreeMap<u16, (DiskId, Time)>,
+    /// Why an index has no new disk, by index.
+    pub(super) homeless: BTreeMap<u16, String>,
+    pub(super) frozen: Option<String>,
+    state: Option<PgState>,
+    ready: bool,
+}
+
+impl Group {
+    pub(super) fn new(owner: Owner, now: Time) -> Self {
+        Self {
+            owner,
+            began: now,
+            wake: None,
+            dirty: true,
+            refreshed: None,
+            view: GroupView::default(),
+            asked: BTreeMap::new(),
+            cancelled: BTreeMap::new(),
+            homeless: BTreeMap::new(),
+            frozen: None,
+            state: None,
+            ready: false,
+        }
+    }
+
+    fn next_look(&self) -> Option<Time> {
+        self.refreshed.map(|at| at + REFRESH_EVERY + Millis(self.view.lacking / LACKING_PER_MS))
+    }
+}
+
+impl Coordinator {
+    /// Lets owners take their events and performs what they want, until none has anything left.
+    pub(super) fn run_owners(&mut self) {
+        while !self.stopped {
+            let next = self.inbox.pop_front();
+            let pg = match &next {
+                Some((pg, _)) => *pg,
+                None => match self.touched.pop_first() {
+                    Some(pg) => pg,
+                    None => break,
+                },
+            };
+            let Some(group) = self.groups.get_mut(&pg) else { continue };
+            if let Some((_, event)) = next {
+                group.owner.handle(self.now, event);
+            }
+            while let Some(effect) = self.groups.get_mut(&pg).and_then(|group| group.owner.poll_effect()) {
+                self.perform(pg, effect);
+            }
+        }
+    }
+
+    fn perform(&mut self, pg: PgId, effect: PgEffect) {
+        match effect {
+            PgEffect::Get { op, keys } => self.get(Op::Owner { pg, op }, keys),
+            PgEffect::Txn { op, txn } => self.txn(Op::Owner { pg, op }, txn),
+            PgEffect::Call { call, disk, request, body, deadline } => {
+                self.call(disk, NodeCall::Owner { pg, call }, request, body, deadline);
+            }
+            PgEffect::WakeAt(at) => {
+                // Never at once: an owner that wants to be woken for what has passed would be, without an end.
+                let at = at.max(self.now + Millis(1));
+                let old = self.groups.get_mut(&pg).and_then(|group| group.wake.replace(at));
+                if let Some(old) = old {
+                    self.timers.remove(&(old, Timer::Owner(pg)));
+                }
+                self.at(at, Timer::Owner(pg));
+            }
+            PgEffect::Outcome(outcome) => self.outcome(pg, outcome),
+        }
+    }
+
+    fn outcome(&mut self, pg: PgId, outcome: PgOutcome) {
+        self.mark_dirty(pg);
+        match outcome {
+            PgOutcome::Ready | PgOutcome::Changed => {}
+            PgOutcome::Created { ticket, result } => {
+                if let Some(TicketUse::Create { stream, ordinal, task }) = self.tickets.remove(&ticket) {
+                    self.created(stream, ordinal, task, result);
+                }
+            }
+            PgOutcome::Deleted { ticket, result } => {
+                if let Some(TicketUse::Delete { extent }) = self.tickets.remove(&ticket) {
+                    self.deleted(extent, result);
+                }
+            }
+            PgOutcome::Joined { index, from, to } => {
+                if let Some(group) = self.groups.get_mut(&pg) {
+                    group.asked.remove(&index);
+                }
+                self.damaged.retain(|(disk, extent)| *disk != from || extent.pg() != pg);
+                let text = format!(
+                    "{} has taken index {index} of placement group {pg} over from {}",
+                    self.who(to),
+                    self.who(from)
+                );
+                let fields = vec![
+                    ("pg", pg.to_string()),
+                    ("index", index.to_string()),
+                    ("from", from.to_string()),
+                    ("to", to.to_string()),
+                ];
+                self.note("member_replaced", text, fields);
+                self.refresh_at_once(pg);
+            }
+            PgOutcome::CaughtUp { disk } => {
+                let text = format!("{} holds all it owes to placement group {pg} again", self.who(disk));
+                self.note("disk_caught_up", text, vec![("pg", pg.to_string()), ("disk", disk.to_string())]);
+            }
+            PgOutcome::Frozen { reason } => {
+                let text = format!("placement group {pg} is frozen, reads only: {reason}");
+                self.note("pg_frozen", text, vec![("pg", pg.to_string()), ("reason", reason.clone())]);
+                if let Some(group) = self.groups.get_mut(&pg) {
+                    group.frozen = Some(reason);
+                }
+            }
+            PgOutcome::Deposed => {
+                self.stop(format!("another daemon has claimed placement group {pg}; this one goes on no longer"));
+            }
+            PgOutcome::CatalogWentBack { reason } => {
+                self.stop(format!(
+                    "the catalog went back in time ({reason}); nothing is changed until it was rebuilt under a new incarnation"
+                ));
+            }
+        }
+    }
+
+    /// Whether a group was claimed so lately that nothing follows from its not being ready.
+    pub(super) fn is_young(&self, group: &Group) -> bool {
+        !group.owner.is_ready() && group.began + START_PATIENCE > self.now
+    }
+
+    pub(super) fn mark_dirty(&mut self, pg: PgId) {
+        if let Some(group) = self.groups.get_mut(&pg) {
+            group.dirty = true;
+        }
+    }
+
+    pub(super) fn refresh_at_once(&mut self, pg: PgId) {
+        if let Some(group) = self.groups.get_mut(&pg) {
+            (group.dirty, group.refreshed) = (true, None);
+        }
+    }
+
+    /// Looks over the groups that changed: margins, needs, take-overs.
+    pub(super) fn refresh_groups(&mut self) {
+        let dirty: Vec<(PgId, Option<Time>)> =
+            self.groups.iter().filter(|(_, group)| group.dirty).map(|(pg, group)| (*pg, group.next_look())).collect();
+        for (pg, next) in dirty {
+            match next.filter(|at| *at > self.now) {
+                Some(at) => self.at(at, Timer::Refresh(pg)),
+                None => self.refresh(pg),
+            }
+        }
+    }
+
+    fn refresh(&mut self, pg: PgId) {
+        let young = self.groups.get(&pg).is_some_and(|group| self.is_young(group));
+        let Some(group) = self.groups.get_mut(&pg) else { return };
+        (group.dirty, group.refreshed) = (false, Some(self.now));
+        group.view = GroupView::of(&group.owner, &group.view, self.now, &mut self.risk);
+        group.view.all_unavailable &= !young;
+        let grown_up = group.began + START_PATIENCE;
+        let whole = group.view.full;
+        let needs = &group.view.needs;
+        self.repairs.backoff.retain(|extent, _| extent.pg() != pg || needs.contains_key(extent));
+        let state = group.owner.row().map(|row| row.state);
+        let (was, ready) = (std::mem::replace(&mut group.state, state), group.owner.is_ready());
+        let first = ready && !std::mem::replace(&mut group.ready, ready);
+        let fields = vec![("pg", pg.to_string())];
+        match (was, state) {
+            (Some(PgState::Open), Some(PgState::Closed)) => {
+                let text = format!("placement group {pg} takes no new extents until it is whole again");
+                self.note("pg_closed", text, fields);
+            }
+            (Some(PgState::Closed), Some(PgState::Open)) => {
+                self.note("pg_opened", format!("placement group {pg} is whole and takes new extents"), fields);
+            }
+            _ => {}
+        }
+        if young {
+            self.at(grown_up, Timer::Look(pg));
+        }
+        if first {
+            self.hasten_doomed(pg);
+            self.group_came(pg);
+        }
+        if whole {
+            self.group_is_whole();
+        }
+        self.plan_joins(pg);
+    }
+
+    /// A member asks how an attempt ended.
+    pub(super) fn ask(&mut self, asker: Asker, pg: PgId, attempt: AttemptId) {
+        let owner = self.owner(pg).filter(|owner| owner.is_ready());
+        let reply = match owner {
+            Some(owner) => DaemonReply::AttemptState(owner.attempt_state(attempt)),
+            None => DaemonReply::Refused(Refusal::Unavailable(format!("placement group {pg} is not ready"))),
+        };
+        self.reply(asker, reply);
+    }
+
+    /// Whether something was said about the whole cell that is not so any more.
+    pub(super) fn note_changes(&mut self) {
+        if !self.boot.is_done() || self.stopped {
+            return;
+        }
+        let full = !self.groups.is_empty() && self.groups.values().all(|group| !group.dirty && group.view.full);
+        let settled = self.groups.values().all(|group| !group.dirty);
+        if settled && self.was_full != Some(full) {
+            if full && self.was_full.is_some() {
+                let extents: u64 = self.groups.values().map(|group| group.view.extents).sum();
+                let text = format!("all {extents} extents have all their fragments, by a recount");
+                self.note("redundancy_full", text, vec![("extents", extents.to_string())]);
+            }
+            self.was_full = Some(full);
+        }
+        let unavailable: u64 = self.groups.values().map(|group| group.view.unavailable_count()).sum();
+        let was = std::mem::replace(&mut self.was_unavailable, unavailable);
+        if was == 0 && unavailable > 0 {
+            let text = format!("{unavailable} extents cannot be read now");
+            self.note("data_unavailable", text, vec![("extents", unavailable.to_string())]);
+        }
+        if was > 0 && unavailable == 0 {
+            self.note("data_available", "all extents can be read again".into(), vec![]);
+        }
+    }
+}

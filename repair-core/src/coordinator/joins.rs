@@ -1,0 +1,156 @@
+//! Take-overs: a lost disk's index gets a new disk.
+
+use super::{Coordinator, Timer};
+use crate::catalog::PgState;
+use crate::id::{DiskId, PgId};
+use crate::pg::PgEvent;
+use crate::placement::{self, Candidate};
+use crate::time::Millis;
+use std::collections::BTreeMap;
+
+/// How long an owner may take to write a take-over down before it is asked again.
+const ASK_AGAIN: Millis = Millis(5_000);
+/// How long a disk that had no room for a fragment is not chosen again, unless it has more room by then.
+const FULL_FOR: Millis = Millis(60_000);
+const ROOM_REGAINED_BYTES: u64 = 64 << 20;
+
+impl Coordinator {
+    /// Healthy disks with their fault domains and how many indexes each holds, without those known to be full.
+    pub(super) fn candidates(&self) -> Vec<Candidate<'_>> {
+        let mut slots: BTreeMap<DiskId, u32> = BTreeMap::new();
+        for group in self.groups.values() {
+            let row = group.owner.row();
+            let held = row.into_iter().flat_map(|row| row.members.iter().chain(row.joining.values()));
+            for disk in held.chain(group.asked.values().map(|(disk, _)| disk)) {
+                *slots.entry(*disk).or_default() += 1;
+            }
+        }
+        let full = |disk: &super::disks::Disk| {
+            disk.full.is_some_and(|(since, free)| {
+                since + FULL_FOR > self.now && disk.free_bytes < free.saturating_add(ROOM_REGAINED_BYTES)
+            })
+        };
+        self.disks
+            .iter()
+            .filter(|(_, disk)| disk.health.is_healthy() && !full(disk))
+            .filter_map(|(id, disk)| {
+                let domain = disk.domain.as_ref()?.at(self.config.fault_domain);
+                Some(Candidate { disk: *id, domain, slots: slots.get(id).copied().unwrap_or(0) })
+            })
+            .collect()
+    }
+
+    fn is_lost(&self, disk: DiskId) -> bool {
+        self.disks.get(&disk).is_none_or(|known| known.health.is_lost())
+    }
+
+    fn is_healthy(&self, disk: DiskId) -> bool {
+        self.disks.get(&disk).is_some_and(|known| known.health.is_healthy())
+    }
+
+    /// Begins and gives up take-overs as health asks for it.
+    pub(super) fn plan_joins(&mut self, pg: PgId) {
+        let Some(group) = self.groups.get(&pg) else { return };
+        let Some(row) = group.owner.row().filter(|row| group.owner.is_ready() && row.state != PgState::Frozen) else {
+            return;
+        };
+        let row = row.clone();
+        for (index, joining) in &row.joining {
+            let member = row.members.get(usize::from(*index)).copied();
+            let is_back = member.is_some_and(|member| self.is_healthy(member));
+            if is_back || self.is_lost(*joining) || self.is_full(*joining) {
+                self.cancel_join(pg, *index, *joining);
+            }
+        }
+        let now = self.now;
+        if let Some(group) = self.groups.get_mut(&pg) {
+            group.cancelled.retain(|index, (disk, _)| row.joining.get(index) == Some(disk));
+            group.asked.retain(|index, (_, at)| !row.joining.contains_key(index) && *at + ASK_AGAIN > now);
+            group.homeless.clear();
+        }
+        for (index, member) in (0u16..).zip(&row.members) {
+            let asked = self.groups.get(&pg).is_some_and(|group| group.asked.contains_key(&index));
+            if self.is_lost(*member) && !row.joining.contains_key(&index) && !asked {
+                self.begin_join(pg, &row, index);
+            }
+        }
+    }
+
+    /// Asks the owner to give a take-over up: again only where it has not done so for long.
+    fn cancel_join(&mut self, pg: PgId, index: u16, joining: DiskId) {
+        let now = self.now;
+        let Some(group) = self.groups.get_mut(&pg) else { return };
+        let asked = group.cancelled.get(&index).is_some_and(|(disk, at)| *disk == joining && *at + ASK_AGAIN > now);
+        if !asked {
+            group.cancelled.insert(index, (joining, now));
+            self.inbox.push_back((pg, PgEvent::CancelJoin { index }));
+            self.at(now + ASK_AGAIN, Timer::Look(pg));
+        }
+    }
+
+    fn begin_join(&mut self, pg: PgId, row: &crate::catalog::PgRow, index: u16) {
+        let mut dice = self.dice.clone();
+        let asked: Vec<DiskId> =
+            self.groups.get(&pg).map(|group| group.asked.values().map(|(disk, _)| *disk).collect()).unwrap_or_default();
+        let found = {
+            let taken = |disk: &DiskId| {
+                row.members.contains(disk)
+                    || row.joining.values().any(|joining| joining == disk)
+                    || asked.contains(disk)
+            };
+            let mut candidates = self.candidates();
+            candidates.retain(|candidate| !taken(&candidate.disk));
+            let others: Vec<&str> = self.other_domains(row, index, &asked);
+            let tolerance = self.tolerance(row);
+            let may_crowd = row.crowded || self.config.code.is_some();
+            placement::replacement(&candidates, &others, tolerance, may_crowd, &mut dice)
+        };
+        self.dice = dice;
+        let now = self.now;
+        let Some(group) = self.groups.get_mut(&pg) else { return };
+        match found {
+            Ok(disk) => {
+                group.asked.insert(index, (disk, now));
+                self.inbox.push_back((pg, PgEvent::Reachable { disk }));
+                self.inbox.push_back((pg, PgEvent::Join { index, disk }));
+            }
+            Err(reason) => {
+                group.homeless.insert(index, reason.to_string());
+            }
+        }
+        self.at(now + ASK_AGAIN, Timer::Look(pg));
+    }
+
+    /// Fault domains of the disks that stay when `index` gets a new one.
+    fn other_domains(&self, row: &crate::catalog::PgRow, index: u16, asked: &[DiskId]) -> Vec<&str> {
+        let members = (0u16..).zip(&row.members).filter(|(at, _)| *at != index && !row.joining.contains_key(at));
+        let joining = row.joining.iter().filter(|(at, _)| **at != index).map(|(_, disk)| disk);
+        members
+            .map(|(_, disk)| disk)
+            .chain(joining)
+            .chain(asked)
+            .filter_map(|disk| self.disks.get(disk)?.domain.as_ref())
+            .map(|domain| domain.at(self.config.fault_domain))
+            .collect()
+    }
+
+    fn tolerance(&self, row: &crate::catalog::PgRow) -> usize {
+        row.code_spec()
+            .ok()
+            .and_then(|spec| ec_core::Code::new(&spec).ok())
+            .map_or(0, |code| code.guaranteed_tolerance())
+    }
+
+    fn is_full(&self, disk: DiskId) -> bool {
+        self.disks.get(&disk).is_some_and(|known| known.full.is_some_and(|(since, _)| since + FULL_FOR > self.now))
+    }
+
+    /// Health changed: groups that wait for a disk look again.
+    pub(super) fn seek_homes(&mut self) {
+        let homeless: Vec<PgId> =
+            self.groups.iter().filter(|(_, group)| !group.homeless.is_empty()).map(|(pg, _)| *pg).collect();
+        for pg in homeless {
+            self.refresh_at_once(pg);
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What is rebuilt next: the extents nearest to loss first, then those that have waited longest, then the smallest.
+
+use super::groups::Group;
+use super::view::NeedView;
+use super::{Coordinator, CoordinatorEffect, JobId, Timer};
+use crate::health::Health;
+use crate::id::{AttemptId, DiskId, ExtentKey, PgId};
+use crate::pg::PgEvent;
+use crate::repair::{RepairOutcome, RepairSpec};
+use crate::time::{Millis, Time};
+use crate::wire::node::{FragmentKey, Place};
+use std::collections::BTreeMap;
+
+const FIRST_DELAY: Millis = Millis(1_000);
+const LAST_DELAY: Millis = Millis(60_000);
+/// Attempts of repairs are numbered from here, those of an owner's grants from 0.
+const ATTEMPTS_FROM: u64 = 1 << 63;
+/// Fragments of the service are of this generation until conversion exists.
+const GENERATION: u64 = 1;
+
+/// A repair under way.
+#[derive(Clone, Debug)]
+pub(super) struct Running {
+    pub(super) extent: ExtentKey,
+    /// Index and disk.
+    pub(super) targets: BTreeMap<u16, DiskId>,
+    pub(super) margin: usize,
+    pub(super) began: Time,
+    pub(super) written_bytes: u64,
+}
+
+/// An extent whose last repair did not bring all it needs.
+#[derive(Clone, Debug)]
+pub(super) struct Backoff {
+    until: Time,
+    delay: Millis,
+    pub(super) reason: String,
+}
+
+/// What repairs have done so far, in this life of the daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) done: u64,
+    pub(super) failed: u64,
+    pub(super) rebuilt_bytes: u64,
+    pub(super) read_bytes: u64,
+    pub(super) minimum_read_bytes: u64,
+    pub(super) written_bytes: u64,
+}
+
+/// Repairs: under way, put off, counted.
+#[derive(Debug, Default)]
+pub(super) struct Repairs {
+    pub(super) running: BTreeMap<JobId, Running>,
+    pub(super) backoff: BTreeMap<ExtentKey, Backoff>,
+    pub(super) totals: Totals,
+    /// Since when, without a pause, something was to be done, and how much was done since.
+    pub(super) campaign: Option<(Time, u64)>,
+}
+
+impl Repairs {
+    pub(super) fn progress(&mut self, job: JobId, written_bytes: u64) {
+        if let Some(running) = self.running.get_mut(&job) {
+            running.written_bytes = running.written_bytes.max(written_bytes);
+        }
+    }
+
+    fn is_running(&self, extent: ExtentKey) -> bool {
+        self.running.values().any(|running| running.extent == extent)
+    }
+}
+
+/// What a repair waits for, at most, so that more losses of the same extents can be rebuilt in one reading.
+const GATHER: Millis = Millis(2_000);
+
+/// What comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Urgency {
+    margin: usize,
+    since: Time,
+    bytes: u64,
+    extent: ExtentKey,
+}
+
+impl Coordinator {
+    /// Begins repairs while there is room for more.
+    pub(super) fn run_repairs(&mut self) {
+        if self.stopped {
+            return;
+        }
+        while self.repairs.running.len() < self.config.repairs_max {
+            let Some(next) = self.most_urgent() else { break };
+            self.begin_repair(next.extent, next.margin);
+        }
+        // A group not looked at since something changed may need anything.
+        let waiting = self.groups.values().any(|group| group.dirty || !group.view.needs.is_empty());
+        match (waiting || !self.repairs.running.is_empty(), self.repairs.campaign) {
+            (true, None) => self.repairs.campaign = Some((self.now, 0)),
+            (false, Some(_)) => self.repairs.campaign = None,
+            _ => {}
+        }
+        let next = self.repairs.backoff.values().map(|backoff| backoff.until).filter(|until| *until > self.now).min();
+        for at in next.into_iter().chain(self.gathered()) {
+            self.at(at, Timer::Repairs);
+        }
+    }
+
+    fn most_urgent(&self) -> Option<Urgency> {
+        let healthy = |disk: &DiskId| self.disks.get(disk).is_some_and(|known| known.health.is_healthy());
+        let urgency = |(extent, need): (&ExtentKey, &NeedView)| {
+            need.targets.iter().find(|(_, disk)| healthy(disk))?;
+            let bytes = self.sizes.get(extent).copied().unwrap_or(0);
+            Some(Urgency { margin: need.margin?, since: need.since, bytes, extent: *extent })
+        };
+        let free = |urgency: &Urgency| {
+            let put_off = self.repairs.backoff.get(&urgency.extent).is_some_and(|backoff| backoff.until > self.now);
+            !put_off && !self.repairs.is_running(urgency.extent)
+        };
+        let ready = |group: &&Group| group.owner.is_ready();
+        let of_group = |group: &'_ Group| {
+            let gathering = self.is_gathering(group);
+            let rests = move |need: &NeedView| gathering && need.margin > Some(0) && need.since + GATHER > self.now;
+            let needs = group.view.needs.iter().filter(move |(_, need)| !rests(need));
+            needs.filter_map(urgency).filter(free).min()
+        };
+        self.groups.values().filter(ready).filter_map(of_group).min()
+    }
+
+    /// Whether more of a group's disks will need the same extents in a moment: take-overs that have begun or are about to, and
+    /// disks that are just being counted.
+    fn is_gathering(&self, group: &Group) -> bool {
+        let Some(row) = group.owner.row() else { return false };
+        let healthy = |disk: &DiskId| self.disks.get(disk).is_some_and(|known| known.health.is_healthy());
+        let patience = self.patience();
+        let soon_lost = |disk: &DiskId| {
+            self.disks.get(disk).is_some_and(|known| match known.health.state() {
+                Health::Suspect => known.health.next(&patience).is_some_and(|at| at < self.now + GATHER),
+                Health::Lost => true,
+                Health::Healthy | Health::Returning => false,
+            })
+        };
+        let to_be_replaced = |(index, disk): (u16, &DiskId)| {
+            !row.joining.contains_key(&index) && !group.homeless.contains_key(&index) && soon_lost(disk)
+        };
+        !group.asked.is_empty()
+            || group.view.uncounted.iter().any(healthy)
+            || row.joining.values().any(|disk| healthy(disk) && group.view.unreachable.contains(disk))
+            || (0u16..).zip(&row.members).any(to_be_replaced)
+    }
+
+    /// When a need that waits for others has waited long enough.
+    fn gathered(&self) -> Option<Time> {
+        let needs = self.groups.values().flat_map(|group| group.view.needs.values());
+        needs.map(|need| need.since + GATHER).filter(|at| *at > self.now).min()
+    }
+
+    fn begin_repair(&mut self, extent: ExtentKey, margin: usize) {
+        let pg = extent.pg();
+        let job = JobId(self.number());
+        let Some(spec) = self.repair_spec(extent, job) else {
+            // Deleted, or not ours any more, since the last look.
+            self.forget_need(extent);
+            return self.mark_dirty(pg);
+        };
+        let targets: BTreeMap<u16, DiskId> = spec.targets.iter().map(|(index, place)| (*index, place.disk)).collect();
+        let lost: Vec<String> = targets.keys().map(u16::to_string).collect();
+        let text = format!(
+            "rebuilding {} of extent {extent}; {margin} further losses can be survived",
+            if lost.len() == 1 { format!("fragment {}", lost[0]) } else { format!("fragments {}", lost.join(", ")) }
+        );
+        let fields = vec![("extent", extent.to_string()), ("lost", lost.join(",")), ("margin", margin.to_string())];
+        let running = Running { extent, targets, margin, began: self.now, written_bytes: 0 };
+        self.repairs.running.insert(job, running);
+        self.note("repair_started", text, fields);
+        self.effects.push_back(CoordinatorEffect::Repair { job, spec: Box::new(spec) });
+    }
+
+    fn repair_spec(&self, extent: ExtentKey, job: JobId) -> Option<RepairSpec> {
+        let group = self.groups.get(&extent.pg())?;
+        let need = group.view.needs.get(&extent)?;
+        let hash = group.owner.listed(extent)?;
+        let authority = group.owner.authority()?;
+        let mut targets = BTreeMap::new();
+        for (index, disk) in &need.targets {
+            let healthy = self.disks.get(disk).is_some_and(|known| known.health.is_healthy());
+            if let Some(place) = self.place(*disk).filter(|_| healthy) {
+                // Two disks may need one index, an old member and its successor: one after the other.
+                targets.entry(*index).or_insert(place);
+            }
+        }
+        if targets.is_empty() {
+            return None;
+        }
+        let slots: Vec<_> = group.owner.slots().into_iter().filter(|slot| slot.reachable).collect();
+        let mut sources: BTreeMap<u16, Vec<Place>> = BTreeMap::new();
+        for index in (0u16..).take(authority.row.members.len()) {
+            let target = targets.get(&index);
+            let mut places = self.sources(&slots, extent, usize::from(index));
+            places.retain(|place| target.is_none_or(|target| target.disk != place.disk));
+            if !places.is_empty() {
+                sources.insert(index, places);
+            }
+        }
+        let attempt = AttemptId { claim: self.claim, number: ATTEMPTS_FROM | job.0 };
+        Some(RepairSpec { extent, hash, attempt, authority, sources, targets })
+    }
+
+    fn forget_need(&mut self, extent: ExtentKey) {
+        if let Some(group) = self.groups.get_mut(&extent.pg()) {
+            group.view.needs.remove(&extent);
+        }
+    }
+
+    pub(super) fn repair_done(&mut self, job: JobId, outcome: RepairOutcome) {
+        let Some(running) = self.repairs.running.remove(&job) else { return };
+        let (extent, pg) = (running.extent, running.extent.pg());
+        let totals = &mut self.repairs.totals;
+        totals.read_bytes += outcome.read_bytes;
+        totals.minimum_read_bytes += outcome.minimum_read_bytes;
+        totals.written_bytes += outcome.written_bytes;
+        totals.rebuilt_bytes += outcome.rebuilt_bytes;
+        for suspect in &outcome.suspects {
+            let fragment = FragmentKey { extent, generation: GENERATION, index: suspect.index };
+            self.check(suspect.place.disk, fragment);
+        }
+        let published: Vec<(u16, DiskId)> =
+            outcome.published.iter().filter_map(|index| Some((*index, *running.targets.get(index)?))).collect();
+        for (index, disk) in &published {
+            self.inbox.push_back((pg, PgEvent::Restored { disk: *disk, extent }));
+            self.fragment_healed(*disk, extent, *index);
+        }
+        for (index, reason) in &outcome.failed {
+            if let Some(disk) = running.targets.get(index).filter(|_| reason.contains("no space")) {
+                self.disk_is_full(*disk, pg);
+            }
+        }
+        if published.len() == running.targets.len() {
+            self.repair_succeeded(&running, &outcome);
+        } else {
+            self.repair_failed(&running, &outcome);
+        }
+        // Not begun again on what was true before it: the owner answers first.
+        self.forget_need(extent);
+        self.mark_dirty(pg);
+    }
+
+    fn repair_succeeded(&mut self, running: &Running, outcome: &RepairOutcome) {
+        let extent = running.extent;
+        self.repairs.totals.done += 1;
+        self.repairs.backoff.remove(&extent);
+        if let Some((_, done)) = &mut self.repairs.campaign {
+            *done += 1;
+        }
+        let took = self.now.since(running.began).0;
+        let text = format!(
+            "extent {extent} has {} fragments again: {} bytes rebuilt from {} read (the least is {}) in {took} ms",
+            outcome.published.len(),
+            outcome.rebuilt_bytes,
+            outcome.read_bytes,
+            outcome.minimum_read_bytes
+        );
+        let fields = vec![
+            ("extent", extent.to_string()),
+            ("rebuilt_bytes", outcome.rebuilt_bytes.to_string()),
+            ("read_bytes", outcome.read_bytes.to_string()),
+            ("minimum_read_bytes", outcome.minimum_read_bytes.to_string()),
+            ("written_bytes", outcome.written_bytes.to_string()),
+            ("took_ms", took.to_string()),
+        ];
+        self.note("repair_done", text, fields);
+    }
+
+    fn repair_failed(&mut self, running: &Running, outcome: &RepairOutcome) {
+        let extent = running.extent;
+        self.repairs.totals.failed += 1;
+        let before = self.repairs.backoff.get(&extent).map(|backoff| Millis((backoff.delay.0 * 2).min(LAST_DELAY.0)));
+        let delay = before.unwrap_or(FIRST_DELAY);
+        let reasons: Vec<String> = outcome
+            .failed
+            .iter()
+            .take(4)
+            .map(|(index, reason)| format!("fragment {index}: {}", reason.chars().take(200).collect::<String>()))
+            .collect();
+        let reason = if reasons.is_empty() { "it ended without a reason".to_owned() } else { reasons.join("; ") };
+        let text = format!("extent {extent} was not rebuilt whole, next try in {} ms: {reason}", delay.0);
+        self.note("repair_failed", text, vec![("extent", extent.to_string()), ("reason", reason.clone())]);
+        self.repairs.backoff.insert(extent, Backoff { until: self.now + delay, delay, reason });
+    }
+
+    /// A disk had no room for a fragment: others are chosen until it has.
+    fn disk_is_full(&mut self, disk: DiskId, pg: PgId) {
+        let now = self.now;
+        if let Some(known) = self.disks.get_mut(&disk) {
+            known.full = Some((now, known.free_bytes));
+        }
+        self.refresh_at_once(pg);
+    }
+}

@@ -1,0 +1,116 @@
+//! What a placement group looks like: which extents lack what, and how near they are to loss.
+
+use crate::catalog::PgState;
+use crate::id::{DiskId, ExtentKey};
+use crate::pg::{Owner, SlotView};
+use crate::risk::{RiskTable, shard_set};
+use crate::time::Time;
+use ec_core::ShardSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// An extent some reachable disks need fragments of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NeedView {
+    /// Index and disk.
+    pub(super) targets: Vec<(u16, DiskId)>,
+    /// Further losses it surely survives; none where it cannot be decoded now.
+    pub(super) margin: Option<usize>,
+    /// Since when something is needed.
+    pub(super) since: Time,
+}
+
+/// A placement group, counted at one moment from its owner's slots.
+#[derive(Clone, Debug, Default)]
+pub(super) struct GroupView {
+    /// Whether the owner has proven its list.
+    pub(super) ready: bool,
+    /// Extents on the list; by the row where the list is not proven.
+    pub(super) extents: u64,
+    /// Extents by margin, unreachable disks counted as lost.
+    pub(super) by_margin: BTreeMap<Option<usize>, u64>,
+    /// What is to be built.
+    pub(super) needs: BTreeMap<ExtentKey, NeedView>,
+    /// Whether no extent can be decoded.
+    pub(super) all_unavailable: bool,
+    /// Those that cannot be decoded, where others can.
+    pub(super) unavailable: BTreeSet<ExtentKey>,
+    /// Whether every disk that could hold something has said what it holds.
+    pub(super) all_answered: bool,
+    /// Disks of slots that do not answer the owner.
+    pub(super) unreachable: BTreeSet<DiskId>,
+    /// Whether everything is where it belongs, by a recount.
+    pub(super) full: bool,
+    /// Disks of slots that have not been counted (again) yet.
+    pub(super) uncounted: BTreeSet<DiskId>,
+    /// Extents that some disk is known to lack.
+    pub(super) lacking: u64,
+}
+
+impl GroupView {
+    pub(super) fn of(owner: &Owner, before: &Self, now: Time, risk: &mut RiskTable) -> Self {
+        let Some(row) = owner.row() else { return Self::default() };
+        let mut view = Self { ready: owner.is_ready(), extents: row.count, ..Self::default() };
+        let slots = owner.slots();
+        view.unreachable = slots.iter().filter(|slot| !slot.reachable).map(|slot| slot.disk).collect();
+        if !view.ready {
+            view.all_unavailable = row.count > 0;
+            return view;
+        }
+        view.extents = owner.list().len() as u64;
+        view.uncounted = slots.iter().filter(|slot| slot.missing.is_none()).map(|slot| slot.disk).collect();
+        view.all_answered = slots.iter().all(|slot| slot.reachable && slot.missing.is_some());
+        let lacking: BTreeSet<ExtentKey> =
+            slots.iter().filter_map(|slot| slot.missing.as_ref()).flatten().copied().collect();
+        view.lacking = lacking.len() as u64;
+        let mut margin_of = |lost: ShardSet| risk.margin(&row.code, &lost);
+        let usual = margin_of(lost_of(&slots, row.members.len(), None));
+        view.all_unavailable = usual.is_none() && view.extents > 0;
+        let mut special = 0;
+        for extent in lacking.iter().filter(|extent| owner.listed(**extent).is_some()) {
+            let margin = margin_of(lost_of(&slots, row.members.len(), Some(*extent)));
+            *view.by_margin.entry(margin).or_default() += 1;
+            if margin.is_none() && !view.all_unavailable {
+                view.unavailable.insert(*extent);
+            }
+            special += 1;
+        }
+        if view.extents > special {
+            *view.by_margin.entry(usual).or_default() += view.extents - special;
+        }
+        for need in owner.needs() {
+            let known = before.needs.get(&need.extent).map_or(now, |need| need.since);
+            let entry = view.needs.entry(need.extent).or_insert_with(|| NeedView {
+                targets: Vec::new(),
+                margin: margin_of(lost_of(&slots, row.members.len(), Some(need.extent))),
+                since: known,
+            });
+            entry.targets.push((need.index, need.disk));
+        }
+        view.full = row.state == PgState::Open
+            && row.behind.is_empty()
+            && row.joining.is_empty()
+            && view.needs.is_empty()
+            && slots.iter().all(|slot| slot.reachable && slot.missing.as_ref().is_some_and(BTreeSet::is_empty));
+        view
+    }
+
+    pub(super) fn unavailable_count(&self) -> u64 {
+        if self.all_unavailable { self.extents } else { self.unavailable.len() as u64 }
+    }
+
+    pub(super) fn is_unavailable(&self, extent: ExtentKey) -> bool {
+        self.all_unavailable || self.unavailable.contains(&extent)
+    }
+}
+
+/// Indexes of which no reachable disk has the fragment of this extent; with none given, of an extent nobody reports missing.
+pub(super) fn lost_of(slots: &[SlotView], indexes: usize, extent: Option<ExtentKey>) -> ShardSet {
+    let held = shard_set(slots.iter().filter(|slot| has(slot, extent)).map(|slot| slot.index));
+    held.complement(indexes)
+}
+
+/// Whether this slot's disk has the fragment and answers, as far as is known.
+pub(super) fn has(slot: &SlotView, extent: Option<ExtentKey>) -> bool {
+    slot.reachable
+        && slot.missing.as_ref().is_some_and(|missing| extent.is_none_or(|extent| !missing.contains(&extent)))
+}

@@ -1,0 +1,212 @@
+//! The daemon as a node sees it: registered with, beaten to, asked how attempts ended.
+
+use super::{Node, NodeEffect, Pending, StoreError, StoreOk};
+use crate::id::{AttemptId, CellKey, PgId};
+use crate::time::{Millis, Time};
+use crate::wire::daemon::AttemptState;
+use crate::wire::node::{DamageReport, FragmentKey};
+use crate::wire::{CallError, DaemonReply, DaemonRequest, Refusal};
+use std::collections::BTreeMap;
+
+/// Findings told with one beat.
+const REPORTS_MAX: usize = 64;
+/// Questions under way; older ones are forgotten, their answers ignored.
+const QUESTIONS_MAX: usize = 64;
+/// Attempts asked about at once.
+const ASKED_MAX: usize = 8;
+/// A daemon that refused is not asked more often than this.
+const REFUSED_MS: u64 = 1000;
+/// One that is not ready is asked again so soon.
+const UNAVAILABLE_MS: u64 = 100;
+
+#[derive(Debug)]
+enum Question {
+    Register,
+    Beat(Vec<DamageReport>),
+    Ask(PgId, AttemptId),
+}
+
+/// What is known of the daemon.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// Whether there has been a connection.
+    reached: bool,
+    pub(super) registered: bool,
+    pub(super) refusal: Option<Refusal>,
+    /// Whether the cell is being written into the label.
+    storing_cell: bool,
+    beat_every: Millis,
+    /// When to register or beat next.
+    due: Time,
+    next_number: u64,
+    questions: BTreeMap<u64, Question>,
+    /// Findings the daemon has not taken yet.
+    reports: BTreeMap<FragmentKey, String>,
+}
+
+impl Link {
+    pub(super) fn new(beat_every: Millis) -> Self {
+        Self {
+            reached: false,
+            registered: false,
+            refusal: None,
+            storing_cell: false,
+            beat_every,
+            due: Time::ZERO,
+            next_number: 0,
+            questions: BTreeMap::new(),
+            reports: BTreeMap::new(),
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn register(&mut self) {
+        let Some(host) = &self.host else { return };
+        let (free_bytes, total_bytes) = self.stages.room.unwrap_or_default();
+        let request = DaemonRequest::Register {
+            disk: host.disk,
+            cell: host.cell,
+            domain: host.domain.clone(),
+            address: host.address.clone(),
+            boot: host.boot,
+            free_bytes,
+            total_bytes,
+        };
+        (self.link.reached, self.link.registered) = (true, false);
+        self.link.due = self.now + Millis(self.link.beat_every.0.max(REFUSED_MS));
+        self.ask(Question::Register, request);
+    }
+
+    fn ask(&mut self, question: Question, request: DaemonRequest) {
+        let number = self.link.next_number;
+        self.link.next_number += 1;
+        if self.link.questions.len() >= QUESTIONS_MAX {
+            self.link.questions.pop_first();
+        }
+        self.link.questions.insert(number, question);
+        self.effects.push_back(NodeEffect::AskDaemon { number, request });
+    }
+
+    pub(super) fn daemon_answered(&mut self, number: u64, result: Result<DaemonReply, CallError>) {
+        let Some(question) = self.link.questions.remove(&number) else { return };
+        match (question, result) {
+            // Silence: the next beat or registration is due anyway.
+            (_, Err(_)) => {}
+            (Question::Register, Ok(DaemonReply::Welcome { cell, beat_every })) => self.welcome(cell, beat_every),
+            (_, Ok(DaemonReply::RegisterFirst)) => self.register(),
+            (Question::Register | Question::Beat(_), Ok(DaemonReply::Refused(refusal))) => {
+                self.link.registered = false;
+                if matches!(refusal, Refusal::Unavailable(_) | Refusal::Busy(_)) {
+                    // It is starting, say: nothing an operator should hear of, and soon over.
+                    self.link.due = self.link.due.min(self.now + Millis(UNAVAILABLE_MS));
+                } else {
+                    self.link.refusal = Some(refusal);
+                }
+            }
+            (Question::Beat(told), Ok(DaemonReply::BeatTaken)) => {
+                let reports = &mut self.link.reports;
+                reports.retain(|fragment, class| {
+                    !told.iter().any(|report| report.fragment == *fragment && report.class == *class)
+                });
+            }
+            (Question::Ask(pg, attempt), Ok(DaemonReply::AttemptState(AttemptState::Aborted))) => {
+                self.disown(pg, attempt);
+            }
+            // Committed: the owner tells it with the row. Live, or no sense: asked again later.
+            _ => {}
+        }
+    }
+
+    fn welcome(&mut self, cell: CellKey, beat_every: Millis) {
+        match self.cell() {
+            Some(ours) if ours != cell => {
+                self.link.refusal =
+                    Some(Refusal::WrongCell(format!("this disk is of cell {ours}, the daemon of {cell}")));
+                return;
+            }
+            Some(_) => {}
+            None if self.link.storing_cell => {}
+            None => {
+                self.link.storing_cell = true;
+                let op = self.expect(Pending::Cell(cell));
+                self.effects.push_back(NodeEffect::SetCell { op, cell });
+            }
+        }
+        (self.link.registered, self.link.refusal) = (true, None);
+        self.link.beat_every = Millis(beat_every.0.max(1));
+        self.link.due = self.now + self.link.beat_every;
+        // A daemon that is new knows of no damage.
+        let damaged = self.groups.values().flat_map(|group| &group.ledger.damaged);
+        let damaged: Vec<_> = damaged.map(|(fragment, class)| (*fragment, class.clone())).collect();
+        self.link.reports.extend(damaged);
+    }
+
+    pub(super) fn cell_stored(&mut self, cell: CellKey, result: Result<StoreOk, StoreError>) {
+        self.link.storing_cell = false;
+        match (result, &mut self.host) {
+            (Ok(_), Some(host)) => host.cell = Some(cell),
+            // Not ours yet: registering again leads here again.
+            _ => self.link.registered = false,
+        }
+    }
+
+    /// A finding for the daemon.
+    pub(super) fn report(&mut self, fragment: FragmentKey, class: String) {
+        self.link.reports.insert(fragment, class);
+        // Redundancy is missing from now on: the daemon should not wait for the next beat to know.
+        if self.link.registered {
+            self.link.due = self.link.due.min(self.now);
+        }
+    }
+
+    /// Beats, registers and asks where it is time to.
+    pub(super) fn link_due(&mut self) {
+        if !self.link.reached {
+            return;
+        }
+        if self.link.due <= self.now {
+            if self.link.registered { self.beat() } else { self.register() }
+        }
+        if self.link.registered {
+            self.ask_about_attempts();
+        }
+    }
+
+    fn beat(&mut self) {
+        let Some(host) = &self.host else { return };
+        let reports = self.link.reports.iter().take(REPORTS_MAX);
+        let damaged: Vec<DamageReport> =
+            reports.map(|(fragment, class)| DamageReport { fragment: *fragment, class: class.clone() }).collect();
+        let free_bytes = self.stages.room.map_or(0, |(free_bytes, _)| free_bytes);
+        let request = DaemonRequest::Beat { disk: host.disk, boot: host.boot, free_bytes, damaged: damaged.clone() };
+        self.link.due = self.now + self.link.beat_every;
+        self.ask(Question::Beat(damaged), request);
+    }
+
+    fn ask_about_attempts(&mut self) {
+        let (now, ask_after) = (self.now, self.config.ask_after);
+        let mut due = Vec::new();
+        for (pg, group) in &mut self.groups {
+            for (attempt, since) in group.waiting.iter_mut().filter(|(_, since)| **since + ask_after <= now) {
+                if due.len() == ASKED_MAX {
+                    break;
+                }
+                *since = now;
+                due.push((*pg, *attempt));
+            }
+        }
+        for (pg, attempt) in due {
+            self.ask(Question::Ask(pg, attempt), DaemonRequest::Ask { pg, attempt });
+        }
+    }
+
+    pub(super) fn link_wake(&self) -> Option<Time> {
+        if !self.link.reached {
+            return None;
+        }
+        let waiting = self.groups.values().flat_map(|group| group.waiting.values()).min();
+        let ask = waiting.filter(|_| self.link.registered).map(|since| *since + self.config.ask_after);
+        Some(ask.map_or(self.link.due, |ask| ask.min(self.link.due)))
+    }
+}

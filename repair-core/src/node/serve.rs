@@ -1,0 +1,273 @@
+//! What is asked of a node and changes nothing: payload, records, lists, listings; and the judging of fragments.
+
+use super::journal::Change;
+use super::ledger::GENERATION;
+use super::{Asker, Node, Pending, StoreCall, StoreError, StoreOk, unavailable};
+use crate::id::{DiskId, ExtentKey, PgId, RecordHash};
+use crate::limits::{LIST_PAGE_MAX, SLICE_BYTES};
+use crate::wire::Refusal;
+use crate::wire::node::{FragmentKey, Holding, Listed, NodeReply};
+use ec_core::fragment::Class;
+use ec_core::geometry::BLOCK_BYTES;
+use std::ops::Bound;
+
+/// Files in one page of a listing.
+const HOLDINGS_PAGE_MAX: usize = 500;
+
+/// Who wants a fragment judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    Asked(Asker),
+    /// It is its turn.
+    Scrub,
+    /// Reading it failed.
+    Doubt,
+}
+
+/// A fragment being judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Checking {
+    fragment: FragmentKey,
+    why: Why,
+    /// Set when the file was replaced meanwhile: a bad finding may be about the old one.
+    void: bool,
+}
+
+impl Node {
+    pub(super) fn list_page(&mut self, asker: Asker, pg: PgId, after: Option<ExtentKey>) {
+        let Some(group) = self.groups.get(&pg) else {
+            return self.reply(asker, NodeReply::ListPage { heard: (0, 0), listed: Vec::new(), more: false });
+        };
+        let heard = group.ledger.heard.as_ref().map_or((0, 0), |row| row.order());
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rest = group.ledger.list().range((from, Bound::Unbounded));
+        let listed = rest.by_ref().take(LIST_PAGE_MAX).map(|(extent, hash)| Listed { extent: *extent, hash: *hash });
+        let (listed, more) = (listed.collect(), rest.next().is_some());
+        self.reply(asker, NodeReply::ListPage { heard, listed, more });
+    }
+
+    pub(super) fn holdings(&mut self, asker: Asker, pg: PgId, after: Option<FragmentKey>) {
+        self.store(Pending::Holdings { asker, pg, after }, StoreCall::ListFolder { pg });
+    }
+
+    pub(super) fn holdings_done(
+        &mut self,
+        asker: Asker,
+        pg: PgId,
+        after: Option<FragmentKey>,
+        result: Result<StoreOk, StoreError>,
+    ) {
+        let mut found = match result {
+            Ok(StoreOk::Folder(found)) => found,
+            // A folder appears with its first fragment.
+            Err(StoreError::NotFound) => Vec::new(),
+            Ok(_) => return self.refuse(asker, Refusal::Unavailable("no listing".into())),
+            Err(error) => return self.refuse(asker, unavailable(&error)),
+        };
+        found.retain(|found| after.is_none_or(|after| found.fragment > after));
+        found.sort_unstable();
+        let more = found.len() > HOLDINGS_PAGE_MAX;
+        let damaged = self.groups.get(&pg).map(|group| &group.ledger.damaged);
+        let holding = |found: super::Found| Holding {
+            fragment: found.fragment,
+            file_bytes: found.file_bytes,
+            damaged: damaged.is_some_and(|damaged| damaged.contains_key(&found.fragment)),
+        };
+        let holdings: Vec<Holding> = found.into_iter().take(HOLDINGS_PAGE_MAX).map(holding).collect();
+        if holdings.is_empty() {
+            return self.reply(asker, NodeReply::HoldingsPage { holdings, more });
+        }
+        // A name is seen before it is durable: beside a publish, after one that failed, after a life that was killed in one.
+        self.store(Pending::HoldingsSynced { asker, holdings, more }, StoreCall::SyncFolder { pg });
+    }
+
+    /// All names listed before it are durable by a sync that went well.
+    pub(super) fn holdings_synced(
+        &mut self,
+        asker: Asker,
+        holdings: Vec<Holding>,
+        more: bool,
+        result: Result<StoreOk, StoreError>,
+    ) {
+        match result {
+            Ok(_) => self.reply(asker, NodeReply::HoldingsPage { holdings, more }),
+            Err(error) => self.refuse(asker, unavailable(&error)),
+        }
+    }
+
+    pub(super) fn read(&mut self, asker: Asker, fragment: FragmentKey, offset: u64, bytes: u32) {
+        let (block, wanted) = (BLOCK_BYTES as u64, u64::from(bytes));
+        let whole = offset.is_multiple_of(block) && wanted.is_multiple_of(block);
+        let end = offset.checked_add(wanted).filter(|_| whole && wanted > 0 && wanted <= SLICE_BYTES as u64);
+        let Some(end) = end else {
+            return self.refuse(asker, Refusal::Invalid("a read is whole blocks, at most a slice".into()));
+        };
+        self.store(Pending::Read { asker, fragment }, StoreCall::Read { fragment, range: offset..end });
+    }
+
+    pub(super) fn read_done(&mut self, asker: Asker, fragment: FragmentKey, result: Result<StoreOk, StoreError>) {
+        match result {
+            Ok(StoreOk::Data { body, crcs }) => return self.reply_with(asker, NodeReply::Data { crcs }, body),
+            Ok(_) => self.refuse(asker, Refusal::Unavailable("no data".into())),
+            Err(StoreError::Invalid(reason)) => return self.refuse(asker, Refusal::Invalid(reason)),
+            Err(StoreError::NotFound) => self.refuse(asker, Refusal::NotFound),
+            Err(StoreError::Damaged(reason)) => self.refuse(asker, Refusal::Damaged(reason)),
+            Err(error) => return self.refuse(asker, unavailable(&error)),
+        }
+        // A reader met what should be there and is not, or not sound: no need to wait for the scrub.
+        if self.must_hold(&fragment) && !self.is_damaged(fragment) {
+            self.check(fragment, Why::Doubt);
+        }
+    }
+
+    pub(super) fn record(&mut self, asker: Asker, extent: ExtentKey, hash: RecordHash) {
+        let disk = self.disk();
+        let ledger = self.groups.get(&extent.pg()).map(|group| &group.ledger);
+        let fragment = ledger.filter(|ledger| ledger.knows_record(extent, hash));
+        let Some(fragment) = fragment.and_then(|ledger| ledger.fragment(extent, disk)) else {
+            return self.refuse(asker, Refusal::NotFound);
+        };
+        self.store(Pending::Record { asker, hash }, StoreCall::ReadRecord { fragment, hash });
+    }
+
+    pub(super) fn record_done(&mut self, asker: Asker, hash: RecordHash, result: Result<StoreOk, StoreError>) {
+        match result {
+            Ok(StoreOk::Record(record)) if RecordHash::of(&record) == hash => {
+                self.reply_with(asker, NodeReply::Record, record);
+            }
+            Ok(_) => self.refuse(asker, Refusal::Damaged("the record here has another hash".into())),
+            Err(StoreError::NotFound) => self.refuse(asker, Refusal::NotFound),
+            Err(StoreError::Damaged(reason)) => self.refuse(asker, Refusal::Damaged(reason)),
+            Err(error) => self.refuse(asker, unavailable(&error)),
+        }
+    }
+
+    pub(super) fn info(&mut self, asker: Asker) {
+        let left = self.groups.keys().rev().copied().collect();
+        self.info_next(asker, left, 0);
+    }
+
+    fn info_next(&mut self, asker: Asker, mut left: Vec<PgId>, fragments: u64) {
+        if let Some(pg) = left.pop() {
+            self.store(Pending::Info { asker, left, fragments }, StoreCall::ListFolder { pg });
+            return;
+        }
+        let Some(host) = &self.host else { return };
+        let free_bytes = self.stages.room.map_or(0, |(free_bytes, _)| free_bytes);
+        let reply = NodeReply::Info { cell: host.cell, disk: host.disk, boot: host.boot, fragments, free_bytes };
+        self.reply(asker, reply);
+    }
+
+    pub(super) fn info_done(
+        &mut self,
+        asker: Asker,
+        left: Vec<PgId>,
+        fragments: u64,
+        result: Result<StoreOk, StoreError>,
+    ) {
+        match result {
+            Ok(StoreOk::Folder(found)) => self.info_next(asker, left, fragments + found.len() as u64),
+            Ok(_) | Err(StoreError::NotFound) => self.info_next(asker, left, fragments),
+            Err(error) => self.refuse(asker, unavailable(&error)),
+        }
+    }
+
+    /// Has a fragment read whole and judged, by the record we know of its extent.
+    pub(super) fn check(&mut self, fragment: FragmentKey, why: Why) {
+        let ledger = self.groups.get(&fragment.extent.pg()).map(|group| &group.ledger);
+        let hash = ledger.and_then(|ledger| {
+            let prepared = || ledger.prepared.values().find(|prepared| prepared.extent == fragment.extent);
+            ledger.list().get(&fragment.extent).copied().or_else(|| prepared().map(|prepared| prepared.hash))
+        });
+        let checking = Checking { fragment, why, void: false };
+        self.store(Pending::Check(checking), StoreCall::Check { fragment, hash });
+    }
+
+    pub(super) fn check_done(&mut self, checking: Checking, result: Result<StoreOk, StoreError>) {
+        let Checking { fragment, why, void } = checking;
+        let class = match result {
+            Ok(StoreOk::Checked { class, .. }) => Ok(class),
+            Err(StoreError::NotFound) => Ok(Class::Missing.as_str().into()),
+            Err(StoreError::Damaged(_)) => Ok(Class::Unreadable.as_str().into()),
+            Ok(_) => Err(Refusal::Unavailable("no finding".into())),
+            // The device failed as a whole, or we asked for nonsense: nothing follows about the fragment.
+            Err(error) => Err(unavailable(&error)),
+        };
+        let healthy = class.as_deref() == Ok(Class::Healthy.as_str());
+        if void && !healthy {
+            return self.check(fragment, why);
+        }
+        if let Ok(class) = &class {
+            self.found(fragment, class);
+        }
+        match (why, class) {
+            (Why::Scrub, _) => self.scrubbed(),
+            (Why::Doubt, _) => {}
+            (Why::Asked(asker), Ok(class)) if class == Class::Missing.as_str() && !self.owes(&fragment) => {
+                drop(class);
+                self.refuse(asker, Refusal::NotFound);
+            }
+            (Why::Asked(asker), Ok(class)) => self.reply(asker, NodeReply::Checked { class, healthy }),
+            (Why::Asked(asker), Err(refusal)) => self.refuse(asker, refusal),
+        }
+    }
+
+    /// Takes a finding down, where the fragment is one that we owe.
+    fn found(&mut self, fragment: FragmentKey, class: &str) {
+        if class == Class::Healthy.as_str() {
+            return self.mark_sound(fragment);
+        }
+        let missing = class == Class::Missing.as_str();
+        let counts = if missing { self.must_hold(&fragment) } else { self.owes(&fragment) };
+        let Some(group) = self.groups.get_mut(&fragment.extent.pg()).filter(|_| counts) else { return };
+        if group.ledger.damaged.get(&fragment).is_none_or(|known| known != class) {
+            group.apply_lazily(Change::Damaged(fragment, class.into()));
+            group.note_due = true;
+            self.report(fragment, class.into());
+            self.run_group(fragment.extent.pg());
+        }
+    }
+
+    fn mark_sound(&mut self, fragment: FragmentKey) {
+        let pg = fragment.extent.pg();
+        let Some(group) = self.groups.get_mut(&pg) else { return };
+        if group.ledger.damaged.contains_key(&fragment) {
+            group.apply_lazily(Change::Sound(fragment));
+            group.note_due = true;
+            self.run_group(pg);
+        }
+    }
+
+    /// The file was written anew and is proven: earlier findings, and those under way, are about another file.
+    pub(super) fn found_sound(&mut self, fragment: FragmentKey) {
+        for pending in self.pending.values_mut() {
+            if let Pending::Check(checking) = pending
+                && checking.fragment == fragment
+            {
+                checking.void = true;
+            }
+        }
+        let Some(group) = self.groups.get_mut(&fragment.extent.pg()) else { return };
+        if group.ledger.damaged.contains_key(&fragment) {
+            group.apply_lazily(Change::Sound(fragment));
+            group.note_due = true;
+        }
+    }
+
+    fn owes(&self, fragment: &FragmentKey) -> bool {
+        self.asked_of_ledger(fragment, super::ledger::Ledger::owes)
+    }
+
+    fn must_hold(&self, fragment: &FragmentKey) -> bool {
+        self.asked_of_ledger(fragment, super::ledger::Ledger::must_hold)
+    }
+
+    fn asked_of_ledger(
+        &self,
+        fragment: &FragmentKey,
+        ask: impl Fn(&super::ledger::Ledger, &FragmentKey, DiskId) -> bool,
+    ) -> bool {
+        let group = self.groups.get(&fragment.extent.pg());
+        fragment.generation == GENERATION && group.is_some_and(|group| ask(&group.ledger, fragment, self.disk()))
+    }
+}

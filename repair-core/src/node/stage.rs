@@ -1,0 +1,416 @@
+//! Fragments on their way in: room reserved, pieces taken in any order, sealed by their root. What happens to one stage happens
+//! in the order it was asked for, one store operation at a time.
+
+use super::ledger::GENERATION;
+use super::{Asker, Body, Node, PeerId, Pending, StoreCall, StoreError, StoreOk, write_failed};
+use crate::id::{AttemptId, CellKey, Token};
+use crate::limits::{NAME_BYTES_MAX, SLICE_BYTES};
+use crate::wire::Refusal;
+use crate::wire::node::{NodeReply, StageKey};
+use ec_core::code::DESCRIPTOR_BYTES;
+use ec_core::fragment::{BirthIdentity, Header};
+use ec_core::geometry::BLOCK_BYTES;
+use ec_core::{CodeSpec, Geometry, ShardIndex};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Requests of one stage that may wait.
+const WAITING_MAX: usize = 64;
+/// Of a record: the fixed part and its CRC with room for a long name, and each fragment's line.
+const RECORD_FIXED_BYTES: usize = 164 + NAME_BYTES_MAX;
+const RECORD_FRAGMENT_BYTES: usize = 88;
+
+/// A request to open a stage.
+#[derive(Debug)]
+pub(super) struct Wish {
+    pub(super) token: Token,
+    pub(super) cell: CellKey,
+    pub(super) key: StageKey,
+    pub(super) generation: u64,
+    pub(super) code: [u8; DESCRIPTOR_BYTES],
+    pub(super) extent_bytes: u64,
+}
+
+/// Something to be done with a stage.
+#[derive(Debug)]
+pub(super) enum StageWork {
+    Open { asker: Asker, header: Box<Header> },
+    Data { asker: Asker, offset: u64, body: Body },
+    Seal { asker: Asker },
+    Drop { asker: Option<Asker> },
+}
+
+impl StageWork {
+    fn asker(&self) -> Option<Asker> {
+        match self {
+            Self::Open { asker, .. } | Self::Data { asker, .. } | Self::Seal { asker } => Some(*asker),
+            Self::Drop { asker } => *asker,
+        }
+    }
+}
+
+/// A stage that is open.
+#[derive(Debug)]
+struct Stage {
+    opened: Asker,
+    header: Header,
+    written: Written,
+    root: Option<[u8; 32]>,
+    /// Set while a mutation makes a fragment of it.
+    taken: bool,
+}
+
+/// The place of a stage, also before it is open and until it is gone.
+#[derive(Debug, Default)]
+struct Slot {
+    stage: Option<Stage>,
+    waiting: VecDeque<StageWork>,
+    /// What the store is doing.
+    busy: Option<StageWork>,
+    /// Room it takes that no measurement has seen yet, and the measurement before it was taken.
+    reserved: (u64, u64),
+}
+
+impl Slot {
+    fn is_vacant(&self) -> bool {
+        self.stage.is_none() && self.waiting.is_empty() && self.busy.is_none()
+    }
+}
+
+/// All stages, and the room they take.
+#[derive(Debug, Default)]
+pub(super) struct Stages {
+    slots: BTreeMap<StageKey, Slot>,
+    /// Bytes free and in all, where they were measured.
+    pub(super) room: Option<(u64, u64)>,
+    measurements: u64,
+    /// Bytes promised since the last measurement.
+    reserved_bytes: u64,
+}
+
+impl Stages {
+    /// What was promised before is in the measurement.
+    pub(super) fn measured(&mut self, free_bytes: u64, total_bytes: u64) {
+        self.room = Some((free_bytes, total_bytes));
+        self.measurements += 1;
+        self.reserved_bytes = 0;
+    }
+
+    fn has_room(&self, bytes: u64, headroom_bytes: u64) -> bool {
+        let wanted = self.reserved_bytes.saturating_add(bytes).saturating_add(headroom_bytes);
+        self.room.is_none_or(|(free_bytes, _)| wanted <= free_bytes)
+    }
+
+    fn reserve(&mut self, key: &StageKey, bytes: u64) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            slot.reserved = (bytes, self.measurements);
+            self.reserved_bytes = self.reserved_bytes.saturating_add(bytes);
+        }
+    }
+
+    fn give_back(&mut self, key: &StageKey) {
+        if let Some(slot) = self.slots.get_mut(key) {
+            let (bytes, measured) = std::mem::take(&mut slot.reserved);
+            if measured == self.measurements {
+                self.reserved_bytes = self.reserved_bytes.saturating_sub(bytes);
+            }
+        }
+    }
+
+    /// A sealed stage's header and root; none where there is no stage at all.
+    pub(super) fn sealed(&self, key: &StageKey) -> Option<Result<(&Header, [u8; 32]), Refusal>> {
+        let slot = self.slots.get(key)?;
+        let stage = slot.stage.as_ref()?;
+        let sealed = stage.root.filter(|_| slot.busy.is_none() && !stage.taken);
+        let refused = || Refusal::NotStaged(format!("fragment {} of {} is not sealed", key.index, key.extent));
+        Some(sealed.map(|root| (&stage.header, root)).ok_or_else(refused))
+    }
+
+    /// From now on the stage belongs to the mutation in work.
+    pub(super) fn take(&mut self, key: &StageKey) {
+        if let Some(stage) = self.slots.get_mut(key).and_then(|slot| slot.stage.as_mut()) {
+            stage.taken = true;
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn open_stage(&mut self, asker: Asker, cell: CellKey, wish: &Wish) {
+        let header = match self.admit_stage(cell, wish) {
+            Ok(header) => header,
+            Err(refusal) => return self.refuse(asker, refusal),
+        };
+        let new = !self.stages.slots.contains_key(&wish.key);
+        if new && self.stages.slots.len() >= self.config.stages_max {
+            let reason = format!("{} fragments are on their way in", self.config.stages_max);
+            return self.refuse(asker, Refusal::Busy(reason));
+        }
+        self.stages.slots.entry(wish.key).or_default();
+        self.stage_work(asker, wish.key, StageWork::Open { asker, header: Box::new(header) });
+    }
+
+    /// The header of the fragment, where everything about it makes sense.
+    fn admit_stage(&self, cell: CellKey, wish: &Wish) -> Result<Header, Refusal> {
+        if wish.cell != cell {
+            return Err(Refusal::WrongCell(format!("this disk is of cell {cell}, the fragment of {}", wish.cell)));
+        }
+        let pg = wish.key.extent.pg();
+        self.check_extent(pg, wish.key.extent)?;
+        if let Some(group) = self.groups.get(&pg) {
+            group.ledger.admit_token(&wish.token)?;
+            if group.ledger.aborted.contains(&wish.key.attempt) {
+                return Err(Refusal::Aborted);
+            }
+        }
+        if wish.generation != GENERATION {
+            return Err(Refusal::Invalid(format!("generation {}", wish.generation)));
+        }
+        let code = CodeSpec::from_descriptor(&wish.code).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        let identity = BirthIdentity {
+            cell: cell.id(),
+            extent: wish.key.extent.id(),
+            generation: wish.generation,
+            index: ShardIndex::new(wish.key.index),
+            payload_bytes: Geometry::new(wish.extent_bytes, code.k().max(1)).shard_bytes(),
+        };
+        // The record comes later. This is about what it takes; its true length enters when the stage is finished.
+        let record_bytes = (RECORD_FIXED_BYTES + RECORD_FRAGMENT_BYTES * code.n()) as u32;
+        let header = Header { identity, code, extent_bytes: wish.extent_bytes, record_bytes };
+        Header::parse(&header.to_bytes()).map_err(|error| Refusal::Invalid(error.to_string()))
+    }
+
+    pub(super) fn stage_data(&mut self, asker: Asker, key: StageKey, offset: u64, body: Body) {
+        let block = BLOCK_BYTES as u64;
+        let whole = offset.is_multiple_of(block) && (body.len() as u64).is_multiple_of(block);
+        if !whole || body.is_empty() || body.len() > SLICE_BYTES {
+            return self.refuse(asker, Refusal::Invalid("a piece is whole blocks, at most a slice".into()));
+        }
+        self.stage_work(asker, key, StageWork::Data { asker, offset, body });
+    }
+
+    /// Queues work; only a stage that was asked for has a queue.
+    pub(super) fn stage_work(&mut self, asker: Asker, key: StageKey, work: StageWork) {
+        let Some(slot) = self.stages.slots.get_mut(&key) else {
+            let gone = matches!(work, StageWork::Drop { .. });
+            let refused = NodeReply::Refused(Refusal::NotStaged("no such stage".into()));
+            return self.reply(asker, if gone { NodeReply::StageDropped } else { refused });
+        };
+        if slot.waiting.len() >= WAITING_MAX {
+            return self.refuse(asker, Refusal::Busy(format!("{WAITING_MAX} requests of this stage wait")));
+        }
+        slot.waiting.push_back(work);
+        self.run_stage(key);
+    }
+
+    /// Does what waits, until the store has to be waited for.
+    fn run_stage(&mut self, key: StageKey) {
+        while let Some(work) = self.next_work(&key) {
+            match self.begin_work(key, &work) {
+                Begun::Asked(call) => {
+                    if let Some(slot) = self.stages.slots.get_mut(&key) {
+                        slot.busy = Some(work);
+                    }
+                    self.store(Pending::Stage(key), call);
+                    return;
+                }
+                Begun::Answered(reply) => {
+                    if let Some(asker) = work.asker() {
+                        self.reply(asker, reply);
+                    }
+                }
+                Begun::AfterDrop => {
+                    if let Some(slot) = self.stages.slots.get_mut(&key) {
+                        slot.waiting.push_front(work);
+                        slot.waiting.push_front(StageWork::Drop { asker: None });
+                    }
+                }
+            }
+        }
+        if self.stages.slots.get(&key).is_some_and(Slot::is_vacant) {
+            self.stages.slots.remove(&key);
+        }
+    }
+
+    fn next_work(&mut self, key: &StageKey) -> Option<StageWork> {
+        let slot = self.stages.slots.get_mut(key)?;
+        let taken = slot.stage.as_ref().is_some_and(|stage| stage.taken);
+        if slot.busy.is_some() || taken { None } else { slot.waiting.pop_front() }
+    }
+
+    fn begin_work(&mut self, key: StageKey, work: &StageWork) -> Begun {
+        let stage = self.stages.slots.get(&key).and_then(|slot| slot.stage.as_ref());
+        let refused = |refusal| Begun::Answered(NodeReply::Refused(refusal));
+        match (work, stage) {
+            // The very request comes again: a network may do that.
+            (StageWork::Open { asker, .. }, Some(stage)) if stage.opened == *asker => {
+                Begun::Answered(NodeReply::StageOpen)
+            }
+            (StageWork::Open { .. }, Some(_)) => Begun::AfterDrop,
+            (StageWork::Open { header, .. }, None) => self.begin_open(key, header),
+            (StageWork::Drop { .. }, None) => Begun::Answered(NodeReply::StageDropped),
+            (StageWork::Drop { .. }, Some(_)) => Begun::Asked(StoreCall::DropStage { key }),
+            (_, None) => refused(Refusal::NotStaged("no such stage".into())),
+            (StageWork::Data { offset, body, .. }, Some(stage)) => {
+                let end = offset.saturating_add(body.len() as u64);
+                if stage.written.has_all(*offset, end) {
+                    // Sent again. Were it other bytes, the root would not be the one on record.
+                    return Begun::Answered(NodeReply::StageTaken);
+                }
+                if end > stage.header.identity.payload_bytes || stage.written.has_any(*offset, end) {
+                    return refused(Refusal::Invalid(format!("a piece at {offset} to {end}")));
+                }
+                Begun::Asked(StoreCall::WriteStage { key, offset: *offset, body: body.clone() })
+            }
+            (StageWork::Seal { .. }, Some(stage)) => match stage.root {
+                Some(root) => Begun::Answered(NodeReply::StageSealed { root }),
+                None if stage.written.has_all(0, stage.header.identity.payload_bytes) => {
+                    Begun::Asked(StoreCall::SealStage { key })
+                }
+                None => refused(Refusal::NotStaged("not all of the payload has come".into())),
+            },
+        }
+    }
+
+    fn begin_open(&mut self, key: StageKey, header: &Header) -> Begun {
+        let bytes = header.layout().file_bytes;
+        if !self.stages.has_room(bytes, self.config.headroom_bytes) {
+            let reason = format!("{bytes} bytes, with {} to be left free", self.config.headroom_bytes);
+            return Begun::Answered(NodeReply::Refused(Refusal::NoSpace(reason)));
+        }
+        self.stages.reserve(&key, bytes);
+        Begun::Asked(StoreCall::OpenStage { key, header: Box::new(*header) })
+    }
+
+    pub(super) fn stage_stored(&mut self, key: StageKey, result: Result<StoreOk, StoreError>) {
+        let Some(slot) = self.stages.slots.get_mut(&key) else { return };
+        let Some(work) = slot.busy.take() else { return };
+        let asker = work.asker();
+        let reply = match (work, result) {
+            (StageWork::Open { asker, header }, Ok(_)) => {
+                let (header, written) = (*header, Written::default());
+                slot.stage = Some(Stage { opened: asker, header, written, root: None, taken: false });
+                NodeReply::StageOpen
+            }
+            (StageWork::Data { offset, body, .. }, Ok(_)) => {
+                if let Some(stage) = &mut slot.stage {
+                    stage.written.add(offset, offset + body.len() as u64);
+                }
+                NodeReply::StageTaken
+            }
+            (StageWork::Seal { .. }, Ok(StoreOk::Root(root))) => {
+                if let Some(stage) = &mut slot.stage {
+                    stage.root = Some(root);
+                }
+                NodeReply::StageSealed { root }
+            }
+            (StageWork::Drop { .. }, _) => {
+                slot.stage = None;
+                self.stages.give_back(&key);
+                NodeReply::StageDropped
+            }
+            (work, result) => {
+                // After a failed write nobody knows what is in the file: it is given up.
+                if matches!(work, StageWork::Open { .. }) {
+                    self.stages.give_back(&key);
+                } else {
+                    slot.waiting.push_front(StageWork::Drop { asker: None });
+                }
+                NodeReply::Refused(stage_failed(result))
+            }
+        };
+        if let Some(asker) = asker {
+            self.reply(asker, reply);
+        }
+        self.run_stage(key);
+    }
+
+    /// The mutation is done with the stage: it has its name now, or it is to be dropped.
+    pub(super) fn release_stage(&mut self, key: &StageKey, drop: bool) {
+        let Some(slot) = self.stages.slots.get_mut(key) else { return };
+        if drop {
+            if let Some(stage) = &mut slot.stage {
+                stage.taken = false;
+            }
+            slot.waiting.push_front(StageWork::Drop { asker: None });
+        } else {
+            slot.stage = None;
+            self.stages.give_back(key);
+        }
+        self.run_stage(*key);
+    }
+
+    /// What a peer staged and nobody took goes with it.
+    pub(super) fn drop_stages_of(&mut self, peer: PeerId) {
+        let of_peer = |asker: Option<Asker>| asker.is_some_and(|asker| asker.peer == peer);
+        let keys: Vec<StageKey> = self.stages.slots.keys().copied().collect();
+        for key in keys {
+            let Some(slot) = self.stages.slots.get_mut(&key) else { continue };
+            slot.waiting.retain(|work| !of_peer(work.asker()));
+            let opened = slot.stage.as_ref().is_some_and(|stage| stage.opened.peer == peer);
+            let opening = matches!(&slot.busy, Some(StageWork::Open { asker, .. }) if asker.peer == peer);
+            if opened || opening {
+                // Where a mutation has taken it, this waits for the end of that and finds nothing to drop.
+                slot.waiting.push_front(StageWork::Drop { asker: None });
+            }
+            self.run_stage(key);
+        }
+    }
+
+    /// What was staged for an attempt that is dead goes.
+    pub(super) fn drop_stages_of_attempt(&mut self, attempt: AttemptId) {
+        let keys: Vec<StageKey> = self.stages.slots.keys().filter(|key| key.attempt == attempt).copied().collect();
+        for key in keys {
+            if let Some(slot) = self.stages.slots.get_mut(&key) {
+                slot.waiting.push_back(StageWork::Drop { asker: None });
+            }
+            self.run_stage(key);
+        }
+    }
+}
+
+/// What became of a piece of work.
+#[derive(Debug)]
+enum Begun {
+    Asked(StoreCall),
+    Answered(NodeReply),
+    /// What is open has to go first.
+    AfterDrop,
+}
+
+fn stage_failed(result: Result<StoreOk, StoreError>) -> Refusal {
+    match result {
+        Ok(_) => Refusal::Store("an answer that makes no sense".into()),
+        Err(StoreError::Invalid(reason)) => Refusal::NotStaged(reason),
+        Err(error) => write_failed(error),
+    }
+}
+
+/// Parts of a payload that were written, as ends by beginnings, neighbours joined.
+#[derive(Debug, Default)]
+struct Written(BTreeMap<u64, u64>);
+
+impl Written {
+    fn add(&mut self, mut from: u64, mut to: u64) {
+        if let Some((begin, end)) = self.0.range(..=from).next_back().map(|(begin, end)| (*begin, *end))
+            && end >= from
+        {
+            (from, to) = (begin, to.max(end));
+        }
+        while let Some((begin, end)) = self.0.range(from..=to).next().map(|(begin, end)| (*begin, *end)) {
+            to = to.max(end);
+            self.0.remove(&begin);
+        }
+        self.0.insert(from, to);
+    }
+
+    fn has_all(&self, from: u64, to: u64) -> bool {
+        from == to || self.0.range(..=from).next_back().is_some_and(|(_, end)| *end >= to)
+    }
+
+    fn has_any(&self, from: u64, to: u64) -> bool {
+        self.0.range(..to).next_back().is_some_and(|(_, end)| *end > from)
+    }
+}
+
+#[cfg(test)]
+#[path = "stage_tests.rs"]
+mod tests;

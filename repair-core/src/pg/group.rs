@@ -1,0 +1,392 @@
+//! What an owner knows, and its turn after every event.
+
+use super::abort::Dead;
+use super::catalog::Lane;
+use super::commit::{Absent, Change};
+use super::effect::{CallId, PgConfig, PgEffect, PgEvent, PgOutcome, Versioned};
+use super::member::{Member, Order, Reach};
+use super::membership::{Retiring, Settle};
+use super::prove::Proof;
+use super::write::Pending;
+use crate::catalog::{CellRow, PgRow, PgState};
+use crate::id::{AttemptId, DiskId, ExtentKey, RecordHash, Token};
+use crate::node::Body;
+use crate::time::{Millis, Time};
+use crate::wire::NodeRequest;
+use crate::wire::node::Authority;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+use std::sync::OnceLock;
+
+/// Effects on their way out, and the one wake-up asked for.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    effects: VecDeque<PgEffect>,
+    calls: u64,
+    wake_at: Option<Time>,
+}
+
+impl Outbox {
+    pub(super) fn pop(&mut self) -> Option<PgEffect> {
+        self.effects.pop_front()
+    }
+
+    pub(super) fn push(&mut self, effect: PgEffect) {
+        self.effects.push_back(effect);
+    }
+
+    pub(super) fn tell(&mut self, outcome: PgOutcome) {
+        self.push(PgEffect::Outcome(outcome));
+    }
+
+    pub(super) fn next_call(&mut self) -> CallId {
+        self.calls += 1;
+        CallId(self.calls)
+    }
+
+    pub(super) fn woke(&mut self) {
+        self.wake_at = None;
+    }
+
+    pub(super) fn wake(&mut self, now: Time, at: Option<Time>) {
+        let Some(at) = at else { return };
+        let at = at.max(now + Millis(1));
+        // One that comes early is harmless: only an earlier wish is worth a word.
+        if self.wake_at.is_none_or(|asked| asked <= now || at < asked) {
+            self.wake_at = Some(at);
+            self.push(PgEffect::WakeAt(at));
+        }
+    }
+}
+
+/// A call to a node under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) disk: DiskId,
+    pub(super) what: What,
+    /// The row the message carried.
+    pub(super) sent: Order,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Fence,
+    Hear,
+    /// A page of a list; true for the last.
+    Adopt(bool),
+    List,
+    Holdings,
+    Retire,
+    Prepare(AttemptId),
+    Abort(AttemptId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The list is not proven yet.
+    Proving,
+    Ready,
+    /// Deposed, or the catalog went back: nothing more comes from here.
+    Ended,
+}
+
+/// How an attempt of this claim ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    Committed,
+    /// It can never take effect in this catalog.
+    Dead,
+    /// And m + 1 members testify to that, or none ever prepared it.
+    Failed,
+}
+
+/// Everything the owner of a claimed group knows.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) cell: CellRow,
+    pub(super) cell_revision: u64,
+    pub(super) config: PgConfig,
+    pub(super) token: Token,
+    pub(super) owner_revision: u64,
+    /// As last read or written, never one whose writing is in doubt.
+    pub(super) row: PgRow,
+    pub(super) revision: u64,
+    pub(super) now: Time,
+    pub(super) phase: Phase,
+    /// Made just now, by whom we are: nothing can have been on its list. Of a group that was claimed some member must say so, or
+    /// a catalog that went back to before its first extent would be believed.
+    pub(super) is_new: bool,
+    pub(super) frozen: Option<String>,
+    /// Proven to sum to `row`, once ready.
+    pub(super) list: BTreeMap<ExtentKey, RecordHash>,
+    /// Deletions this owner knows of, with their sequence numbers.
+    pub(super) tombstones: BTreeMap<ExtentKey, u64>,
+    pub(super) proof: Proof,
+    pub(super) members: BTreeMap<DiskId, Member>,
+    pub(super) reach: BTreeMap<DiskId, Reach>,
+    pub(super) calls: BTreeMap<CallId, Asked>,
+    /// The next number of an attempt.
+    pub(super) next_attempt: u64,
+    /// Counters reserved and not handed out.
+    pub(super) reserved: Range<u64>,
+    pub(super) granted: BTreeMap<u64, (ExtentKey, Vec<Option<DiskId>>)>,
+    pub(super) changes: BTreeMap<AttemptId, Change>,
+    pub(super) dead: BTreeMap<AttemptId, Dead>,
+    pub(super) absent: Vec<Absent>,
+    pub(super) settled: BTreeMap<u64, Settled>,
+    /// Members to be marked behind by the next row write.
+    pub(super) to_mark: BTreeSet<DiskId>,
+    pub(super) joins: BTreeMap<u16, DiskId>,
+    pub(super) cancels: BTreeSet<u16>,
+    pub(super) settle: Option<Settle>,
+    pub(super) settle_after: Time,
+    pub(super) retiring: BTreeMap<DiskId, Retiring>,
+    pub(super) trim_at: Option<Time>,
+    pub(super) lane: Lane,
+    /// Writes whose outcome is not known. All compare the revision of `row`.
+    pub(super) pending: Vec<Pending>,
+    /// A member said something that cannot be while we own the group: look whether we do.
+    pub(super) doubt: Option<String>,
+    pub(super) catalog_trouble: Option<String>,
+    pub(super) changed: bool,
+    pub(super) tolerance: OnceLock<usize>,
+    pub(super) out: Outbox,
+}
+
+impl Group {
+    pub(super) fn new(
+        cell: CellRow,
+        cell_revision: u64,
+        row: Versioned,
+        owner_revision: u64,
+        token: Token,
+        config: PgConfig,
+        reserved: Range<u64>,
+    ) -> Self {
+        let Versioned { row, revision } = row;
+        Self {
+            cell,
+            cell_revision,
+            config,
+            token,
+            owner_revision,
+            row,
+            revision,
+            now: Time::ZERO,
+            phase: Phase::Proving,
+            is_new: false,
+            frozen: None,
+            list: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
+            proof: Proof::default(),
+            members: BTreeMap::new(),
+            reach: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            next_attempt: 1,
+            reserved,
+            granted: BTreeMap::new(),
+            changes: BTreeMap::new(),
+            dead: BTreeMap::new(),
+            absent: Vec::new(),
+            settled: BTreeMap::new(),
+            to_mark: BTreeSet::new(),
+            joins: BTreeMap::new(),
+            cancels: BTreeSet::new(),
+            settle: None,
+            settle_after: Time::ZERO,
+            retiring: BTreeMap::new(),
+            trim_at: None,
+            lane: Lane::Idle,
+            pending: Vec::new(),
+            doubt: None,
+            catalog_trouble: None,
+            changed: true,
+            tolerance: OnceLock::new(),
+            out: Outbox::default(),
+        }
+    }
+
+    /// The first turn, before any event.
+    pub(super) fn start(&mut self) {
+        self.meet_members();
+        self.remember_tombstones();
+        if self.row.state == PgState::Frozen {
+            self.freeze("it was frozen before; an operator must look".to_owned());
+        }
+        self.turn();
+    }
+
+    pub(super) fn handle(&mut self, now: Time, event: PgEvent) {
+        self.now = now;
+        if self.is_ended() {
+            self.refuse(event);
+            return;
+        }
+        match event {
+            PgEvent::Rows { op, rows } => self.on_rows(op, rows),
+            PgEvent::Txn { op, result } => self.on_txn(op, result),
+            PgEvent::Call { call, result } => self.on_call(call, result),
+            PgEvent::Create { ticket, attempt, extent, record, beside } => {
+                self.on_create(ticket, attempt, extent, record, beside);
+            }
+            PgEvent::Delete { ticket, extent, beside } => self.on_delete(ticket, extent, beside),
+            PgEvent::Forsake { attempt } => self.on_forsake(attempt),
+            PgEvent::Reachable { disk } => self.on_reachable(disk),
+            PgEvent::Unreachable { disk } => self.on_unreachable(disk),
+            PgEvent::Join { index, disk } => self.on_join(index, disk),
+            PgEvent::CancelJoin { index } => self.on_cancel_join(index),
+            PgEvent::Restored { disk, extent } => self.on_restored(disk, extent),
+            PgEvent::Damaged { disk, extent } => self.on_damaged(disk, extent),
+            PgEvent::Guest { disk } => self.on_guest(disk),
+            PgEvent::Tick => self.out.woke(),
+        }
+        self.turn();
+    }
+
+    /// Everything that may follow from what is known now. Each step only asks; what comes of it is an event.
+    pub(super) fn turn(&mut self) {
+        if self.is_ended() {
+            return;
+        }
+        self.drive_proof();
+        self.drive_changes();
+        self.drive_dead();
+        self.drive_settle();
+        self.drive_members();
+        self.drive_retiring();
+        self.drive_catalog();
+        if self.changed {
+            self.changed = false;
+            self.out.tell(PgOutcome::Changed);
+        }
+        let at = self.next_time();
+        self.out.wake(self.now, at);
+    }
+
+    /// The earliest moment at which a turn would do something without an event.
+    fn next_time(&self) -> Option<Time> {
+        [
+            self.next_of_proof(),
+            self.next_of_changes(),
+            self.next_of_dead(),
+            self.next_of_settle(),
+            self.next_of_members(),
+            self.next_of_retiring(),
+            self.next_of_catalog(),
+            self.trim_at.filter(|at| *at > self.now),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    pub(super) fn authority(&self) -> Authority {
+        Authority { token: self.token, row: self.row.clone() }
+    }
+
+    pub(super) fn n(&self) -> usize {
+        self.row.members.len()
+    }
+
+    pub(super) fn k(&self) -> usize {
+        // The row was checked when it was claimed; a code this version does not know counts as one without parity.
+        self.row.code_spec().map_or(self.n(), |spec| spec.k())
+    }
+
+    /// How many members must say a thing before no loss the code survives can unsay it.
+    pub(super) fn quorum(&self) -> usize {
+        self.n() - self.k() + 1
+    }
+
+    pub(super) fn not_behind(&self) -> impl Iterator<Item = DiskId> + '_ {
+        self.row.members.iter().copied().filter(|disk| !self.row.behind.contains(disk))
+    }
+
+    pub(super) fn new_attempt(&mut self) -> AttemptId {
+        let number = self.next_attempt;
+        self.next_attempt += 1;
+        AttemptId { claim: self.token.claim, number }
+    }
+
+    /// Makes members of all disks the row names, and forgets those it does not.
+    pub(super) fn meet_members(&mut self) {
+        let named: BTreeSet<DiskId> = self.row.members.iter().chain(self.row.joining.values()).copied().collect();
+        for disk in &named {
+            let reach = self.reach.get(disk).copied().unwrap_or(Reach::Untold);
+            self.members.entry(*disk).or_insert_with(|| Member::new(*disk, reach));
+        }
+        self.members.retain(|disk, _| named.contains(disk));
+        let retiring = &self.retiring;
+        self.calls.retain(|_, asked| {
+            named.contains(&asked.disk) || (asked.what == What::Retire && retiring.contains_key(&asked.disk))
+        });
+    }
+
+    pub(super) fn send(
+        &mut self,
+        disk: DiskId,
+        what: What,
+        request: NodeRequest,
+        body: Body,
+        deadline: Millis,
+    ) -> CallId {
+        let call = self.out.next_call();
+        self.calls.insert(call, Asked { disk, what, sent: self.row.order() });
+        self.out.push(PgEffect::Call { call, disk, request, body, deadline });
+        call
+    }
+
+    fn on_reachable(&mut self, disk: DiskId) {
+        let before = self.reach.insert(disk, Reach::Yes);
+        let now = self.now;
+        if let Some(retiring) = self.retiring.get_mut(&disk) {
+            retiring.again(now);
+        }
+        let Some(member) = self.members.get_mut(&disk) else { return };
+        member.reach = Reach::Yes;
+        if before == Some(Reach::No) {
+            member.begin_anew();
+            member.answered();
+            self.changed = true;
+        }
+        if member.busy.is_none() && !member.answers() {
+            member.next_try = now;
+        }
+    }
+
+    fn on_unreachable(&mut self, disk: DiskId) {
+        self.reach.insert(disk, Reach::No);
+        if let Some(retiring) = self.retiring.get_mut(&disk) {
+            retiring.stop();
+        }
+        // An answer that still comes would be one from before: not worth a thought.
+        self.calls.retain(|_, asked| asked.disk != disk);
+        self.drop_prepares(disk);
+        self.drop_aborts(disk);
+        self.proof.drop_disk(disk);
+        if let Some(member) = self.members.get_mut(&disk).filter(|member| member.reach != Reach::No) {
+            member.reach = Reach::No;
+            member.begin_anew();
+            self.changed = true;
+        }
+    }
+
+    /// Reads only from now on.
+    pub(super) fn freeze(&mut self, reason: String) {
+        if self.frozen.is_none() {
+            self.frozen = Some(reason.clone());
+            self.settle = None;
+            self.changed = true;
+            self.end_changes_frozen(&reason);
+            self.out.tell(PgOutcome::Frozen { reason });
+        }
+    }
+}

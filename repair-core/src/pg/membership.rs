@@ -1,0 +1,278 @@
+//! Joining, catching up, opening: each by a recount of what the disks hold, on the very row that the write compares (`commit.md`
+//! line 20). And retiring, after that.
+
+use super::commit::Change;
+use super::effect::CallId;
+use super::group::{Asked, Group, What};
+use super::member::{Condition, Counting, Order, Reach};
+use crate::catalog::{PgRow, PgState};
+use crate::id::DiskId;
+use crate::node::Body;
+use crate::time::{Millis, Time};
+use crate::wire::node::Authority;
+use crate::wire::{CallError, NodeReply, NodeRequest};
+use std::collections::BTreeSet;
+
+/// Tries to retire files on a disk; what is left is found when it joins or is counted again.
+const RETIRE_TRIES: u32 = 5;
+
+/// A recount under way. While it is, the row is not written.
+#[derive(Debug)]
+pub(super) struct Settle {
+    /// Disks that come to the row by it: behind or joining.
+    gain: BTreeSet<DiskId>,
+    /// All disks to be counted: those, and all members where the group may open.
+    disks: BTreeSet<DiskId>,
+    /// The row counted on; none while members are still being brought to it.
+    on: Option<Order>,
+    /// Found to lack nothing.
+    whole: BTreeSet<DiskId>,
+    /// Given up then.
+    until: Time,
+}
+
+/// Files to be put aside on a disk that is not what it was.
+#[derive(Debug)]
+pub(super) struct Retiring {
+    /// The row by which it was replaced; none where files are only more than needed.
+    replaced: Option<Order>,
+    /// What it had heard of by then must be over first: its files are on no list yet.
+    since: Time,
+    call: Option<CallId>,
+    tries: u32,
+    next_try: Time,
+}
+
+impl Retiring {
+    pub(super) fn replaced(order: Order, since: Time) -> Self {
+        Self { replaced: Some(order), since, call: None, tries: 0, next_try: Time::ZERO }
+    }
+
+    pub(super) fn surplus(since: Time) -> Self {
+        Self { replaced: None, since, call: None, tries: 0, next_try: Time::ZERO }
+    }
+
+    pub(super) fn again(&mut self, now: Time) {
+        self.tries = 0;
+        self.next_try = now;
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.call = None;
+    }
+}
+
+impl Group {
+    pub(super) fn on_join(&mut self, index: u16, disk: DiskId) {
+        if self.row.may_join(index, disk) && !self.joins.values().any(|joining| *joining == disk) {
+            self.joins.insert(index, disk);
+        }
+    }
+
+    /// Replaced in the life of an earlier owner, or never a member: what it holds may be read until the group is whole without it.
+    pub(super) fn on_guest(&mut self, disk: DiskId) {
+        if self.row.index_held_or_joined(disk).is_none() {
+            let now = self.now;
+            self.retiring.entry(disk).or_insert_with(|| Retiring::surplus(now)).again(now);
+        }
+    }
+
+    pub(super) fn on_cancel_join(&mut self, index: u16) {
+        self.joins.remove(&index);
+        if let Some(disk) = self.row.joining.get(&index).copied() {
+            self.cancels.insert(index);
+            // A recount in work would end in the very swap that is not wanted any more.
+            if self.settle.as_ref().is_some_and(|settle| settle.gain.contains(&disk)) {
+                self.settle = None;
+            }
+        }
+    }
+
+    /// Carries a recount on, or begins one where it would change the row.
+    pub(super) fn drive_settle(&mut self) {
+        if self.settle.is_none() {
+            self.settle = self.begin_settle();
+        }
+        let Some(mut settle) = self.settle.take() else { return };
+        let order = self.row.order();
+        let fit = |disk: &DiskId| self.members.get(disk).is_some_and(|member| member.condition() == Condition::Usable);
+        settle.gain.retain(fit);
+        settle.disks.retain(fit);
+        settle.whole.retain(fit);
+        let moved = settle.on.is_some_and(|on| on != order);
+        let idle = settle.gain.is_empty() && !self.may_open(&settle.disks, &settle.gain);
+        if moved || idle || settle.until <= self.now {
+            let rest = if moved { Millis(0) } else { self.config.retry_after };
+            self.settle_after = self.now + rest;
+            return;
+        }
+        if settle.on.is_none() && self.row_rests() {
+            let at = |disk: &DiskId| self.members.get(disk).is_some_and(|member| member.is_at(order));
+            if settle.disks.iter().all(at) {
+                settle.on = Some(order);
+            }
+        }
+        if settle.on.is_some() {
+            self.count_for(&settle);
+        }
+        self.settle = Some(settle);
+    }
+
+    pub(super) fn next_of_settle(&self) -> Option<Time> {
+        match &self.settle {
+            Some(settle) => Some(settle.until),
+            None => Some(self.settle_after).filter(|at| *at > self.now && self.settle_gain().is_some()),
+        }
+    }
+
+    fn begin_settle(&self) -> Option<Settle> {
+        if !self.is_ready() || self.frozen.is_some() || self.now < self.settle_after {
+            return None;
+        }
+        let (gain, disks) = self.settle_gain()?;
+        // What members prepared long ago must not wait for ever on a disk that does not answer.
+        let until = self.now + self.config.call_deadline + self.config.call_deadline;
+        Some(Settle { gain, disks, on: None, whole: BTreeSet::new(), until })
+    }
+
+    /// Disks that a recount would bring to the row, and all it would have to count.
+    fn settle_gain(&self) -> Option<(BTreeSet<DiskId>, BTreeSet<DiskId>)> {
+        // A change about to be committed without a disk would only put it behind again.
+        let without: BTreeSet<DiskId> = self.changes.values().flat_map(Change::without).collect();
+        let whole = |disk: &&DiskId| {
+            let Some(member) = self.members.get(disk) else { return false };
+            let wanted = !self.to_mark.contains(*disk) && !without.contains(*disk);
+            wanted && member.condition() == Condition::Usable && member.is_whole()
+        };
+        let joining = self.row.joining.iter().filter(|(index, _)| !self.cancels.contains(index)).map(|(_, disk)| disk);
+        // A count goes by the list, and what an open change left on a disk is not on it. Later changes do not ask one that is
+        // behind, so this ends.
+        let party = |disk: &&DiskId| self.changes.values().any(|change| change.is_known_to(**disk));
+        let lagging = self.row.behind.iter().chain(joining).filter(|disk| !party(disk));
+        let gain: BTreeSet<DiskId> = lagging.filter(whole).copied().collect();
+        let members: BTreeSet<DiskId> = self.row.members.iter().filter(whole).copied().collect();
+        let all: BTreeSet<DiskId> = gain.union(&members).copied().collect();
+        if self.may_open(&all, &gain) {
+            return Some((gain, all));
+        }
+        (!gain.is_empty()).then(|| (gain.clone(), gain))
+    }
+
+    /// Whether the group could open once `disks` are found whole and `gain` has come to the row.
+    fn may_open(&self, disks: &BTreeSet<DiskId>, gain: &BTreeSet<DiskId>) -> bool {
+        let after = self.after(gain);
+        self.row.state == PgState::Closed
+            && self.joins.is_empty()
+            && after.behind.is_empty()
+            && after.joining.is_empty()
+            && after.members.iter().all(|disk| disks.contains(disk))
+    }
+
+    /// The next row if `gain` comes to it: joining disks are members, and those behind are not.
+    fn after(&self, gain: &BTreeSet<DiskId>) -> PgRow {
+        let mut next = self.next_row();
+        for (index, disk) in self.row.joining.iter().filter(|(_, disk)| gain.contains(disk)) {
+            if let Some(member) = next.members.get_mut(usize::from(*index)) {
+                let replaced = std::mem::replace(member, *disk);
+                next.behind.remove(&replaced);
+                next.joining.remove(index);
+                next.epoch += u64::from(next.epoch == self.row.epoch);
+            }
+        }
+        next.behind.retain(|disk| !gain.contains(disk));
+        next
+    }
+
+    fn count_for(&mut self, settle: &Settle) {
+        for disk in settle.disks.difference(&settle.whole) {
+            let Some(member) = self.members.get_mut(disk) else { continue };
+            if member.counting.is_none() {
+                member.counting = Some(Counting::new(settle.on));
+            }
+        }
+    }
+
+    /// A disk was counted on a row, by the listing alone.
+    pub(super) fn counted(&mut self, disk: DiskId, on: Order) {
+        let whole = self.members.get(&disk).is_some_and(|member| member.is_whole());
+        let Some(settle) = self.settle.as_mut().filter(|settle| settle.on == Some(on)) else { return };
+        // A long listing that moves on is no silence.
+        settle.until = self.now + self.config.call_deadline + self.config.call_deadline;
+        if whole {
+            settle.whole.insert(disk);
+        } else {
+            settle.gain.remove(&disk);
+            settle.disks.remove(&disk);
+        }
+    }
+
+    /// The row that a finished recount of this very row allows.
+    pub(super) fn transition(&self) -> Option<PgRow> {
+        let settle = self.settle.as_ref()?;
+        if settle.on != Some(self.row.order()) || settle.disks != settle.whole {
+            return None;
+        }
+        let mut next = self.after(&settle.gain);
+        if self.may_open(&settle.whole, &settle.gain) {
+            next.state = PgState::Open;
+        }
+        Some(next)
+    }
+
+    /// Line 20: files go aside on a replaced disk once the row that replaced it cannot be forgotten; on others once the group is
+    /// whole again.
+    pub(super) fn drive_retiring(&mut self) {
+        if !self.is_ready() || self.frozen.is_some() || !self.row_rests() {
+            return;
+        }
+        let authority = self.authority();
+        for disk in self.retirable() {
+            let request = NodeRequest::Retire { authority: Box::new(Authority { ..authority.clone() }) };
+            let call = self.send(disk, What::Retire, request, Body::new(), self.config.call_deadline);
+            if let Some(retiring) = self.retiring.get_mut(&disk) {
+                (retiring.call, retiring.tries) = (Some(call), retiring.tries + 1);
+            }
+        }
+    }
+
+    fn retirable(&self) -> Vec<DiskId> {
+        let due = self.retiring.iter().filter(|(disk, retiring)| {
+            self.may_retire(**disk, retiring) && retiring.call.is_none() && retiring.next_try <= self.now
+        });
+        due.map(|(disk, _)| *disk).collect()
+    }
+
+    fn may_retire(&self, disk: DiskId, retiring: &Retiring) -> bool {
+        if retiring.tries >= RETIRE_TRIES || self.reach.get(&disk) == Some(&Reach::No) {
+            return false;
+        }
+        if self.changes.values().any(|change| change.was_known_to(disk, retiring.since)) {
+            return false;
+        }
+        let stored = |disk: &DiskId, order| self.members.get(disk).is_some_and(|member| member.stored >= Some(order));
+        match retiring.replaced {
+            Some(order) => {
+                let enough = self.row.members.iter().filter(|disk| stored(disk, order)).count() >= self.quorum();
+                enough && self.not_behind().all(|disk| stored(&disk, order))
+            }
+            None => {
+                let order = self.row.order();
+                self.row.state == PgState::Open && self.row.members.iter().all(|disk| stored(disk, order))
+            }
+        }
+    }
+
+    pub(super) fn next_of_retiring(&self) -> Option<Time> {
+        let waiting = self.retiring.iter().filter(|(disk, retiring)| self.may_retire(**disk, retiring));
+        waiting.map(|(_, retiring)| retiring.next_try).filter(|at| *at > self.now).min()
+    }
+
+    pub(super) fn on_retire_answer(&mut self, asked: Asked, answer: Result<NodeReply, CallError>) {
+        if matches!(answer, Ok(NodeReply::Retired { .. })) {
+            self.retiring.remove(&asked.disk);
+        } else if let Some(retiring) = self.retiring.get_mut(&asked.disk) {
+            retiring.call = None;
+            retiring.next_try = self.now + self.config.retry_after;
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The owner against fake members and a catalog that loses answers.
+
+mod memory;
+mod schedules;
+mod storm;
+mod upkeep;
+mod world;
