@@ -1,0 +1,426 @@
+//! A disk of a node: performs store calls on fake files. What is durable survives a crash, what is not may.
+
+use super::file::FakeFile;
+use ec_core::fragment::{BirthIdentity, Hash, Header, Structure, build_tail, examine, examine_structure, examine_tail};
+use ec_core::geometry::BLOCK_BYTES;
+use repair_core::id::{CellKey, DiskId, PgId, RecordHash};
+use repair_core::node::{Body, Found, JournalFile, StoreCall, StoreError, StoreOk};
+use repair_core::rng::Dice;
+use repair_core::wire::node::{FragmentKey, StageKey};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A fragment being written: nameless.
+#[derive(Clone, Debug)]
+struct Stage {
+    header: Header,
+    received: Vec<u8>,
+    blocks: BTreeSet<usize>,
+    file: FakeFile,
+    is_finished: bool,
+}
+
+/// A file under its name.
+#[derive(Clone, Debug)]
+pub struct NamedFile {
+    /// Its content.
+    pub file: FakeFile,
+    /// Whether the name survives a crash.
+    pub is_named_durably: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Journal {
+    durable: Vec<u8>,
+    /// Appended and, on a disk that lies, not durable.
+    pending: Vec<u8>,
+}
+
+/// Ways in which a disk, or the code that drives it, can be wrong where it must not be. For tests of the simulation itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DiskMutation {
+    /// An append to a journal is reported before it is durable.
+    JournalUnsynced,
+    /// Names are not synced when they are said to be.
+    FolderUnsynced,
+    /// A fragment's content is not synced before it gets its name.
+    ContentUnsynced,
+    /// A byte changes between hash and file, and nobody looks.
+    StagedByteFlipped,
+    /// A file that is asked to be put into quarantine is another one.
+    WrongFileRetired,
+}
+
+/// A disk.
+#[derive(Clone, Debug)]
+pub struct FakeDisk {
+    /// Its id, from its label.
+    pub id: DiskId,
+    /// The cell in its label.
+    pub cell: Option<CellKey>,
+    stages: BTreeMap<StageKey, Stage>,
+    names: BTreeMap<FragmentKey, NamedFile>,
+    quarantine: BTreeMap<FragmentKey, FakeFile>,
+    journals: BTreeMap<PgId, Journal>,
+    index: BTreeMap<FragmentKey, Body>,
+    /// Pages still to be lost by syncs that say they were not.
+    pub lost_writes: u32,
+    /// What is wrong with it.
+    pub mutation: Option<DiskMutation>,
+    dice: Dice,
+}
+
+fn invalid<T>(what: &str) -> Result<T, StoreError> {
+    Err(StoreError::Invalid(what.into()))
+}
+
+impl FakeDisk {
+    /// An empty disk.
+    pub fn new(id: DiskId, dice: Dice) -> Self {
+        Self {
+            id,
+            cell: None,
+            stages: BTreeMap::new(),
+            names: BTreeMap::new(),
+            quarantine: BTreeMap::new(),
+            journals: BTreeMap::new(),
+            index: BTreeMap::new(),
+            lost_writes: 0,
+            mutation: None,
+            dice,
+        }
+    }
+
+    /// Its journals, as a process finds them.
+    pub fn journals(&self) -> Vec<JournalFile> {
+        let whole = |journal: &Journal| [&journal.durable[..], &journal.pending[..]].concat();
+        self.journals.iter().map(|(pg, journal)| JournalFile { pg: *pg, bytes: Ok(whole(journal)) }).collect()
+    }
+
+    /// Its fragments under their names.
+    pub fn names(&self) -> &BTreeMap<FragmentKey, NamedFile> {
+        &self.names
+    }
+
+    /// Whether this fragment is there, durably, sound, with this record.
+    pub fn holds(&self, fragment: FragmentKey, hash: &RecordHash) -> bool {
+        self.names.get(&fragment).is_some_and(|named| {
+            named.is_named_durably && named.file.is_synced() && is_sound(&named.file.all(), fragment, Some(hash))
+        })
+    }
+
+    /// Stages open.
+    pub fn stages(&self) -> usize {
+        self.stages.len()
+    }
+
+    /// Does what a store does.
+    ///
+    /// # Errors
+    /// As a store's.
+    pub fn perform(&mut self, call: &StoreCall) -> Result<StoreOk, StoreError> {
+        match call {
+            StoreCall::OpenStage { key, header } => self.open(*key, header),
+            StoreCall::WriteStage { key, offset, body } => self.write(key, *offset, body),
+            StoreCall::SealStage { key } => self.seal(key),
+            StoreCall::FinishStage { key, record } => self.finish(key, record),
+            StoreCall::PublishStage { key } => self.publish(key),
+            StoreCall::SyncFolder { pg } => {
+                if self.mutation != Some(DiskMutation::FolderUnsynced) {
+                    let of_pg = |entry: &(&FragmentKey, &mut NamedFile)| entry.0.extent.pg() == *pg;
+                    self.names.iter_mut().filter(of_pg).for_each(|(_, named)| named.is_named_durably = true);
+                }
+                Ok(StoreOk::Done)
+            }
+            StoreCall::DropStage { key } => {
+                self.stages.remove(key);
+                Ok(StoreOk::Done)
+            }
+            StoreCall::Read { fragment, range } => self.read(*fragment, range.start, range.end),
+            StoreCall::ReadRecord { fragment, hash } => self.record(*fragment, hash),
+            StoreCall::Check { fragment, hash } => self.check(*fragment, hash.as_ref()),
+            StoreCall::Quarantine { fragment, .. } => {
+                let fragment = self.retired(*fragment);
+                let named = self.names.remove(&fragment).ok_or(StoreError::NotFound)?;
+                self.index.remove(&fragment);
+                self.quarantine.insert(fragment, named.file);
+                Ok(StoreOk::Done)
+            }
+            StoreCall::UnlinkQuarantined { fragment } => {
+                self.quarantine.remove(fragment).map(|_| StoreOk::Done).ok_or(StoreError::NotFound)
+            }
+            StoreCall::ListFolder { pg } => {
+                let of_pg = self.names.iter().filter(|(key, _)| key.extent.pg() == *pg);
+                Ok(StoreOk::Folder(
+                    of_pg.map(|(key, named)| Found { fragment: *key, file_bytes: named.file.bytes() as u64 }).collect(),
+                ))
+            }
+            StoreCall::AppendJournal { pg, bytes } => {
+                let journal = self.journals.entry(*pg).or_default();
+                if self.mutation == Some(DiskMutation::JournalUnsynced) {
+                    journal.pending.extend_from_slice(bytes);
+                } else {
+                    journal.durable.extend_from_slice(bytes);
+                }
+                Ok(StoreOk::Done)
+            }
+            StoreCall::ReplaceJournal { pg, bytes } => {
+                self.journals.insert(*pg, Journal { durable: bytes.clone(), pending: Vec::new() });
+                Ok(StoreOk::Done)
+            }
+            StoreCall::IndexPut { fragment, record } => {
+                self.index.insert(*fragment, record.clone());
+                Ok(StoreOk::Done)
+            }
+            StoreCall::IndexRemove { fragment } => {
+                self.index.remove(fragment);
+                Ok(StoreOk::Done)
+            }
+        }
+    }
+
+    fn retired(&self, asked: FragmentKey) -> FragmentKey {
+        match self.mutation {
+            Some(DiskMutation::WrongFileRetired) => self.names.keys().next().copied().unwrap_or(asked),
+            _ => asked,
+        }
+    }
+
+    fn open(&mut self, key: StageKey, header: &Header) -> Result<StoreOk, StoreError> {
+        if self.stages.contains_key(&key) {
+            return invalid("the stage is open already");
+        }
+        let payload = header.identity.payload_bytes as usize;
+        let stage = Stage {
+            header: *header,
+            received: vec![0; payload],
+            blocks: BTreeSet::new(),
+            file: FakeFile::new(ec_core::fragment::HEADER_BYTES + payload),
+            is_finished: false,
+        };
+        self.stages.insert(key, stage);
+        Ok(StoreOk::Done)
+    }
+
+    fn write(&mut self, key: &StageKey, offset: u64, body: &Body) -> Result<StoreOk, StoreError> {
+        let Some(stage) = self.stages.get_mut(key) else { return invalid("no such stage") };
+        let (at, end) = (offset as usize, offset as usize + body.len());
+        if end > stage.received.len() || !at.is_multiple_of(BLOCK_BYTES) || !body.len().is_multiple_of(BLOCK_BYTES) {
+            return invalid("a piece out of range");
+        }
+        if !(at..end).step_by(BLOCK_BYTES).all(|block| stage.blocks.insert(block)) {
+            return invalid("a piece twice");
+        }
+        stage.received[at..end].copy_from_slice(body);
+        stage.file.write(ec_core::fragment::HEADER_BYTES + at, body);
+        Ok(StoreOk::Done)
+    }
+
+    fn seal(&mut self, key: &StageKey) -> Result<StoreOk, StoreError> {
+        let Some(stage) = self.stages.get_mut(key) else { return invalid("no such stage") };
+        if stage.blocks.len() * BLOCK_BYTES != stage.received.len() {
+            return invalid("not all of the payload came");
+        }
+        let root = stage.header.identity.root(&Hash::of(&stage.received));
+        if self.mutation == Some(DiskMutation::StagedByteFlipped) && !stage.received.is_empty() {
+            let at = self.dice.below(stage.received.len() as u64) as usize;
+            stage.file.write(ec_core::fragment::HEADER_BYTES + at, &[stage.received[at] ^ 1]);
+        }
+        Ok(StoreOk::Root(*root.as_bytes()))
+    }
+
+    fn finish(&mut self, key: &StageKey, record: &Body) -> Result<StoreOk, StoreError> {
+        let finished = self.finish_or_not(key, record);
+        // Any error discards what was being written.
+        if finished.is_err() {
+            self.stages.remove(key);
+        }
+        finished
+    }
+
+    fn finish_or_not(&mut self, key: &StageKey, record: &Body) -> Result<StoreOk, StoreError> {
+        let Some(stage) = self.stages.get_mut(key) else { return invalid("no such stage") };
+        let mut header = stage.header;
+        header.record_bytes = record.len() as u32;
+        let identity = &header.identity;
+        let table: Vec<u32> = stage
+            .received
+            .chunks(BLOCK_BYTES)
+            .zip(0..)
+            .map(|(block, number)| identity.seed().crc(number, block))
+            .collect();
+        let root = identity.root(&Hash::of(&stage.received));
+        let bytes = header.to_bytes();
+        let tail = build_tail(&header, &bytes, &table, record, &root)
+            .map_err(|error| StoreError::Invalid(error.to_string()))?;
+        let layout = header.layout();
+        stage.file.resize(layout.file_bytes as usize);
+        stage.file.write(0, &bytes);
+        stage.file.write(layout.table_at as usize, &tail);
+        if self.mutation != Some(DiskMutation::ContentUnsynced) {
+            let (lost, dice) = (&mut self.lost_writes, &mut self.dice);
+            stage.file.sync(|_| {
+                let loses = *lost > 0 && dice.chance(1, 2);
+                *lost -= u32::from(loses);
+                loses
+            });
+        }
+        stage.is_finished = true;
+        Ok(StoreOk::Done)
+    }
+
+    fn publish(&mut self, key: &StageKey) -> Result<StoreOk, StoreError> {
+        let Some(stage) = self.stages.get(key).filter(|stage| stage.is_finished) else {
+            return invalid("no such finished stage");
+        };
+        let BirthIdentity { generation, index, .. } = stage.header.identity;
+        let fragment = FragmentKey { extent: key.extent, generation, index: index.get() };
+        if self.names.contains_key(&fragment) {
+            return Ok(StoreOk::Published(false));
+        }
+        if let Some(stage) = self.stages.remove(key) {
+            self.names.insert(fragment, NamedFile { file: stage.file, is_named_durably: false });
+        }
+        Ok(StoreOk::Published(true))
+    }
+
+    fn file(&self, fragment: FragmentKey) -> Result<&FakeFile, StoreError> {
+        self.names.get(&fragment).map(|named| &named.file).ok_or(StoreError::NotFound)
+    }
+
+    fn read(&self, fragment: FragmentKey, start: u64, end: u64) -> Result<StoreOk, StoreError> {
+        let bytes = self.file(fragment)?.all();
+        let (header, table, _) = parts(&bytes)?;
+        if end > header.identity.payload_bytes {
+            return invalid("past the end of the payload");
+        }
+        let at = header.layout().payload_at;
+        let block = BLOCK_BYTES as u64;
+        let crcs = table[(start / block) as usize..(end / block) as usize].to_vec();
+        Ok(StoreOk::Data { body: Body::copy_from_slice(&bytes[(at + start) as usize..(at + end) as usize]), crcs })
+    }
+
+    fn record(&self, fragment: FragmentKey, hash: &RecordHash) -> Result<StoreOk, StoreError> {
+        if let Some(record) = self.index.get(&fragment).filter(|record| RecordHash::of(record) == *hash) {
+            return Ok(StoreOk::Record(record.clone()));
+        }
+        let bytes = self.file(fragment)?.all();
+        let (_, _, record) = parts(&bytes)?;
+        if RecordHash::of(&record) == *hash { Ok(StoreOk::Record(record.into())) } else { Err(StoreError::NotFound) }
+    }
+
+    fn check(&self, fragment: FragmentKey, hash: Option<&RecordHash>) -> Result<StoreOk, StoreError> {
+        let bytes = self.file(fragment)?.all();
+        let examination = examine(&bytes);
+        let class = if examination.class == ec_core::fragment::Class::Healthy && !is_sound(&bytes, fragment, hash) {
+            ec_core::fragment::Class::Conflict
+        } else {
+            examination.class
+        };
+        let root = parts(&bytes).ok().map(|(header, ..)| {
+            let layout = header.layout();
+            let payload = &bytes[layout.payload_at as usize..layout.table_at as usize];
+            *header.identity.root(&Hash::of(payload)).as_bytes()
+        });
+        Ok(StoreOk::Checked { class: class.as_str().into(), root })
+    }
+
+    /// The process stops. With `power` the machine too: what was not durable is kept, dropped or torn by the dice. Without, the
+    /// operating system still has it, and it is as little durable as before.
+    pub fn crash(&mut self, power: bool) {
+        self.stages.clear();
+        let dice = &mut self.dice;
+        if power {
+            self.names.retain(|_, named| named.is_named_durably || dice.chance(1, 2));
+            for named in self.names.values_mut() {
+                named.file.crash(dice);
+                named.is_named_durably = true;
+            }
+            for journal in self.journals.values_mut() {
+                let pending = std::mem::take(&mut journal.pending);
+                let kept = dice.below(pending.len() as u64 + 1) as usize;
+                journal.durable.extend_from_slice(&pending[..kept]);
+            }
+        }
+        let names = &self.names;
+        self.index.retain(|key, _| names.contains_key(key) && !dice.chance(1, 4));
+    }
+
+    /// An operation was under way when the machine stopped: it happened, happened partly, or did not.
+    pub fn crash_in(&mut self, call: &StoreCall) {
+        match call {
+            StoreCall::AppendJournal { pg, bytes } => {
+                let kept = self.dice.below(bytes.len() as u64 + 1) as usize;
+                self.journals.entry(*pg).or_default().durable.extend_from_slice(&bytes[..kept]);
+            }
+            _ if self.dice.chance(1, 2) => drop(self.perform(call)),
+            _ => (),
+        }
+    }
+
+    /// An operation fails; what it wrote may lie there all the same.
+    pub fn fail(&mut self, call: &StoreCall) {
+        match call {
+            StoreCall::FinishStage { key, .. } | StoreCall::WriteStage { key, .. } | StoreCall::SealStage { key } => {
+                self.stages.remove(key);
+            }
+            StoreCall::AppendJournal { .. } | StoreCall::PublishStage { .. } => self.crash_in(call),
+            _ => (),
+        }
+    }
+
+    /// Flips a bit of a durable fragment.
+    pub fn rot(&mut self, fragment: FragmentKey) {
+        if let Some(named) = self.names.get_mut(&fragment) {
+            named.file.rot(&mut self.dice);
+        }
+    }
+
+    /// A fragment's name disappears.
+    pub fn vanish(&mut self, fragment: FragmentKey) {
+        self.names.remove(&fragment);
+    }
+
+    /// A journal is damaged: a bit flips, its end is lost, or all of it.
+    pub fn damage_journal(&mut self, pg: PgId) {
+        let dice = &mut self.dice;
+        let Some(journal) = self.journals.get_mut(&pg).filter(|journal| !journal.durable.is_empty()) else { return };
+        let length = journal.durable.len() as u64;
+        match dice.below(3) {
+            0 => journal.durable[dice.below(length) as usize] ^= 1 << dice.below(8),
+            1 => journal.durable.truncate(dice.below(length) as usize),
+            _ => drop(self.journals.remove(&pg)),
+        }
+    }
+
+    /// Placement groups that have a journal here.
+    pub fn journal_pgs(&self) -> Vec<PgId> {
+        self.journals.keys().copied().collect()
+    }
+}
+
+/// Header, table and record of a file that is whole as far as they go.
+fn parts(bytes: &[u8]) -> Result<(Header, Vec<u32>, Vec<u8>), StoreError> {
+    let last = &bytes[bytes.len().saturating_sub(ec_core::fragment::FOOTER_BYTES)..];
+    let region = &bytes[..bytes.len().min(ec_core::fragment::HEADER_BYTES)];
+    match examine_structure(bytes.len() as u64, region, last) {
+        Structure::Damaged(class, reason) => Err(StoreError::Damaged(format!("{class}: {reason}"))),
+        Structure::Ok(header, layout) => examine_tail(&header, region, &bytes[layout.table_at as usize..])
+            .map(|tail| (header, tail.table, tail.record_bytes))
+            .map_err(|(class, reason)| StoreError::Damaged(format!("{class}: {reason}"))),
+    }
+}
+
+/// Whether bytes are this fragment, healthy, with this record.
+pub fn is_sound(bytes: &[u8], fragment: FragmentKey, hash: Option<&RecordHash>) -> bool {
+    if examine(bytes).class != ec_core::fragment::Class::Healthy {
+        return false;
+    }
+    let Ok((header, _, record)) = parts(bytes) else { return false };
+    let named = (header.identity.extent, header.identity.generation, header.identity.index.get());
+    let is_named = named == (fragment.extent.id(), fragment.generation, fragment.index);
+    is_named && hash.is_none_or(|hash| RecordHash::of(&record) == *hash)
+}
+
+#[cfg(test)]
+#[path = "disk_tests.rs"]
+mod tests;

@@ -1,0 +1,36 @@
+//! The machines of the service themselves, with real bytes, in virtual time: disks that crash, tear, lose and rot, a network that
+//! drops, doubles, delays and parts, a catalog that does not say what it did, daemons beside each other. One seed is one run, and
+//! always the same one. After every event the [invariants](repair_core::invariant) it could break are checked.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`world`], [`queue`], [`trace`] | one virtual time, events in order, what happened |
+//! | [`node`], [`disk`], [`file`] | nodes on fake disks |
+//! | [`daemon`], [`catalog`] | daemons on a fake catalog |
+//! | [`client`], [`reader`], [`content`] | what users do |
+//! | [`net`], [`message`] | what travels |
+//! | [`fault`], [`mutation`], [`profile`] | what goes wrong, what is wrong on purpose, in which kind of cell |
+//! | [`oracle`], [`check`] | what is true, and whether it is |
+
+pub mod catalog;
+pub mod check;
+pub mod client;
+pub mod content;
+pub mod daemon;
+pub mod disk;
+pub mod fault;
+pub mod file;
+pub mod message;
+pub mod mutation;
+pub mod net;
+pub mod node;
+pub mod oracle;
+pub mod profile;
+pub mod queue;
+pub mod reader;
+pub mod run;
+pub mod trace;
+pub mod world;
+
+pub use mutation::Mutation;
+pub use run::{Options, Run, run};

@@ -1,0 +1,39 @@
+//! Ways to break the simulated world on purpose: a simulation that does not notice them is worth nothing.
+
+use super::disk::DiskMutation;
+
+/// Something that is wrong and must be noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutation {
+    /// Every disk is wrong in this way.
+    Disk(DiskMutation),
+    /// The catalog applies transactions whose compares do not hold.
+    CompareForgotten,
+    /// A transaction that was never applied is told to be done.
+    SilenceIsYes,
+    /// A member says that it came to the row, whether it did or not.
+    BehindSaysLevel,
+    /// A member that could not store a change says that it did.
+    PrepareNotStored,
+    /// The catalog forgets to delete.
+    DeleteForgotten,
+    /// A client mixes bytes of another place into what it read.
+    ReaderMixes,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Disk(DiskMutation::JournalUnsynced),
+        Self::Disk(DiskMutation::FolderUnsynced),
+        Self::Disk(DiskMutation::ContentUnsynced),
+        Self::Disk(DiskMutation::StagedByteFlipped),
+        Self::Disk(DiskMutation::WrongFileRetired),
+        Self::CompareForgotten,
+        Self::SilenceIsYes,
+        Self::BehindSaysLevel,
+        Self::PrepareNotStored,
+        Self::DeleteForgotten,
+        Self::ReaderMixes,
+    ];
+}

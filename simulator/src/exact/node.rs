@@ -1,0 +1,478 @@
+//! Hosts of nodes: the machine on its fake disk.
+
+use super::disk::FakeDisk;
+use super::message::{Answer, Answered, Call, Question};
+use super::mutation::Mutation;
+use super::net::{Endpoint, Site};
+use super::queue::Instant;
+use super::run::EFFECTS_MAX;
+use super::world::{Caller, Event, World};
+use repair_core::catalog::PgRow;
+use repair_core::id::{AttemptId, DiskId, ExtentKey, PgId, Token};
+use repair_core::invariant::{Invariant, Violation};
+use repair_core::node::{
+    Body, Node, NodeConfig, NodeEffect, NodeEvent, OpId, PeerId, RequestId, StoreCall, StoreError, StoreOk,
+};
+use repair_core::rng::Dice;
+use repair_core::wire::node::{FragmentKey, Head, NodeReply, NodeRequest, StageKey};
+use repair_core::wire::{CallError, DaemonReply};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long a node waits before it tries to reach the daemon again.
+const RELINK_MICROS: u64 = 200_000;
+/// How long it waits for the daemon's answer.
+const DAEMON_DEADLINE_MS: u64 = 3_000;
+const DISK_BYTES: u64 = 1 << 40;
+
+/// A change that a member said to have stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Promise {
+    /// Of which group.
+    pub pg: PgId,
+    /// The attempt.
+    pub attempt: AttemptId,
+}
+
+/// What an owner asks of a node.
+#[derive(Debug)]
+struct Asked {
+    row: PgRow,
+    /// The attempt it asks to prepare.
+    prepares: Option<AttemptId>,
+}
+
+#[derive(Debug)]
+enum Work {
+    Store(StoreCall),
+    SetCell(repair_core::id::CellKey),
+}
+
+/// A node: its disk, and its process where one runs.
+pub struct NodeHost {
+    /// Its disk.
+    pub disk: FakeDisk,
+    /// The machine; of a node that is down, what a process that starts would make of the disk.
+    pub machine: Node,
+    running: Option<u64>,
+    lives: u64,
+    wake: u64,
+    work: BTreeMap<OpId, Work>,
+    /// The connection to the daemon.
+    link: Option<(usize, Endpoint)>,
+    /// Prepared answers that the owner may build on.
+    pub promises: BTreeSet<Promise>,
+    /// Highest token it answered under, by group.
+    pub tokens: BTreeMap<PgId, Token>,
+    /// Requests under way that an owner makes.
+    asked: BTreeMap<RequestId, Asked>,
+    lossy: BTreeSet<StageKey>,
+    /// Groups whose owner told this disk, not in their row then, to put all of theirs aside.
+    pub expelled: BTreeSet<PgId>,
+    /// Fragments hurt by faults and not made again.
+    pub injured: BTreeSet<FragmentKey>,
+    /// Journals hurt by faults, until the member has come to a row again.
+    pub injured_journals: BTreeSet<PgId>,
+    /// Store operations that fail, in a thousand, while a fault lasts.
+    pub store_errors_per_mille: u64,
+    /// Whether new stages find no room.
+    pub is_full: bool,
+    /// How many times longer the disk takes.
+    pub slowness: u64,
+    dice: Dice,
+}
+
+/// Where node number `number` listens.
+pub fn address(number: usize) -> String {
+    format!("n{number}:1")
+}
+
+/// The node that listens there.
+pub fn at(address: &str) -> Option<usize> {
+    address.strip_prefix('n')?.strip_suffix(":1")?.parse().ok()
+}
+
+impl NodeHost {
+    /// A node that does not run yet.
+    pub fn new(disk: FakeDisk, dice: Dice) -> Self {
+        Self {
+            disk,
+            machine: Node::new(NodeConfig::default()),
+            running: None,
+            lives: 0,
+            wake: 0,
+            work: BTreeMap::new(),
+            link: None,
+            promises: BTreeSet::new(),
+            tokens: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            lossy: BTreeSet::new(),
+            expelled: BTreeSet::new(),
+            injured: BTreeSet::new(),
+            injured_journals: BTreeSet::new(),
+            store_errors_per_mille: 0,
+            is_full: false,
+            slowness: 1,
+            dice,
+        }
+    }
+
+    /// Its life, if it runs.
+    pub fn life(&self) -> Option<u64> {
+        self.running
+    }
+
+    /// Whether a stage was finished on a disk that lost a page of it.
+    pub fn was_lossy(&mut self, key: &StageKey) -> bool {
+        self.lossy.remove(key)
+    }
+
+    /// How long an operation takes, in microseconds.
+    fn takes(&mut self, call: &StoreCall) -> u64 {
+        let usual = match call {
+            StoreCall::FinishStage { .. }
+            | StoreCall::SyncFolder { .. }
+            | StoreCall::AppendJournal { .. }
+            | StoreCall::ReplaceJournal { .. }
+            | StoreCall::Quarantine { .. } => 2_000,
+            _ => 300,
+        };
+        (usual / 2 + self.dice.below(usual)) * self.slowness
+    }
+
+    /// Whether two operations of one journal or one stage are under way at once.
+    fn clash(&self, call: &StoreCall) -> bool {
+        let subject = |call: &StoreCall| match call {
+            StoreCall::AppendJournal { pg, .. } | StoreCall::ReplaceJournal { pg, .. } => Some((Some(*pg), None)),
+            StoreCall::OpenStage { key, .. }
+            | StoreCall::WriteStage { key, .. }
+            | StoreCall::SealStage { key }
+            | StoreCall::FinishStage { key, .. }
+            | StoreCall::PublishStage { key }
+            | StoreCall::DropStage { key } => Some((None, Some(*key))),
+            _ => None,
+        };
+        let this = subject(call);
+        this.is_some() && self.work.values().any(|work| matches!(work, Work::Store(other) if subject(other) == this))
+    }
+
+    fn injected(&mut self, call: &StoreCall) -> Option<StoreError> {
+        if self.is_full && matches!(call, StoreCall::OpenStage { .. }) {
+            return Some(StoreError::NoSpace("simulated".into()));
+        }
+        let can_fail = matches!(
+            call,
+            StoreCall::OpenStage { .. }
+                | StoreCall::WriteStage { .. }
+                | StoreCall::FinishStage { .. }
+                | StoreCall::PublishStage { .. }
+                | StoreCall::SyncFolder { .. }
+                | StoreCall::AppendJournal { .. }
+                | StoreCall::ReplaceJournal { .. }
+                | StoreCall::Read { .. }
+                | StoreCall::ReadRecord { .. }
+                | StoreCall::ListFolder { .. }
+                | StoreCall::Quarantine { .. }
+        );
+        let fails = can_fail && self.dice.below(1000) < self.store_errors_per_mille;
+        fails.then(|| StoreError::Io("simulated".into()))
+    }
+}
+
+impl World {
+    fn domain(&self, node: usize) -> String {
+        format!("r/z/rack{node}/node{node}")
+    }
+
+    /// A node's process starts.
+    pub fn start_node(&mut self, node: usize) {
+        let (now, domain) = (self.queue.now(), self.domain(node));
+        let config = self.profile.node;
+        let host = &mut self.nodes[node];
+        if host.running.is_some() {
+            return;
+        }
+        host.lives += 1;
+        host.running = Some(host.lives);
+        let life = host.lives;
+        host.machine = Node::new(config);
+        let boot = NodeEvent::Boot {
+            disk: host.disk.id,
+            cell: host.disk.cell,
+            boot: host.dice.bits(),
+            domain,
+            address: address(node),
+            journals: host.disk.journals(),
+        };
+        self.trace.line(now, format_args!("node {node} starts, life {life}, disk {}", host.disk.id));
+        self.node_event(node, boot);
+        self.node_event(node, NodeEvent::Room { free_bytes: DISK_BYTES / 2, total_bytes: DISK_BYTES });
+        self.queue.after(1_000, Event::NodeLink { node, life });
+    }
+
+    /// A node's process ends at once; with `power`, its machine too.
+    pub fn stop_node(&mut self, node: usize, power: bool) {
+        let now = self.queue.now();
+        let domain = self.domain(node);
+        let config = self.profile.node;
+        let host = &mut self.nodes[node];
+        if host.running.take().is_none() {
+            return;
+        }
+        self.trace.line(now, format_args!("node {node} stops, power {power}"));
+        for (_, work) in std::mem::take(&mut host.work) {
+            if let Work::Store(call) = work {
+                host.disk.crash_in(&call);
+            }
+        }
+        host.disk.crash(power);
+        let link = host.link.take();
+        host.asked.clear();
+        // What a start would make of the disk, for the checks.
+        host.machine = Node::new(config);
+        let (disk, cell, journals) = (host.disk.id, host.disk.cell, host.disk.journals());
+        host.machine
+            .handle(now.time(), NodeEvent::Boot { disk, cell, boot: 0, domain, address: address(node), journals });
+        while host.machine.poll_effect().is_some() {}
+        if let Some((_, endpoint)) = link {
+            self.close(endpoint, Site::Node(node));
+        }
+        self.silence(Site::Node(node), !power);
+        self.check_restart(node);
+    }
+
+    /// A new, empty disk under the same name.
+    pub fn replace_disk(&mut self, node: usize, disk: FakeDisk) {
+        let host = &mut self.nodes[node];
+        host.disk = disk;
+        host.machine = Node::new(NodeConfig::default());
+        host.promises.clear();
+        host.tokens.clear();
+        host.injured.clear();
+        host.injured_journals.clear();
+    }
+
+    /// A node tries to reach the daemon.
+    pub fn link_node(&mut self, node: usize, life: u64) {
+        let host = &self.nodes[node];
+        if host.running != Some(life) || host.link.is_some() {
+            return;
+        }
+        let reachable = self.current.filter(|daemon| {
+            let (here, there) = (Site::Node(node), Site::Daemon(*daemon));
+            self.daemons[*daemon].is_running()
+                && !self.net.cut.contains(&(here, there))
+                && !self.net.cut.contains(&(there, here))
+        });
+        let Some(daemon) = reachable else {
+            self.queue.after(RELINK_MICROS, Event::NodeLink { node, life });
+            return;
+        };
+        let endpoint = Endpoint(self.number());
+        self.nodes[node].link = Some((daemon, endpoint));
+        self.node_event(node, NodeEvent::DaemonReached);
+    }
+
+    fn unlink_node(&mut self, node: usize) {
+        let Some(life) = self.nodes[node].running else { return };
+        if let Some((_, endpoint)) = self.nodes[node].link.take() {
+            self.close(endpoint, Site::Node(node));
+        }
+        self.queue.after(RELINK_MICROS, Event::NodeLink { node, life });
+    }
+
+    /// Something happens to a node.
+    pub fn node_event(&mut self, node: usize, event: NodeEvent) {
+        let now = self.queue.now();
+        self.nodes[node].machine.handle(now.time(), event);
+        for _ in 0..EFFECTS_MAX {
+            let Some(effect) = self.nodes[node].machine.poll_effect() else { return };
+            self.perform(node, effect);
+        }
+        self.judge(Err(Violation::new(Invariant::Recovers, format!("node {node} wants things without end"))));
+    }
+
+    fn perform(&mut self, node: usize, effect: NodeEffect) {
+        let now = self.queue.now();
+        let Some(life) = self.nodes[node].running else { return };
+        match effect {
+            NodeEffect::Reply { id, reply, body, .. } => {
+                let asked = self.nodes[node].asked.remove(&id);
+                let reply = match &asked {
+                    Some(asked) => self.mutated(asked, reply),
+                    None => reply,
+                };
+                self.check_reply(node, asked.map(|asked| asked.row.pg), &reply);
+                self.reply(id, Answer::Node(reply), body);
+            }
+            NodeEffect::Store { op, call } => {
+                let clash = self.nodes[node].clash(&call);
+                self.trace.line(now, format_args!("node {node} wants {}: {}", op.0, Call(&call)));
+                if clash {
+                    let what = format!("node {node}: {} beside another of the same", Call(&call));
+                    self.judge(Err(Violation::new(Invariant::StoreOrder, what)));
+                }
+                let takes = self.nodes[node].takes(&call);
+                self.nodes[node].work.insert(op, Work::Store(call));
+                self.queue.after(takes, Event::Stored { node, life, op });
+            }
+            NodeEffect::SetCell { op, cell } => {
+                self.nodes[node].work.insert(op, Work::SetCell(cell));
+                self.queue.after(2_000, Event::Stored { node, life, op });
+            }
+            NodeEffect::AskDaemon { number, request } => {
+                let caller = Caller::Node { node, life, number };
+                match self.nodes[node].link {
+                    Some((daemon, endpoint)) => {
+                        let from = (Site::Node(node), endpoint);
+                        let question = Question::Daemon(request);
+                        self.ask(caller, from, Site::Daemon(daemon), question, Body::new(), DAEMON_DEADLINE_MS);
+                    }
+                    None => {
+                        let endpoint = Endpoint(self.number());
+                        let nowhere = Site::Daemon(usize::MAX);
+                        let question = Question::Daemon(request);
+                        self.ask(caller, (Site::Node(node), endpoint), nowhere, question, Body::new(), 1);
+                    }
+                }
+            }
+            NodeEffect::WakeAt(time) => {
+                let host = &mut self.nodes[node];
+                host.wake += 1;
+                let wake = host.wake;
+                self.queue.at(Instant::of(time), Event::NodeTick { node, life, wake });
+            }
+        }
+    }
+
+    /// What a node says that is broken on purpose.
+    fn mutated(&self, asked: &Asked, reply: NodeReply) -> NodeReply {
+        match (self.mutation, reply, asked.prepares) {
+            (Some(Mutation::BehindSaysLevel), NodeReply::Heard(head), _) => {
+                let PgRow { count, sum, .. } = asked.row;
+                NodeReply::Heard(Head { heard: asked.row.order(), count, sum, level: true, ..head })
+            }
+            (Some(Mutation::PrepareNotStored), NodeReply::Refused(_), Some(attempt)) => NodeReply::Prepared { attempt },
+            (_, reply, _) => reply,
+        }
+    }
+
+    /// A request came in.
+    pub fn node_request(&mut self, node: usize, peer: PeerId, id: RequestId, request: NodeRequest, body: Body) {
+        if let NodeRequest::Retire { authority } = &request
+            && authority.row.index_held_or_joined(self.nodes[node].disk.id).is_none()
+        {
+            self.nodes[node].expelled.insert(authority.row.pg);
+        }
+        if let Some(asked) = Asked::of(&request) {
+            self.nodes[node].asked.insert(id, asked);
+        }
+        self.node_event(node, NodeEvent::Request { peer, id, request, body });
+    }
+
+    /// A connection to a node ended.
+    pub fn node_peer_gone(&mut self, node: usize, peer: PeerId) {
+        if self.nodes[node].running.is_some() {
+            self.node_event(node, NodeEvent::PeerGone { peer });
+        }
+    }
+
+    /// A node's wish to wake.
+    pub fn node_tick(&mut self, node: usize, life: u64, wake: u64) {
+        let host = &self.nodes[node];
+        if host.running == Some(life) && host.wake == wake {
+            self.node_event(node, NodeEvent::Tick);
+        }
+    }
+
+    /// The daemon answered a node, or did not.
+    pub fn node_answer(&mut self, node: usize, life: u64, number: u64, answered: Answered) {
+        if self.nodes[node].running != Some(life) {
+            return;
+        }
+        let is_lost = matches!(answered, Err(CallError::Lost | CallError::Timeout | CallError::Unreachable));
+        let result = answered.and_then(|(answer, _)| match answer {
+            Answer::Daemon(reply) => Ok(reply),
+            Answer::Node(_) => Err(CallError::Nonsense),
+        });
+        if let Ok(DaemonReply::Refused(refusal)) = &result {
+            let now = self.queue.now();
+            self.trace.line(now, format_args!("node {node} is refused: {refusal}"));
+        }
+        self.node_event(node, NodeEvent::Daemon { number, result });
+        if is_lost && self.nodes[node].link.is_some() {
+            self.unlink_node(node);
+        }
+    }
+
+    /// A store operation ends: now it happens.
+    pub fn stored(&mut self, node: usize, life: u64, op: OpId) {
+        let host = &mut self.nodes[node];
+        if host.running != Some(life) {
+            return;
+        }
+        let Some(work) = host.work.remove(&op) else { return };
+        let result = match work {
+            Work::SetCell(cell) => {
+                host.disk.cell = Some(cell);
+                Ok(StoreOk::Done)
+            }
+            Work::Store(call) => self.store(node, &call),
+        };
+        if let Err(error) = &result {
+            let now = self.queue.now();
+            self.trace.line(now, format_args!("node {node} op {} failed: {error}", op.0));
+        }
+        self.node_event(node, NodeEvent::Stored { op, result });
+        self.check_node(node);
+    }
+
+    fn store(&mut self, node: usize, call: &StoreCall) -> Result<StoreOk, StoreError> {
+        self.check_before_store(node, call);
+        let host = &mut self.nodes[node];
+        if let Some(error) = host.injected(call) {
+            host.disk.fail(call);
+            return Err(error);
+        }
+        let losing = host.disk.lost_writes;
+        let result = host.disk.perform(call);
+        if let StoreCall::FinishStage { key, .. } = call
+            && host.disk.lost_writes < losing
+        {
+            host.lossy.insert(*key);
+        }
+        self.check_after_store(node, call, &result);
+        result
+    }
+
+    /// The node that has a disk now.
+    pub fn node_of(&self, disk: DiskId) -> Option<usize> {
+        self.nodes.iter().position(|host| host.disk.id == disk)
+    }
+
+    /// Whether a disk holds a fragment as far as is known without reading it: named, durably, and not hurt by a fault.
+    pub fn has_unhurt(&self, disk: DiskId, extent: ExtentKey, index: u16) -> bool {
+        let fragment = FragmentKey { extent, generation: 1, index };
+        self.node_of(disk).is_some_and(|node| {
+            let host = &self.nodes[node];
+            let named = host.disk.names().get(&fragment);
+            named.is_some_and(|named| named.is_named_durably) && !host.injured.contains(&fragment)
+        })
+    }
+}
+
+impl Asked {
+    fn of(request: &NodeRequest) -> Option<Self> {
+        let prepares = match request {
+            NodeRequest::Prepare { attempt, .. } => Some(*attempt),
+            _ => None,
+        };
+        match request {
+            NodeRequest::Fence { authority }
+            | NodeRequest::Hear { authority }
+            | NodeRequest::Prepare { authority, .. }
+            | NodeRequest::Abort { authority, .. }
+            | NodeRequest::Adopt { authority, .. } => Some(Self { row: authority.row.clone(), prepares }),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! The simulation as a whole: it finds nothing in the code that ships, the same every time, and it finds what is wrong on purpose.
+
+use simulator::exact::{Mutation, Options, run};
+
+/// Seeds that a planted mistake must be found in.
+const SEEDS_TO_FIND_A_MISTAKE: u64 = 12;
+
+#[test]
+fn seeds_hold_with_enough_work_and_enough_faults() {
+    for seed in 0..SEEDS_TO_FIND_A_MISTAKE {
+        let run = run(seed, Options::default());
+        assert_eq!(run.violation, None, "seed {seed}: {:#?}", run.last_lines);
+        assert!(run.operations >= 100 && run.faults >= 20, "seed {seed}: {run:?}");
+        assert!(run.in_vain * 2 < run.operations, "seed {seed}: {} of {} in vain", run.in_vain, run.operations);
+    }
+}
+
+#[test]
+fn a_seed_is_always_the_same_run() {
+    let hash = |seed| run(seed, Options::default()).trace_hash;
+    assert_eq!(hash(3), hash(3));
+    assert_ne!(hash(3), hash(4));
+}
+
+#[test]
+fn every_planted_mistake_is_found() {
+    for mutation in Mutation::ALL {
+        let options = Options { mutation: Some(mutation), ..Options::default() };
+        let found = (0..SEEDS_TO_FIND_A_MISTAKE).find_map(|seed| run(seed, options).violation);
+        assert!(found.is_some(), "{mutation:?} was not found in {SEEDS_TO_FIND_A_MISTAKE} seeds");
+    }
+}
