@@ -1,12 +1,24 @@
-//! The `ninefold` command: files to fragments and back, and the demo of the main job.
+//! The `ninefold` command: files stored, repaired and proven over fault domains.
 //!
-//! [`files`] moves bytes between files and fragments, verified on both sides, in bounded memory; [`pack`] puts many small
-//! files into one stream; [`demo`] runs the whole on folders that stand for fault domains; [`cli`] is what a user types.
-//! Codes, plans and the fragment format are `ec_core`'s: nothing here knows a field or a byte layout.
+//! The service: [`node`] is a storage node, a machine of `repair_core` over a [`store`]; [`daemon`] is the one process that
+//! allocates, commits and repairs, over a [`catalog`]; [`client`] puts and gets; they speak over [`transport`].
+//!
+//! Without a service, [`files`] moves bytes between files and folders of fragments, verified on both sides, in bounded memory;
+//! [`pack`] puts many small files into one stream. [`demo`] runs the main job on real files; [`cli`] is what a user types.
+//! Codes, plans and the fragment format are `ec_core`'s, the protocol is `repair_core`'s.
 
 #![forbid(unsafe_code)]
 
+pub mod buffers;
+pub mod catalog;
 pub mod cli;
+pub mod client;
+pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod files;
+pub mod node;
 pub mod pack;
+pub mod process;
+pub mod store;
+pub mod transport;

@@ -12,16 +12,19 @@ pub struct Demo {
     /// The folder whose files to protect; they are only read. Left out are .git, PATH/target and folders marked by cargo.
     #[arg(default_value = ".")]
     path: PathBuf,
-    /// For example rs:10+4. Without it, chosen by the domains left after --kill.
+    /// For example rs:10+4. Without it, chosen by the racks left after --kill.
     #[arg(long, value_name = "SPEC")]
     code: Option<String>,
-    /// Fault domains, 3 to 1024; each is a folder.
+    /// Storage nodes, 3 to 1024; each is a process.
     #[arg(long, value_name = "N", default_value_t = 20)]
     nodes: usize,
-    /// Domains to destroy.
+    /// Racks they stand in; without it each has its own.
+    #[arg(long, value_name = "N")]
+    racks: Option<usize>,
+    /// Nodes to kill.
     #[arg(long, value_name = "N", default_value_t = 2)]
     kill: usize,
-    /// Keep the domains in DIR (new or empty). Without it they lie in a temporary folder until the end.
+    /// Keep the data of daemon and nodes in DIR (new or empty). Without it they lie in a temporary folder until the end.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// Print the result as one JSON object; what happens meanwhile goes to standard error.
@@ -32,8 +35,16 @@ pub struct Demo {
 impl Demo {
     pub(super) fn run(self) -> Result<Outcome, FilesError> {
         let code = self.code.as_deref().map(str::parse::<CodeSpec>).transpose()?;
-        let options = Options { path: self.path, nodes: self.nodes, kill: self.kill, code, keep: self.keep };
-        let work = super::work("encode")?;
+        let options = Options {
+            path: self.path,
+            nodes: self.nodes,
+            racks: self.racks.unwrap_or(self.nodes),
+            kill: self.kill,
+            code,
+            keep: self.keep,
+        };
+        let stop = super::stop_flag()?;
+        let work = super::work_until("put", &stop)?;
         let tell = |text: &str| {
             if self.json {
                 note(text);
@@ -41,7 +52,7 @@ impl Demo {
             }
             print(&format!("{text}\n"))
         };
-        let report = demo::run(&work, &options, &Voice { tell: &tell, warn: &note })?;
+        let report = demo::run(&work, stop, &options, &Voice { tell: &tell, warn: &note })?;
         if self.json {
             print_json(&report)?;
         } else {

@@ -3,14 +3,25 @@
 //! Exit codes: 0 done, 1 damage or difference found or data not recoverable, 2 wrong use, 3 could not be done. With `--json`
 //! standard output holds one object and nothing else; everything for people goes to standard error then.
 
+mod cell;
 mod code;
+mod daemon;
 mod decode;
 mod demo;
 mod encode;
+mod events;
+mod explain;
+mod get;
 mod inspect;
+mod ls;
+mod node;
+mod put;
 mod repair;
 mod report;
+mod rm;
+mod scrub;
 mod staging;
+mod status;
 mod verify;
 
 use crate::files::{FilesError, Work};
@@ -50,6 +61,26 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Show what a code costs and survives.
     Code(code::CodeCommand),
+    /// Run the daemon of a cell.
+    Daemon(daemon::DaemonCommand),
+    /// Run a storage node.
+    Node(node::NodeCommand),
+    /// Store a file, or all files of a folder, in the cell.
+    Put(put::Put),
+    /// Get a stored file, or all files under a name, back from the cell.
+    Get(get::Get),
+    /// List stored names.
+    Ls(ls::Ls),
+    /// Remove stored names.
+    Rm(rm::Rm),
+    /// Show how the cell is: nodes, redundancy, repairs, what it waits for.
+    Status(status::Status),
+    /// Show why an extent, a placement group, a node or a disk is as it is.
+    Explain(explain::Explain),
+    /// Show what happened in the cell.
+    Events(events::Events),
+    /// Have every node check every fragment it holds now.
+    Scrub(scrub::Scrub),
 }
 
 /// What a command that did not fail has to say.
@@ -77,6 +108,16 @@ pub fn main() -> ExitCode {
         Command::Repair(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Code(command) => command.run(),
+        Command::Daemon(command) => command.run(),
+        Command::Node(command) => command.run(),
+        Command::Put(command) => command.run(),
+        Command::Get(command) => command.run(),
+        Command::Ls(command) => command.run(),
+        Command::Rm(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Explain(command) => command.run(),
+        Command::Events(command) => command.run(),
+        Command::Scrub(command) => command.run(),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
@@ -100,9 +141,19 @@ fn stop_flag() -> Result<Arc<AtomicBool>, FilesError> {
 
 /// The context of a file command. The bar is drawn on standard error, if that is a terminal.
 fn work(label: &'static str) -> Result<Work, FilesError> {
+    work_until(label, &stop_flag()?)
+}
+
+/// The same, with a stop flag of the caller's.
+fn work_until(label: &'static str, stop: &Arc<AtomicBool>) -> Result<Work, FilesError> {
     // A wrong or broken kernel must not pass for damage later.
     Kernel::selected().map_err(CodeError::from)?;
     raise_open_files_limit();
+    Work::new(Arc::clone(stop), progress_bar(label))
+}
+
+/// A bar of bytes, drawn on standard error if that is a terminal.
+fn progress_bar(label: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(
         Some(0),
         if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
@@ -113,7 +164,7 @@ fn work(label: &'static str) -> Result<Work, FilesError> {
         bar.set_style(style.progress_chars("=> "));
     }
     bar.set_message(label);
-    Work::new(stop_flag()?, bar)
+    bar
 }
 
 /// Several extents of a wide code in work at once hold more files open than the usual soft limit of 1,024.

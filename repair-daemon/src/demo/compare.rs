@@ -1,14 +1,15 @@
-//! Reads files back out of their fragments and compares them with the originals, byte by byte, as they stream by.
+//! Reads files back out of the cell and compares them with the originals, byte by byte, as they stream by.
 //!
-//! Checked: every byte of every file, and for a pack the directory, parsed from what was decoded. Not checked: names and
-//! modes of originals after they were listed.
+//! Checked: every byte of every file; the names the cell lists and where it says their bytes are; for a pack the directory, parsed
+//! from what was read. Not checked: names and modes of originals after they were listed.
 
-use crate::files::decode::decode_stream;
-use crate::files::scan::Scan;
+use crate::client::Cell;
+use crate::files::FilesError;
+use crate::files::error::printable;
 use crate::files::source::ByteSource;
-use crate::files::{FilesError, Work};
 use crate::pack::{ListedFile, PackIndex, PackSource, Part};
-use ec_core::fragment::StreamId;
+use indicatif::ProgressBar;
+use repair_core::id::StreamKey;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -27,29 +28,59 @@ pub struct Compared {
     pub reason: Option<String>,
 }
 
-/// Decodes the stream from `scan` and compares it with `source`, from which it was made.
+/// Reads the stream that was put from `source` as `folder/...` and compares it with `source`.
 ///
 /// # Errors
-/// [`FilesError::Changed`] where an original is no longer what was encoded: nothing can be said then. Others where the machine
-/// fails. A stream that cannot be decoded is no error but a difference in all its files.
-pub fn read_back(work: &Work, scan: &Scan, stream: StreamId, source: &PackSource) -> Result<Compared, FilesError> {
+/// [`FilesError::Changed`] where an original is no longer what was put: nothing can be said then. Others where the machine
+/// fails. A stream that cannot be read is no error but a difference in all its files.
+pub fn read_back(
+    cell: &Cell,
+    folder: &[u8],
+    stream: StreamKey,
+    source: &PackSource,
+    progress: &ProgressBar,
+) -> Result<Compared, FilesError> {
     let all_wrong =
         |reason: String| Compared { wrong_files: (0..source.files().len()).collect(), reason: Some(reason) };
-    if !scan.streams.contains_key(&stream) {
-        return Ok(all_wrong("nothing of the stream was found".into()));
-    }
     let comparison = Comparison::new(source);
-    match decode_stream(work, scan, stream, &|offset, bytes| comparison.take(offset, bytes)) {
-        Ok(decoded) if decoded.bytes != source.bytes() => {
-            return Ok(all_wrong(format!("{} bytes came back of {}", decoded.bytes, source.bytes())));
-        }
-        Ok(_) => {}
-        Err(FilesError::Unrecoverable(reason)) => return Ok(all_wrong(reason)),
+    let whole = 0..source.bytes();
+    match cell.read(stream, std::slice::from_ref(&whole), &|offset, bytes| comparison.take(offset, bytes), progress) {
+        Ok(()) => {}
+        Err(FilesError::Unrecoverable(reason) | FilesError::Unavailable(reason)) => return Ok(all_wrong(reason)),
         Err(error) => return Err(error),
     }
     // Asked last: an original that was changed while it was compared excuses every difference.
     source.unchanged()?;
-    comparison.finish()
+    let mut compared = comparison.finish()?;
+    if let Some(reason) = compare_names(cell, folder, stream, source)? {
+        compared = all_wrong(reason);
+    }
+    Ok(compared)
+}
+
+/// The names under `folder/` that are of this stream must be those of the source, each at its place.
+fn compare_names(
+    cell: &Cell,
+    folder: &[u8],
+    stream: StreamKey,
+    source: &PackSource,
+) -> Result<Option<String>, FilesError> {
+    let expected: BTreeSet<(Vec<u8>, u64, u64)> = source
+        .files()
+        .iter()
+        .zip(source.starts())
+        .map(|(file, start)| ([folder, file.name()].join(&b'/'), *start, file.bytes()))
+        .collect();
+    let mut found = BTreeSet::new();
+    cell.each_name(&[folder, b"/"].concat(), &mut |name| {
+        if name.row.stream == stream {
+            found.insert((name.name, name.row.offset, name.row.bytes));
+        }
+        Ok(())
+    })?;
+    let shown = |name: &(Vec<u8>, u64, u64)| printable(&String::from_utf8_lossy(&name.0));
+    let differs = expected.symmetric_difference(&found).next();
+    Ok(differs.map(|name| format!("the cell does not list {:?} as it was put", shown(name))))
 }
 
 struct Comparison<'a> {
@@ -59,7 +90,7 @@ struct Comparison<'a> {
 
 struct Gathered {
     wrong: BTreeSet<usize>,
-    /// Directory and trailer as decoded.
+    /// Directory and trailer as read.
     end: Vec<u8>,
     bytes: u64,
 }
@@ -70,11 +101,11 @@ impl<'a> Comparison<'a> {
         Self { source, gathered: Mutex::new(gathered) }
     }
 
-    /// Takes decoded bytes of the stream at `offset`, on any thread.
+    /// Takes bytes of the stream at `offset`, on any thread.
     fn take(&self, offset: u64, bytes: &[u8]) -> Result<(), FilesError> {
         let gathered = || self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         if offset + bytes.len() as u64 > self.source.bytes() {
-            return Err(FilesError::internal("more bytes were decoded than were encoded"));
+            return Err(FilesError::internal("more bytes came back than were put"));
         }
         for part in self.source.parts(offset, bytes.len()) {
             match part {

@@ -1,50 +1,68 @@
-//! The main job on real files: spread them over fault domains, lose some, notice, rebuild, prove every byte.
+//! The main job on real processes: a daemon and its nodes store real files across racks, nodes are killed, a byte rots, the daemon
+//! notices and rebuilds, and every byte is proven.
 //!
-//! Domains are folders here. What is destroyed is destroyed on the disk, and from then on the demo knows only what it sees:
-//! it looks which domains are there, reads every fragment in them, rebuilds from the proven ones, looks at everything once
-//! more, and decodes every file to compare it with its original.
-//!
-//! [`choice`] decides code and number of losses, [`files`](mod@files) lists, [`domains`] places and destroys, [`compare`] reads back.
+//! [`choice`] decides the code, [`files`](mod@files) lists, [`cell`] starts the processes, [`havoc`] destroys, [`watch`] follows what the
+//! daemon says, [`recount`] looks for itself, [`compare`] reads back.
 
+pub mod cell;
 pub mod choice;
 pub mod compare;
-pub mod domains;
 pub mod files;
+pub mod havoc;
+pub mod home;
+pub mod recount;
 pub mod report;
+pub mod watch;
 
-use crate::files::check::check_payloads;
-use crate::files::encode::{StreamPlan, encode_stream};
+use crate::client;
 use crate::files::error::shown;
-use crate::files::repair::{ExtentRepair, repair_extents};
-use crate::files::scan::{ExtentView, Scan, scan};
 use crate::files::source::ByteSource;
 use crate::files::{FilesError, Work};
 use crate::pack::{ListedFile, PackSource};
-use choice::Choices;
-use domains::{Domains, Flip, Havoc, Home, NewHomes};
-use ec_core::fragment::{Class, Content, ExtentId};
-use ec_core::{Code, CodeSpec};
+use choice::{Choices, racks_of};
+use ec_core::{Code, CodeSpec, Geometry};
+use havoc::{Flip, Havoc, Placed};
+use home::Home;
+use indicatif::ProgressBar;
+use repair_core::id::StreamKey;
 use report::{Report, binary, count};
-use std::fs;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+use watch::{Follower, Status};
 
-/// Files below this share streams. A stream of its own costs a file to create and to sync for each fragment; for a smaller
-/// file that takes longer than to write its bytes.
-const SMALL_FILE_BYTES: u64 = 4 << 20;
+/// Short detection and no grace: what takes a cell in service minutes, so that a node may restart, is to be seen at once here.
+const TIMING: &str = "beat_ms = 500\nsuspect_ms = 2500\ngrace_seconds = 0\n";
+/// What the demo says of it.
+const TIMING_SAID: &str =
+    "detection within 3 s and no grace (a cell in service waits 15 min before it rebuilds a silent node)";
+/// The client's patience with the daemon, which is on this machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL_EVERY: Duration = Duration::from_millis(25);
+/// Without any progress for so long the demo gives up waiting, and says so.
+const STALLED_AFTER: Duration = Duration::from_secs(60);
+/// How often progress of the rebuild is told.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+/// What a fragment file takes beside its payload, about: header, tail, its share of journal and index.
+const FILE_OVERHEAD_BYTES: u64 = 32 << 10;
+/// What a node or daemon takes with nothing stored, about.
+const PROCESS_OVERHEAD_BYTES: u64 = 4 << 20;
 
 /// What to do it with.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The folder whose files are protected. They are only read.
     pub path: PathBuf,
-    /// Fault domains.
+    /// Nodes.
     pub nodes: usize,
-    /// How many of them are destroyed.
+    /// Racks they stand in.
+    pub racks: usize,
+    /// How many nodes are killed.
     pub kill: usize,
-    /// The code; `None` chooses by the domains that are left.
+    /// The code; `None` chooses by the racks that are left.
     pub code: Option<CodeSpec>,
-    /// Where the domains stay when all is done; `None` for a temporary folder.
+    /// Where the data of daemon and nodes stays when all is done; `None` for a temporary folder.
     pub keep: Option<PathBuf>,
 }
 
@@ -56,17 +74,17 @@ pub struct Voice<'a> {
     pub warn: &'a (dyn Fn(&str) + Sync),
 }
 
-/// Runs the demo.
+/// Runs the demo. `stop` is the flag that ends `work` early.
 ///
 /// # Errors
 /// [`FilesError::Usage`] where it was asked for something that cannot be; others where something fails that is not the
 /// fragments' fault. Wrong bytes and lost redundancy are no errors but results.
-pub fn run(work: &Work, options: &Options, voice: &Voice) -> Result<Report, FilesError> {
-    let code = Choices::new(options.code.as_ref())?.decide(options.nodes, options.kill)?;
+pub fn run(work: &Work, stop: Arc<AtomicBool>, options: &Options, voice: &Voice) -> Result<Report, FilesError> {
+    let code = Choices::new(options.code.as_ref())?.decide(options.nodes, options.racks, options.kill)?;
     if let Some(keep) = &options.keep {
-        domains::check_new_or_empty(keep)?;
+        home::check_new_or_empty(keep)?;
     }
-    // Before there is a folder for the domains: it may lie under the path.
+    // Before there is a folder for the cell: it may lie under the path.
     let found = files::list(work, &options.path)?;
     let mut report = Report::new(code.spec().to_string(), options.nodes);
     report.files = found.files.len() as u64;
@@ -75,56 +93,55 @@ pub fn run(work: &Work, options: &Options, voice: &Voice) -> Result<Report, File
     if report.skipped > 0 {
         (voice.warn)(&format!("skipped {}", found.skipped_words()));
     }
-    let streams = streams(&code, found.files)?;
+    let packs = PackSource::packs(found.files).map_err(FilesError::internal)?;
     let home = Home::new(options.keep.as_deref())?;
-    home.check_room(streams.iter().map(|stream| stream.plan.file_bytes(&code)).sum())?;
-    let domains = Domains::create(home.path(), options.nodes)?;
-    let demo = Demo { work, voice, code, domains, streams };
-    demo.encode(&mut report)?;
-    let (flip, destroyed) = demo.destroy(options.kill, &mut report)?;
-    let seen = demo.detect(destroyed, &mut report)?;
-    demo.rebuild(&seen, &mut report)?;
-    let seen = demo.recount(flip.as_ref(), &mut report)?;
-    demo.read_back(&seen.scan, &mut report)?;
+    home.check_room(room(&code, &packs, options))?;
+    let started = Instant::now();
+    let config = format!("code = \"{}\"\n{TIMING}", code.spec());
+    let processes = cell::Cell::start(work, home.path(), &config, &racks_of(options.nodes, options.racks))?;
+    let client = client::Cell::open(processes.address(), PATIENCE, stop)?;
+    let mut demo =
+        Demo { work, voice, code, processes, client, packs, streams: Vec::new(), follower: Follower::default() };
+    demo.wait_for_nodes(options, started)?;
+    demo.put(&mut report)?;
+    demo.read_back("read everything back", &mut report)?;
+    let destroyed = demo.destroy(options.kill, &mut report)?;
+    demo.watch_rebuild(&destroyed, &mut report)?;
+    demo.recount(&destroyed, &mut report)?;
+    demo.read_back("read everything again", &mut report)?;
+    demo.processes.stop();
     if options.keep.is_some() {
-        (voice.tell)(&format!("kept the domains in {}", shown(home.path())))?;
+        (voice.tell)(&format!("kept the data of daemon and nodes in {}", shown(home.path())))?;
     }
     Ok(report)
 }
 
-/// A stream and where its bytes come from.
-struct Stream {
-    plan: StreamPlan,
-    source: PackSource,
+/// Bytes that a run takes on the disk: what is stored, what is rebuilt, and the processes' own.
+fn room(code: &Code, packs: &[PackSource], options: &Options) -> u64 {
+    let stored = packs.iter().map(|pack| {
+        let extents = pack.bytes().div_ceil(ec_core::geometry::EXTENT_BYTES_NOMINAL).max(1);
+        let shard_bytes =
+            Geometry::new(pack.bytes().min(1 << 30), code.k()).shard_bytes().max(pack.bytes() / code.k() as u64);
+        (code.n() + options.kill) as u64 * (shard_bytes + extents * FILE_OVERHEAD_BYTES)
+    });
+    stored.sum::<u64>() + (options.nodes as u64 + 1) * PROCESS_OVERHEAD_BYTES
 }
 
-/// Small files share a stream (a few, where one directory cannot name them all); each larger file is one of its own.
-fn streams(code: &Code, files: Vec<ListedFile>) -> Result<Vec<Stream>, FilesError> {
-    let (small, large): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.bytes() < SMALL_FILE_BYTES);
-    let mut streams = Vec::new();
-    for source in PackSource::packs(small).map_err(FilesError::internal)? {
-        let name = format!("pack-{}", streams.len()).into_bytes();
-        streams.push(Stream { plan: StreamPlan::new(code, name, Content::Pack, source.bytes())?, source });
-    }
-    for file in large {
-        let plan = StreamPlan::new(code, file.name().to_vec(), Content::File, file.bytes())?;
-        streams.push(Stream { plan, source: PackSource::bare(file) });
-    }
-    Ok(streams)
-}
-
-/// What a look at the domains found.
-struct Seen {
-    alive: Vec<usize>,
-    scan: Scan,
+/// What was done to the cell, and when.
+struct Destroyed {
+    at: Instant,
+    flip: Option<(Flip, String, Placed)>,
 }
 
 struct Demo<'a> {
     work: &'a Work,
     voice: &'a Voice<'a>,
     code: Code,
-    domains: Domains,
-    streams: Vec<Stream>,
+    processes: cell::Cell,
+    client: client::Cell,
+    packs: Vec<PackSource>,
+    streams: Vec<StreamKey>,
+    follower: Follower,
 }
 
 impl Demo<'_> {
@@ -133,181 +150,245 @@ impl Demo<'_> {
     }
 
     /// Shows a bar for what follows.
-    fn begin(&self, label: &'static str, bytes: u64) {
+    fn begin(&self, label: &'static str, bytes: u64) -> &ProgressBar {
         let bar = self.work.progress();
         bar.reset();
         bar.set_message(label);
         bar.set_length(bytes);
+        bar
     }
 
     fn end(&self) {
         self.work.progress().finish_and_clear();
     }
 
-    fn extents(&self) -> Vec<ExtentId> {
-        self.streams.iter().flat_map(|stream| stream.plan.extents.iter().map(|listed| listed.extent)).collect()
+    fn stored_bytes(&self) -> u64 {
+        self.packs.iter().map(ByteSource::bytes).sum()
     }
 
-    fn encode(&self, report: &mut Report) -> Result<(), FilesError> {
+    /// Name under which a pack's files are put.
+    fn folder(pack: usize) -> Vec<u8> {
+        if pack == 0 { b"demo".to_vec() } else { format!("demo-{pack}").into_bytes() }
+    }
+
+    fn wait_for_nodes(&mut self, options: &Options, started: Instant) -> Result<(), FilesError> {
+        let mut waiting = Waiting::new();
+        loop {
+            let healthy = self.status()?.nodes.healthy;
+            if healthy == options.nodes as u64 {
+                break;
+            }
+            self.pause(&mut waiting, healthy, "not all nodes came up")?;
+        }
+        self.tell(&format!(
+            "started a daemon and {} nodes in {} racks in {:.3} s; {TIMING_SAID}",
+            options.nodes,
+            options.racks,
+            started.elapsed().as_secs_f64()
+        ))
+    }
+
+    fn status(&self) -> Result<Status, FilesError> {
+        watch::parse(self.client.status()?)
+    }
+
+    /// Waits a moment; `Err` where a process died by itself, the user wants to stop, or nothing moves any more.
+    fn pause(&mut self, waiting: &mut Waiting, progress: u64, what: &str) -> Result<(), FilesError> {
+        self.work.check_stop()?;
+        self.processes.check()?;
+        waiting.moved(progress);
+        if waiting.is_stalled() {
+            return Err(FilesError::Cell(format!("{what}, and nothing has moved for {} s", STALLED_AFTER.as_secs())));
+        }
+        std::thread::sleep(POLL_EVERY);
+        Ok(())
+    }
+
+    fn put(&mut self, report: &mut Report) -> Result<(), FilesError> {
         let started = Instant::now();
-        self.begin("encode", self.streams.iter().map(|stream| stream.plan.payload_bytes(&self.code)).sum());
-        for Stream { plan, source } in &self.streams {
-            encode_stream(self.work, &self.code, source, plan, &|ordinal, index| {
-                domains::home_of(&self.domains, plan, ordinal, index)
-            })?;
+        let bar = self.begin("put", self.stored_bytes());
+        let mut streams = Vec::new();
+        for (number, pack) in self.packs.iter().enumerate() {
+            let put = self.client.put_pack(&Self::folder(number), pack, bar)?;
+            report.extents += put.extents;
+            streams.push(put.stream);
         }
         self.end();
-        report.extents = self.extents().len() as u64;
+        self.streams = streams;
         self.tell(&format!(
-            "encoded {} files ({}) with {} into {} extents of {} fragments over {} domains in {:.3} s",
+            "stored {} files ({}) with {} as {} extents of {} fragments in {:.3} s",
             count(report.files),
             binary(report.bytes),
             report.code,
             count(report.extents),
             self.code.n(),
-            report.nodes,
             started.elapsed().as_secs_f64()
         ))
     }
 
-    /// Removes domains and changes a byte; gives the byte and the moment it began.
-    fn destroy(&self, kill: usize, report: &mut Report) -> Result<(Option<Flip>, Instant), FilesError> {
-        let havoc = Havoc::new(&self.code, &self.extents(), self.domains.count(), kill);
-        // The clock runs from the first blow: removing takes time, and nothing is waited for.
-        let destroyed = Instant::now();
-        for domain in &havoc.domains {
-            let folder = self.domains.folder(*domain);
-            fs::remove_dir_all(folder).map_err(FilesError::io(folder, "remove"))?;
+    fn destroy(&mut self, kill: usize, report: &mut Report) -> Result<Destroyed, FilesError> {
+        let nodes = self.processes.nodes();
+        let havoc = Havoc::new(&self.code, &havoc::look(nodes)?, nodes.len(), kill);
+        let names = havoc.nodes.iter().map(|node| nodes[*node].name.clone()).collect::<Vec<_>>().join(", ");
+        // What happened until now is of no interest: from here on each event counts.
+        self.follow()?;
+        let at = Instant::now();
+        for node in &havoc.nodes {
+            self.processes.kill(*node)?;
         }
-        report.killed = havoc.domains.len() as u64;
-        let flip = havoc.flip.map(|(extent, index, _)| self.flip(extent, index)).transpose()?;
-        let killed = havoc.domains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let of_domains =
-            if killed.is_empty() { "destroyed no domain".into() } else { format!("destroyed domains {killed}") };
-        let of_byte = match havoc.flip {
-            Some((extent, index, domain)) => {
-                format!("flipped a bit in fragment {index} of extent {extent} in domain {domain}")
+        report.killed = havoc.nodes.len() as u64;
+        let mut destroyed = Destroyed { at, flip: None };
+        if let Some((extent, placed)) = havoc.flip
+            && let Some(flip) = Flip::make(&placed.path)?
+        {
+            destroyed.flip = Some((flip, extent.to_string(), placed));
+        }
+        let of_nodes = if names.is_empty() { "killed no node".into() } else { format!("killed {names} (kill -9)") };
+        let of_byte = match &destroyed.flip {
+            Some((_, extent, placed)) => {
+                let node = &self.processes.nodes()[placed.node].name;
+                format!("flipped a bit of fragment {} of extent {extent} on {node}", placed.index)
             }
-            None => "flipped nothing: no extent would surely survive that too".into(),
+            None => "flipped nothing: no extent with a byte to flip would surely survive that too".into(),
         };
-        self.tell(&format!("{of_domains}; {of_byte}"))?;
-        Ok((flip, destroyed))
+        self.tell(&format!("{of_nodes}; {of_byte}"))?;
+        Ok(destroyed)
     }
 
-    fn flip(&self, extent: ExtentId, index: ec_core::ShardIndex) -> Result<Flip, FilesError> {
-        let of_stream = |stream: &Stream| {
-            let ordinal = stream.plan.extents.iter().position(|listed| listed.extent == extent)?;
-            let identity = stream.plan.identity(&self.code, ordinal, index);
-            let path = domains::home_of(&self.domains, &stream.plan, ordinal, index).join(identity.file_name());
-            Some((path, identity.payload_bytes))
-        };
-        let (path, payload_bytes) =
-            self.streams.iter().find_map(of_stream).ok_or_else(|| FilesError::internal("an extent of no stream"))?;
-        Flip::make(path, payload_bytes)
+    /// Takes the daemon's new events; gives what a person wants to read of them.
+    fn follow(&mut self) -> Result<Vec<String>, FilesError> {
+        let mut lines = Vec::new();
+        loop {
+            let page = watch::parse(self.client.events(self.follower.seen())?)?;
+            let (more_lines, more) = self.follower.take(page);
+            lines.extend(more_lines);
+            if !more {
+                return Ok(lines);
+            }
+        }
     }
 
-    /// Looks which domains are there and reads every fragment in them.
-    fn look(&self, label: &'static str) -> Result<Seen, FilesError> {
-        let alive = self.domains.alive()?;
-        let mut found = scan(self.work, &self.domains.folders(&alive))?;
-        self.begin(label, found.payload_bytes());
-        check_payloads(self.work, &mut found)?;
-        self.end();
-        Ok(Seen { alive, scan: found })
-    }
-
-    fn detect(&self, destroyed: Instant, report: &mut Report) -> Result<Seen, FilesError> {
-        let seen = self.look("detect")?;
-        report.detected_seconds = destroyed.elapsed().as_secs_f64();
-        let slots = || seen.scan.extents.values().flat_map(|view| &view.slots);
-        let lost = slots().filter(|slot| slot.usable.is_none());
-        let missing = lost.clone().filter(|slot| slot.class == Class::Missing).count() as u64;
-        let margin = |view: &ExtentView| self.code.guaranteed_tolerance().saturating_sub(view.lost().len());
-        self.tell(&format!(
-            "found in {:.3} s: {} of {} domains gone, {} fragments missing, {} damaged; the weakest extent surely survives {} more losses",
-            report.detected_seconds,
-            self.domains.count() - seen.alive.len(),
-            self.domains.count(),
-            count(missing),
-            count(lost.count() as u64 - missing),
-            seen.scan.extents.values().map(margin).min().unwrap_or(0)
-        ))?;
-        Ok(seen)
-    }
-
-    fn rebuild(&self, seen: &Seen, report: &mut Report) -> Result<(), FilesError> {
-        let homes = NewHomes::new(&self.domains, &seen.alive, &seen.scan)?;
-        // A source that goes bad only now is rebuilt where it lies.
-        let target = |view: &ExtentView, index: ec_core::ShardIndex| match homes.folder(view.id, index) {
-            Some(folder) => folder.to_path_buf(),
-            None => crate::files::staged::folder_of(&view.slots[index.at()].path).to_path_buf(),
-        };
-        let started = Instant::now();
-        let planned = repair_extents(self.work, &seen.scan, &target, true)?;
-        let sum = |repairs: &[ExtentRepair], bytes: fn(&ExtentRepair) -> u64| repairs.iter().map(bytes).sum::<u64>();
-        // What is rebuilt passes twice: it is read back before it gets its name.
-        self.begin("rebuild", sum(&planned, |repair| repair.read_bytes + 2 * repair.rebuilt_bytes));
-        let repairs = repair_extents(self.work, &seen.scan, &target, false)?;
-        self.end();
-        report.rebuild_seconds = started.elapsed().as_secs_f64();
-        report.rebuilt_bytes = sum(&repairs, |repair| repair.rebuilt_bytes);
-        report.read_bytes = sum(&repairs, |repair| repair.read_bytes);
-        report.minimum_read_bytes = sum(&repairs, |repair| repair.minimum_read_bytes);
-        report.written_bytes = sum(&repairs, |repair| repair.written_bytes);
-        for failure in repairs.iter().filter_map(|repair| repair.failure.as_deref()) {
-            (self.voice.warn)(failure);
+    /// Until the daemon has found everything and says that nothing is missing.
+    fn watch_rebuild(&mut self, destroyed: &Destroyed, report: &mut Report) -> Result<(), FilesError> {
+        let mut waiting = Waiting::new();
+        let mut told = Instant::now();
+        let mut detected = false;
+        loop {
+            for line in self.follow()? {
+                self.tell(&format!("  {:7.3} s  {line}", destroyed.at.elapsed().as_secs_f64()))?;
+            }
+            if !detected && self.has_found(destroyed, report.killed) {
+                detected = true;
+                report.detected_seconds = destroyed.at.elapsed().as_secs_f64();
+            }
+            let status = self.status()?;
+            if detected && status.full_redundancy {
+                self.tell_rest(destroyed)?;
+                self.count_repairs(&status, report);
+                break;
+            }
+            let repairs = &status.repairs;
+            if told.elapsed() >= TELL_EVERY && repairs.waiting + repairs.running.len() as u64 > 0 {
+                told = Instant::now();
+                self.tell(&progress_line(destroyed, repairs))?;
+            }
+            self.pause(&mut waiting, self.follower.seen() + repairs.written_bytes, "the cell is not whole again")?;
         }
         self.tell(&format!(
-            "rebuilt {} fragments ({}) in {:.3} s, reading {}",
-            count(repairs.iter().map(|repair| repair.rebuilt.len() as u64).sum()),
+            "rebuilt {} in {:.3} s, reading {}",
             binary(report.rebuilt_bytes),
             report.rebuild_seconds,
             binary(report.read_bytes)
         ))
     }
 
-    /// Looks at everything again, newer than the last change.
-    fn recount(&self, flip: Option<&Flip>, report: &mut Report) -> Result<Seen, FilesError> {
-        let seen = self.look("recount")?;
-        let extents = self.extents();
-        let all_there = extents.len() == seen.scan.extents.len();
-        let in_order = |extent: &ExtentId| {
-            let view = seen.scan.extents.get(extent);
-            view.is_some_and(|view| view.is_whole() && self.domains.are_distinct(view))
-        };
-        // The changed byte is also looked at by itself: this does not trust the code that found and healed it.
-        let healed = flip.map_or(Ok(true), Flip::is_healed)?;
-        report.full_redundancy = all_there && seen.scan.is_whole() && extents.iter().all(in_order) && healed;
-        self.tell(match (report.full_redundancy, flip) {
-            (true, Some(_)) => "recount: every fragment is there and proven, each of an extent in a domain of its own; the flipped bit is healed",
-            (true, None) => "recount: every fragment is there and proven, each of an extent in a domain of its own",
-            (false, _) => "recount: NOT fully redundant",
-        })?;
-        Ok(seen)
+    fn has_found(&self, destroyed: &Destroyed, killed: u64) -> bool {
+        let flipped = destroyed.flip.as_ref();
+        self.follower.lost_disks() as u64 >= killed
+            && flipped
+                .is_none_or(|(_, extent, placed)| self.follower.found_damaged(extent, &placed.index.get().to_string()))
     }
 
-    fn read_back(&self, found: &Scan, report: &mut Report) -> Result<(), FilesError> {
+    /// Events that came after the status that said all is well.
+    fn tell_rest(&mut self, destroyed: &Destroyed) -> Result<(), FilesError> {
+        for line in self.follow()? {
+            self.tell(&format!("  {:7.3} s  {line}", destroyed.at.elapsed().as_secs_f64()))?;
+        }
+        Ok(())
+    }
+
+    fn count_repairs(&self, status: &Status, report: &mut Report) {
+        let repairs = &status.repairs;
+        report.rebuilt_bytes = repairs.rebuilt_bytes;
+        report.read_bytes = repairs.read_bytes;
+        report.minimum_read_bytes = repairs.minimum_read_bytes;
+        report.written_bytes = repairs.written_bytes;
+        report.rebuild_seconds = self.follower.rebuild_seconds();
+    }
+
+    /// Looks at the living nodes' disks, newer than the last change and without asking anybody.
+    fn recount(&mut self, destroyed: &Destroyed, report: &mut Report) -> Result<(), FilesError> {
+        let flip = destroyed.flip.as_ref().map(|(flip, ..)| flip);
+        let found = recount::recount(self.work, self.processes.nodes(), flip)?;
+        report.full_redundancy = found.full && found.extents as u64 == report.extents;
+        self.tell(&match (report.full_redundancy, flip) {
+            (true, Some(_)) => "recount of the disks: every fragment is there and proven, each of an extent in a rack of its own; the flipped bit is healed".into(),
+            (true, None) => "recount of the disks: every fragment is there and proven, each of an extent in a rack of its own".into(),
+            (false, _) => format!("recount of the disks: NOT fully redundant: {} extents, {} fragments lacking", found.extents, found.lacking),
+        })
+    }
+
+    fn read_back(&mut self, what: &str, report: &mut Report) -> Result<(), FilesError> {
         let started = Instant::now();
-        self.begin("read back", self.streams.iter().map(|stream| stream.plan.bytes).sum());
-        for Stream { plan, source } in &self.streams {
-            let compared = compare::read_back(self.work, found, plan.stream, source)?;
-            report.mismatches += compared.wrong_files.len() as u64;
+        let bar = self.begin("read back", self.stored_bytes());
+        let mut wrong = 0;
+        for (number, (pack, stream)) in self.packs.iter().zip(&self.streams).enumerate() {
+            let compared = compare::read_back(&self.client, &Self::folder(number), *stream, pack, bar)?;
+            wrong += compared.wrong_files.len() as u64;
             for file in &compared.wrong_files {
-                (self.voice.warn)(&format!("{:?}: came back wrong", source.files()[*file].path()));
+                (self.voice.warn)(&format!("{:?}: came back wrong", pack.files()[*file].path()));
             }
             if let Some(reason) = compared.reason {
                 (self.voice.warn)(&reason);
             }
         }
         self.end();
-        self.tell(&format!(
-            "read back {} files in {:.3} s: {}",
-            count(report.files),
-            started.elapsed().as_secs_f64(),
-            match report.mismatches {
-                0 => "every byte is right".to_owned(),
-                wrong => format!("{} CAME BACK WRONG", count(wrong)),
-            }
-        ))
+        report.mismatches += wrong;
+        let verdict =
+            if wrong == 0 { "every byte is right".into() } else { format!("{} CAME BACK WRONG", count(wrong)) };
+        self.tell(&format!("{what} in {:.3} s: {verdict}", started.elapsed().as_secs_f64()))
+    }
+}
+
+fn progress_line(destroyed: &Destroyed, repairs: &watch::Repairs) -> String {
+    let eta = repairs.eta_seconds.map_or("not known yet".into(), |seconds| format!("{seconds:.1} s"));
+    format!(
+        "  {:7.3} s  {} in repair, {} waiting, {} rebuilt, ETA {eta}",
+        destroyed.at.elapsed().as_secs_f64(),
+        repairs.running.len(),
+        repairs.waiting,
+        binary(repairs.rebuilt_bytes)
+    )
+}
+
+/// Tells waiting from standing still.
+struct Waiting {
+    progress: u64,
+    since: Instant,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { progress: 0, since: Instant::now() }
+    }
+
+    fn moved(&mut self, progress: u64) {
+        if progress != self.progress {
+            *self = Self { progress, since: Instant::now() };
+        }
+    }
+
+    fn is_stalled(&self) -> bool {
+        self.since.elapsed() >= STALLED_AFTER
     }
 }

@@ -20,23 +20,23 @@ pub struct Report {
     pub extents: u64,
     /// The code.
     pub code: String,
-    /// Domains at the start.
+    /// Nodes at the start.
     pub nodes: u64,
-    /// Domains destroyed.
+    /// Nodes killed.
     pub killed: u64,
-    /// From the moment of destruction until every loss was known.
+    /// From the first kill until the daemon had declared every killed node lost and found the flipped byte.
     pub detected_seconds: f64,
     /// Payload of published fragments.
     pub rebuilt_bytes: u64,
     /// Payload read to rebuild them.
     pub read_bytes: u64,
-    /// The least the code must read for each extent's losses in one joint repair.
+    /// The least the code must read for the losses of each repair.
     pub minimum_read_bytes: u64,
     /// Payload written.
     pub written_bytes: u64,
-    /// Time the rebuild took.
+    /// From the start of the first repair to the end of the last one.
     pub rebuild_seconds: f64,
-    /// Whether a recount after the rebuild found every fragment healthy and in a domain of its own.
+    /// Whether an independent recount after the rebuild found every fragment healthy and in a rack of its own.
     pub full_redundancy: bool,
     /// Files of which a byte came back wrong or not at all.
     pub mismatches: u64,
@@ -78,8 +78,8 @@ impl Report {
             ("bytes", format!("{} ({})", count(self.bytes), binary(self.bytes))),
             ("extents", count(self.extents)),
             ("code", self.code.clone()),
-            ("domains", count(self.nodes)),
-            ("destroyed", count(self.killed)),
+            ("nodes", count(self.nodes)),
+            ("killed", count(self.killed)),
             ("detected in", format!("{:.3} s", self.detected_seconds)),
             ("rebuilt", format!("{} ({})", count(self.rebuilt_bytes), binary(self.rebuilt_bytes))),
             (

@@ -57,6 +57,15 @@ pub enum FilesError {
     /// Two parts of this program disagree.
     #[error("internal fault: {0}. Please report it")]
     Internal(String),
+    /// The cell has no such name.
+    #[error("{}: no such name", name_shown(.0))]
+    NoSuchName(Vec<u8>),
+    /// Stored bytes that too few fragments can be read of now.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The cell cannot be reached, or did not do it.
+    #[error("{0}")]
+    Cell(String),
     /// Stopped by a signal. What was not finished has left no trace.
     #[error("interrupted; what was not finished has left no trace")]
     Interrupted,
@@ -70,6 +79,21 @@ pub fn shown(path: &Path) -> String {
 /// Text from outside for people, on one line.
 pub fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// A stored name for people: control characters, bytes that are no text, and backslashes are escaped, so that no two names look
+/// alike and none reaches a terminal as more than text.
+pub fn name_shown(name: &[u8]) -> String {
+    let mut shown = String::new();
+    for chunk in name.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() || c == '\\' { shown.extend(c.escape_default()) } else { shown.push(c) }
+        }
+        for byte in chunk.invalid() {
+            shown.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    shown
 }
 
 fn advice(error: &io::Error) -> &'static str {
@@ -95,7 +119,7 @@ impl FilesError {
     /// Exit code of a command that fails with this (1 damage, 2 wrong use, 3 could not be done).
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Unrecoverable(_) => 1,
+            Self::Unrecoverable(_) | Self::NoSuchName(_) | Self::Unavailable(_) => 1,
             Self::Usage(_) | Self::Code(_) => 2,
             _ => 3,
         }
@@ -104,5 +128,18 @@ impl FilesError {
     /// A failed second-path check of a freshly encoded stripe.
     pub(crate) fn encoding(extent: ExtentId, error: &VerifyError) -> Self {
         Self::Miscomputed { extent, reason: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_shown_on_one_line_and_each_in_its_own_way() {
+        assert_eq!(name_shown("å/b c".as_bytes()), "å/b c");
+        assert_eq!(name_shown(b"a\nb\x1b[2J\x00"), "a\\nb\\u{1b}[2J\\u{0}");
+        assert_eq!(name_shown(b"\xff\xfe"), "\\xff\\xfe");
+        assert_eq!(name_shown(b"\\xff"), "\\\\xff");
     }
 }

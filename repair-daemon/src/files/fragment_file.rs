@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes read at a time where a payload is read from one end to the other.
@@ -133,6 +133,14 @@ impl FragmentFile {
         }))
     }
 
+    /// Number of the open file's inode: whether a name is still this file's.
+    ///
+    /// # Errors
+    /// That of the system.
+    pub fn inode(&self) -> io::Result<u64> {
+        Ok(self.file.file().metadata()?.ino())
+    }
+
     /// Makes the next reads come from the device and not from memory, where the system lets us.
     pub fn forget_cached(&self) {
         let _ = rustix::fs::fadvise(self.file.file(), 0, None, rustix::fs::Advice::DontNeed);
@@ -159,7 +167,7 @@ fn look(file: &File, file_bytes: u64) -> io::Result<Result<(Header, Tail), Findi
 }
 
 /// Turns an I/O error into a finding, unless it is about this process and not about the file.
-fn unreadable<T>(path: &Path, error: io::Error) -> Looked<T> {
+pub(crate) fn unreadable<T>(path: &Path, error: io::Error) -> Looked<T> {
     let ours = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
     if error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code)) {
         return Err(FilesError::io(path, "open")(error));

@@ -1,0 +1,79 @@
+//! `ninefold node --data DIR --listen ADDR --domain region/zone/rack/node --daemon ADDR --insecure`.
+
+use super::Outcome;
+use crate::files::FilesError;
+use crate::node::{Options, run};
+use crate::process::die_with_parent;
+use repair_core::node::NodeConfig;
+use repair_core::time::Millis;
+use repair_core::topology::Domain;
+use std::path::{Path, PathBuf};
+
+/// Threads of the runtime: sockets and frames. The disk has threads of its own.
+const RUNTIME_THREADS: usize = 2;
+
+/// Arguments of `node`.
+#[derive(Debug, clap::Args)]
+pub struct NodeCommand {
+    /// The folder to keep fragments in, best a disk of its own. Made and labelled if it is new or empty.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Where the daemon and clients find it. Port 0 takes a free one, and the first line on standard error says which.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: String,
+    /// Where they find it, if that is not where it listens.
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// Where it stands: region/zone/rack/node.
+    #[arg(long, value_name = "REGION/ZONE/RACK/NODE")]
+    domain: String,
+    /// The daemon of the cell.
+    #[arg(long, value_name = "HOST:PORT")]
+    daemon: String,
+    /// Speak plaintext, to anybody who can reach the address.
+    #[arg(long)]
+    insecure: bool,
+    /// Every fragment is read and judged in about this time, again and again. 14 days without it, never with 0.
+    #[arg(long, value_name = "SECONDS")]
+    scrub_period: Option<u64>,
+    /// End when the process that started this one ends, however it does.
+    #[arg(long, hide = true)]
+    die_with_parent: bool,
+}
+
+impl NodeCommand {
+    pub(super) fn run(self) -> Result<Outcome, FilesError> {
+        if self.die_with_parent {
+            die_with_parent()?;
+        }
+        let options = self.options()?;
+        super::raise_open_files_limit();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(RUNTIME_THREADS)
+            .enable_all()
+            .build()
+            .map_err(FilesError::io(Path::new("runtime"), "start"))?;
+        let ended = runtime.block_on(run(options));
+        // A disk that hangs must not keep the process.
+        runtime.shutdown_background();
+        ended.map(|()| Outcome::Done)
+    }
+
+    fn options(self) -> Result<Options, FilesError> {
+        if !self.insecure {
+            return Err(FilesError::Usage(
+                "this version has no TLS: say --insecure to let it speak plaintext, and keep its address to yourself"
+                    .into(),
+            ));
+        }
+        let domain: Domain = self.domain.parse().map_err(|error| FilesError::Usage(format!("{error}")))?;
+        let mut config = NodeConfig::default();
+        match self.scrub_period {
+            Some(0) => config.scrub_period = None,
+            Some(seconds) => config.scrub_period = Some(Millis(seconds.saturating_mul(1000))),
+            None => {}
+        }
+        let (data, listen, advertise, daemon) = (self.data, self.listen, self.advertise, self.daemon);
+        Ok(Options { data, listen, advertise, domain, daemon, config })
+    }
+}

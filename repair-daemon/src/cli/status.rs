@@ -1,0 +1,233 @@
+//! `ninefold status`.
+
+use super::cell::CellArguments;
+use super::{Outcome, human_bytes, print, print_json};
+use crate::client::Cell;
+use crate::files::FilesError;
+use crate::files::error::printable;
+use serde_json::Value;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// How often `--watch` looks.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// Waits and names shown to people; all are in the JSON.
+const SHOWN_MAX: usize = 12;
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// Show it again every second until Ctrl-C.
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
+    #[command(flatten)]
+    cell: CellArguments,
+    /// Print everything as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    pub(super) fn run(self) -> Result<Outcome, FilesError> {
+        let cell = self.cell.open()?;
+        let mut status = cell.status()?;
+        if self.json {
+            print_json(&status)?;
+            return Ok(outcome(&status));
+        }
+        print(&text(&status))?;
+        if self.watch {
+            status = watch(&cell, status)?;
+        }
+        Ok(outcome(&status))
+    }
+}
+
+/// Shows it again and again, until it is to stop; gives the last one shown.
+fn watch(cell: &Cell, mut status: Value) -> Result<Value, FilesError> {
+    loop {
+        match cell.sleep(WATCH_EVERY) {
+            Err(FilesError::Interrupted) => return Ok(status),
+            other => other?,
+        }
+        status = cell.status()?;
+        print(&format!("\n{}", text(&status)))?;
+    }
+}
+
+fn outcome(status: &Value) -> Outcome {
+    // A report that does not say whether data is at risk does not say that it is not.
+    match status.get("risk").and_then(Value::as_bool) {
+        Some(false) => Outcome::Done,
+        _ => Outcome::DamageFound,
+    }
+}
+
+/// A number by its path; what is not there is 0.
+fn number(status: &Value, path: &str) -> u64 {
+    status.pointer(path).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn word(status: &Value, path: &str) -> String {
+    match status.pointer(path) {
+        Some(Value::String(text)) => printable(text),
+        Some(Value::Null) | None => "?".into(),
+        Some(other) => printable(&other.to_string()),
+    }
+}
+
+fn text(status: &Value) -> String {
+    let mut text = String::new();
+    let verdict = match outcome(status) {
+        Outcome::Done => "no data at risk",
+        Outcome::DamageFound => "DATA AT RISK OR UNAVAILABLE",
+    };
+    let _ = writeln!(
+        text,
+        "cell        {}, incarnation {}: {verdict}",
+        word(status, "/cell"),
+        number(status, "/incarnation")
+    );
+    let counts = |of: &str, kinds: &[&str]| {
+        let some = kinds.iter().map(|kind| (number(status, &format!("{of}/{kind}")), kind));
+        let words: Vec<String> = some.map(|(count, kind)| format!("{count} {kind}")).collect();
+        words.join(", ")
+    };
+    let _ = writeln!(
+        text,
+        "nodes       {}: {}",
+        number(status, "/nodes/total"),
+        counts("/nodes", &["healthy", "suspect", "lost"])
+    );
+    let _ = writeln!(
+        text,
+        "groups      {}: {}",
+        number(status, "/pgs/total"),
+        counts("/pgs", &["open", "closed", "frozen", "unready"])
+    );
+    let _ = writeln!(text, "extents     {}{}", number(status, "/extents"), margins(status));
+    let full = status.get("full_redundancy").and_then(Value::as_bool) == Some(true);
+    let _ = writeln!(text, "redundancy  {}", if full { "full, by recount".to_owned() } else { not_full(status) });
+    text.push_str(&repairs(status));
+    text.push_str(&list(status, "/waits", "waits"));
+    text.push_str(&unavailable(status));
+    text
+}
+
+fn margins(status: &Value) -> String {
+    let Some(Value::Object(margins)) = status.get("extents_by_margin") else { return String::new() };
+    let mut margins: Vec<(i64, u64)> = margins
+        .iter()
+        .filter_map(|(margin, count)| Some((margin.parse().ok()?, count.as_u64()?)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    margins.sort_unstable();
+    let words: Vec<String> =
+        margins.iter().map(|(margin, count)| format!("{count} survive {margin} more losses")).collect();
+    if words.is_empty() { String::new() } else { format!(": {}", words.join(", ")) }
+}
+
+fn not_full(status: &Value) -> String {
+    let (at_risk, unavailable) = (number(status, "/at_risk"), number(status, "/unavailable_extents"));
+    format!("NOT full; {at_risk} extents survive no further loss, {unavailable} cannot be read now")
+}
+
+fn repairs(status: &Value) -> String {
+    let mut text = String::new();
+    let running = status.pointer("/repairs/running").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let eta = match status.pointer("/repairs/eta_seconds").and_then(Value::as_f64) {
+        Some(seconds) => format!("; about {seconds:.0} s left"),
+        None => String::new(),
+    };
+    let _ = writeln!(
+        text,
+        "repairs     {} running, {} waiting, {} done, {} failed; {} rebuilt{eta}",
+        running.len(),
+        number(status, "/repairs/waiting"),
+        number(status, "/repairs/done"),
+        number(status, "/repairs/failed"),
+        human_bytes(number(status, "/repairs/rebuilt_bytes")),
+    );
+    for repair in running.iter().take(SHOWN_MAX) {
+        let _ = writeln!(
+            text,
+            "            {}: lost {}, margin {}, {} of {}",
+            word(repair, "/extent"),
+            word(repair, "/lost"),
+            word(repair, "/margin"),
+            human_bytes(number(repair, "/done_bytes")),
+            human_bytes(number(repair, "/total_bytes")),
+        );
+    }
+    text
+}
+
+/// A list of texts, the first ones of it.
+fn list(status: &Value, path: &str, label: &str) -> String {
+    let items = status.pointer(path).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut text = String::new();
+    for (at, item) in items.iter().take(SHOWN_MAX).enumerate() {
+        let item = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
+        let _ = writeln!(text, "{:<12}{}", if at == 0 { label } else { "" }, printable(&item));
+    }
+    if items.len() > SHOWN_MAX {
+        let _ = writeln!(text, "{:<12}and {} more; --json has all", "", items.len() - SHOWN_MAX);
+    }
+    text
+}
+
+/// Names of files that cannot be read whole now.
+fn unavailable(status: &Value) -> String {
+    let total = number(status, "/unavailable_names/total");
+    if total == 0 {
+        return String::new();
+    }
+    let mut text = format!("unavailable {total} names\n");
+    let names = status.pointer("/unavailable_names/names").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    for name in names.iter().take(SHOWN_MAX) {
+        let _ = writeln!(text, "            {}", super::cell::as_line(name));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_a_report_that_says_so_is_without_risk() {
+        assert_eq!(outcome(&json!({"risk": false})), Outcome::Done);
+        for status in [json!({"risk": true}), json!({}), json!({"risk": "no"}), json!(null)] {
+            assert_eq!(outcome(&status), Outcome::DamageFound, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_told_with_its_numbers() {
+        let status = json!({
+            "cell": "c1", "incarnation": 2, "risk": true, "full_redundancy": false, "extents": 12, "at_risk": 3,
+            "unavailable_extents": 1, "nodes": {"total": 20, "healthy": 18, "suspect": 1, "lost": 1},
+            "extents_by_margin": {"10": 0, "4": 9, "0": 3},
+            "repairs": {"running": [{"extent": "e1", "lost": [1, 2], "margin": 2, "done_bytes": 1024, "total_bytes": 2048}],
+                        "waiting": 4, "done": 5, "failed": 0, "rebuilt_bytes": 1048576, "eta_seconds": 7},
+            "waits": ["pg 1: waits for\ndisk d"],
+            "unavailable_names": {"total": 2, "names": [{"name": "a\nb", "why": "waiting"}, "c"]},
+        });
+        let text = text(&status);
+        for part in [
+            "cell        c1, incarnation 2: DATA AT RISK",
+            "nodes       20: 18 healthy, 1 suspect, 1 lost",
+            "extents     12: 3 survive 0 more losses, 9 survive 4 more losses",
+            "redundancy  NOT full; 3 extents survive no further loss, 1 cannot be read now",
+            "repairs     1 running, 4 waiting, 5 done, 0 failed; 1.00 MiB rebuilt; about 7 s left",
+            "e1: lost [1,2], margin 2, 1.00 KiB of 2.00 KiB",
+            "waits       pg 1: waits for\\ndisk d",
+            "unavailable 2 names",
+            "name a\\nb, why waiting",
+            "            c\n",
+        ] {
+            assert!(text.contains(part), "{part:?} in:\n{text}");
+        }
+    }
+}

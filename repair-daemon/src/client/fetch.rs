@@ -1,0 +1,252 @@
+//! Getting into files: one name into a file, all names of a folder into a folder. Neither is there before it is whole.
+
+use super::Cell;
+use crate::files::FilesError;
+use crate::files::error::{name_shown, shown};
+use crate::files::staged::{Replace, StagedFile, folder_of, random_u128};
+use indicatif::ProgressBar;
+use repair_core::catalog::NameRow;
+use repair_core::id::StreamKey;
+use repair_core::wire::daemon::StoredName;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// What was got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fetched {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Gets the file that `row` says into `out`, replacing a file that is there in one step. Like a copy, it is not forced to the
+/// disk.
+///
+/// # Errors
+/// [`FilesError`]; `out` is as it was then.
+pub fn fetch_file(cell: &Cell, row: &NameRow, out: &Path, progress: &ProgressBar) -> Result<Fetched, FilesError> {
+    match fs::symlink_metadata(out) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(FilesError::Usage(format!("{}: cannot be written: {error}", shown(out)))),
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(metadata) if metadata.is_dir() => {
+            return Err(FilesError::Usage(format!("{}: is a folder; name the file to write", shown(out))));
+        }
+        Ok(_) => return Err(FilesError::Usage(format!("{}: exists and is not a regular file", shown(out)))),
+    }
+    let mut staged = StagedFile::new(folder_of(out), row.bytes)?;
+    let wanted = wanted(row)?;
+    let sink = |offset: u64, bytes: &[u8]| match overlap(&wanted, offset, bytes) {
+        Some((at, bytes)) => staged.file().write_all_at(bytes, at).map_err(FilesError::io(out, "write")),
+        None => Ok(()),
+    };
+    if row.bytes > 0 {
+        cell.read(row.stream, std::slice::from_ref(&wanted), &sink, progress)?;
+    }
+    staged.file().file().set_len(row.bytes).map_err(FilesError::io(out, "write"))?;
+    staged.publish(out, Replace::Existing)?;
+    Ok(Fetched { files: 1, bytes: row.bytes })
+}
+
+fn wanted(row: &NameRow) -> Result<Range<u64>, FilesError> {
+    let end = row.offset.checked_add(row.bytes);
+    let end = end.ok_or_else(|| FilesError::Cell("the daemon named a file beyond the end of every stream".into()))?;
+    Ok(row.offset..end)
+}
+
+/// The part of a piece of a stream that lies in `wanted`, and where in it.
+fn overlap<'a>(wanted: &Range<u64>, offset: u64, bytes: &'a [u8]) -> Option<(u64, &'a [u8])> {
+    let end = offset + bytes.len() as u64;
+    let (from, to) = (wanted.start.max(offset), wanted.end.min(end));
+    // Both lie within the piece, which is in memory.
+    (from < to).then(|| (from - wanted.start, &bytes[(from - offset) as usize..(to - offset) as usize]))
+}
+
+/// Gets all files under `folder` (a name, without the last slash) into the folder `out`, which must not exist or be empty.
+///
+/// # Errors
+/// [`FilesError::NoSuchName`] where there are none; `out` is as it was then.
+pub fn fetch_folder(cell: &Cell, folder: &[u8], out: &Path, progress: &ProgressBar) -> Result<Fetched, FilesError> {
+    let prefix = [folder, b"/"].concat();
+    let names = cell.names(&prefix)?;
+    if names.is_empty() {
+        return Err(FilesError::NoSuchName(folder.to_vec()));
+    }
+    check_new_or_empty(out)?;
+    progress.set_length(names.iter().map(|name| name.row.bytes).sum());
+    let mut staged = StagedFolder::new(out)?;
+    let files = make_files(&staged.path, &names, prefix.len())?;
+    for (stream, files) in &files {
+        fill(cell, *stream, files, progress)?;
+    }
+    staged.publish(out)?;
+    Ok(Fetched { files: names.len() as u64, bytes: names.iter().map(|name| name.row.bytes).sum() })
+}
+
+fn check_new_or_empty(out: &Path) -> Result<(), FilesError> {
+    match fs::read_dir(out).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(FilesError::Usage(format!("{}: is not empty; name a new folder", shown(out)))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(FilesError::Usage(format!("{}: is no folder to write into: {error}", shown(out)))),
+    }
+}
+
+/// A file to be filled, and where its bytes lie in the stream.
+#[derive(Debug)]
+struct Target {
+    path: PathBuf,
+    wanted: Range<u64>,
+}
+
+/// Makes every file and folder, empty, and says what belongs into them: by stream, in the order of the bytes.
+fn make_files(
+    root: &Path,
+    names: &[StoredName],
+    prefix_bytes: usize,
+) -> Result<BTreeMap<StreamKey, Vec<Target>>, FilesError> {
+    let mut files: BTreeMap<StreamKey, Vec<Target>> = BTreeMap::new();
+    for StoredName { name, row } in names {
+        let path = root.join(relative(name, prefix_bytes)?);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(|error| clash(name, error))?;
+        }
+        File::create_new(&path).map_err(|error| clash(name, error))?;
+        if row.bytes > 0 {
+            files.entry(row.stream).or_default().push(Target { path, wanted: wanted(row)? });
+        }
+    }
+    for targets in files.values_mut() {
+        targets.sort_by_key(|target| target.wanted.start);
+    }
+    Ok(files)
+}
+
+fn clash(name: &[u8], error: io::Error) -> FilesError {
+    let hint = match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+            "; the cell has a file and a folder of one name here, a file system cannot: get them one by one"
+        }
+        _ => "",
+    };
+    FilesError::Cell(format!("{}: cannot create its file: {error}{hint}", name_shown(name)))
+}
+
+/// The part of a name behind the prefix, as a path that does not lead out of its folder, whatever the daemon says.
+fn relative(name: &[u8], prefix_bytes: usize) -> Result<&Path, FilesError> {
+    let rest = name.get(prefix_bytes..).unwrap_or(b"");
+    let sound = |part: &[u8]| !part.is_empty() && part != b"." && part != b".." && !part.contains(&0);
+    if rest.split(|byte| *byte == b'/').all(sound) {
+        Ok(Path::new(OsStr::from_bytes(rest)))
+    } else {
+        Err(FilesError::Cell(format!("{}: is no name a file can have; get the others one by one", name_shown(name))))
+    }
+}
+
+/// Reads what belongs into these files of one stream.
+fn fill(cell: &Cell, stream: StreamKey, files: &[Target], progress: &ProgressBar) -> Result<(), FilesError> {
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for target in files {
+        match ranges.last_mut() {
+            Some(last) if target.wanted.start <= last.end => last.end = last.end.max(target.wanted.end),
+            _ => ranges.push(target.wanted.clone()),
+        }
+    }
+    let longest = files.iter().map(|target| target.wanted.end - target.wanted.start).max().unwrap_or(0);
+    let sink = |offset: u64, bytes: &[u8]| {
+        let end = offset + bytes.len() as u64;
+        // Two names may share bytes, so that ends need not ascend; none begins further back than the longest is long.
+        let first = files.partition_point(|target| target.wanted.start.saturating_add(longest) <= offset);
+        for target in files[first..].iter().take_while(|target| target.wanted.start < end) {
+            if let Some((at, bytes)) = overlap(&target.wanted, offset, bytes) {
+                // Opened anew for each piece: there may be more files than a process may hold open.
+                let file = File::options().write(true).open(&target.path);
+                let written = file.and_then(|file| file.write_all_at(bytes, at));
+                written.map_err(FilesError::io(&target.path, "write"))?;
+            }
+        }
+        Ok(())
+    };
+    cell.read(stream, &ranges, &sink, progress)
+}
+
+/// A folder in the making, beside where it will be; removed on every way out but a crash.
+#[derive(Debug)]
+struct StagedFolder {
+    path: PathBuf,
+    published: bool,
+}
+
+impl StagedFolder {
+    fn new(out: &Path) -> Result<Self, FilesError> {
+        let path = folder_of(out).join(format!(".ninefold-get-{:016x}", random_u128()? >> 64));
+        fs::create_dir(&path).map_err(FilesError::io(&path, "create"))?;
+        Ok(Self { path, published: false })
+    }
+
+    fn publish(&mut self, out: &Path) -> Result<(), FilesError> {
+        // Takes the place of an empty folder, of nothing else.
+        fs::rename(&self.path, out).map_err(FilesError::io(out, "publish"))?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for StagedFolder {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_part_of_a_piece_that_is_wanted() {
+        let bytes = b"0123456789";
+        assert_eq!(overlap(&(100..110), 100, bytes), Some((0, &bytes[..])));
+        assert_eq!(overlap(&(95..103), 100, bytes), Some((5, &b"012"[..])));
+        assert_eq!(overlap(&(104..200), 100, bytes), Some((0, &b"456789"[..])));
+        assert_eq!(overlap(&(103..105), 100, bytes), Some((0, &b"34"[..])));
+        assert_eq!(overlap(&(90..100), 100, bytes), None);
+        assert_eq!(overlap(&(110..120), 100, bytes), None);
+    }
+
+    #[test]
+    fn no_name_leads_out_of_its_folder() {
+        assert_eq!(relative(b"d/a/b", 2).unwrap(), Path::new("a/b"));
+        for name in [&b"d/../x"[..], b"d/a/../../x", b"d//x", b"d/./x", b"d/", b"d", b"d//etc/passwd", b"d/a\0b"] {
+            assert!(relative(name, 2).is_err(), "{}", name_shown(name));
+        }
+    }
+
+    #[test]
+    fn a_staged_folder_leaves_nothing_and_takes_the_place_of_an_empty_one_only() {
+        let home = tempfile::tempdir().unwrap();
+        let (empty, full) = (home.path().join("empty"), home.path().join("full"));
+        fs::create_dir(&empty).unwrap();
+        fs::create_dir(&full).unwrap();
+        fs::write(full.join("x"), "x").unwrap();
+        assert!(check_new_or_empty(&empty).is_ok() && check_new_or_empty(&home.path().join("new")).is_ok());
+        assert!(matches!(check_new_or_empty(&full), Err(FilesError::Usage(_))));
+        assert!(matches!(check_new_or_empty(&full.join("x")), Err(FilesError::Usage(_))));
+        for (out, ok) in [(&empty, true), (&full, false)] {
+            let mut staged = StagedFolder::new(out).unwrap();
+            fs::write(staged.path.join("a"), "a").unwrap();
+            assert_eq!(staged.publish(out).is_ok(), ok);
+            drop(staged);
+        }
+        assert!(empty.join("a").is_file() && full.join("x").is_file());
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2);
+    }
+}

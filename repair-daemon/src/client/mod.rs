@@ -1,0 +1,219 @@
+//! The client of a cell: files in, files out, questions.
+//!
+//! [`Cell`] is a cell as its users see it. It blocks: whoever calls waits for the answer, and is told
+//! [`FilesError::Interrupted`] once the stop flag it was opened with is set. The bytes go between here and the nodes; the daemon
+//! says where to and commits. The protocol itself is in `repair_core::client`; here its wishes are performed.
+
+mod drive;
+mod fetch;
+mod folder;
+mod get;
+mod names;
+mod put;
+
+pub use fetch::{Fetched, fetch_file, fetch_folder};
+pub use folder::{Listing, list_folder};
+pub use put::PutSummary;
+
+use crate::files::FilesError;
+use crate::transport::{Pool, ToDaemon, ToNode};
+use bytes::Bytes;
+use repair_core::time::Time;
+use repair_core::wire::daemon::Subject;
+use repair_core::wire::{CallError, DaemonReply, DaemonRequest, Refusal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::runtime::{Handle, Runtime};
+
+/// Threads that move bytes between sockets and memory; those that compute are others.
+const NETWORK_THREADS: usize = 2;
+/// How often a thread that waits looks at the stop flag.
+const STOP_LOOK_EVERY: Duration = Duration::from_millis(100);
+/// An answer from the daemon's memory, or a few catalog writes away.
+const ASK_TIME_MAX: Duration = Duration::from_secs(10);
+/// A commit waits for all members of a placement group to sync what they were sent.
+const COMMIT_TIME_MAX: Duration = Duration::from_secs(120);
+/// Between tries to reach the daemon: the first wait, and the longest.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+
+/// A cell, by the address of its daemon.
+#[derive(Debug)]
+pub struct Cell {
+    runtime: Runtime,
+    daemon: Daemon,
+    /// Connections for reading, kept from one call to the next.
+    readers: Pool<ToNode>,
+    patience: Duration,
+    stop: Arc<AtomicBool>,
+    began: Instant,
+}
+
+/// The way to the daemon.
+#[derive(Clone, Debug)]
+struct Daemon {
+    address: Arc<str>,
+    pool: Pool<ToDaemon>,
+}
+
+impl Daemon {
+    /// Asks once.
+    async fn ask(&self, request: &DaemonRequest, body: Bytes) -> Result<(DaemonReply, Bytes), CallError> {
+        let within = match request {
+            DaemonRequest::CommitExtent { .. } => COMMIT_TIME_MAX,
+            _ => ASK_TIME_MAX,
+        };
+        self.pool.call(&self.address, request, body, within).await
+    }
+}
+
+impl Cell {
+    /// The cell whose daemon listens at `address` (host:port). Nothing is asked yet. `patience` is how long an absent daemon is
+    /// waited for; once `stop` is set everything ends with [`FilesError::Interrupted`].
+    ///
+    /// # Errors
+    /// [`FilesError::Io`] where no threads can be had.
+    pub fn open(address: &str, patience: Duration, stop: Arc<AtomicBool>) -> Result<Self, FilesError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(NETWORK_THREADS)
+            .enable_all()
+            .build()
+            .map_err(FilesError::io(std::path::Path::new("network"), "start threads for the"))?;
+        let daemon = Daemon { address: address.into(), pool: Pool::new() };
+        Ok(Self { runtime, daemon, readers: Pool::new(), patience, stop, began: Instant::now() })
+    }
+
+    /// Where its daemon listens.
+    pub fn address(&self) -> &str {
+        &self.daemon.address
+    }
+
+    /// The daemon's report on the whole cell, as it is now.
+    ///
+    /// # Errors
+    /// [`FilesError::Cell`].
+    pub fn status(&self) -> Result<serde_json::Value, FilesError> {
+        self.report(&DaemonRequest::Status)
+    }
+
+    /// What happened after event number `after`; one page.
+    ///
+    /// # Errors
+    /// [`FilesError::Cell`].
+    pub fn events(&self, after: u64) -> Result<serde_json::Value, FilesError> {
+        self.report(&DaemonRequest::Events { after })
+    }
+
+    /// Why something is as it is.
+    ///
+    /// # Errors
+    /// [`FilesError::Unavailable`] where the daemon knows no such thing, [`FilesError::Cell`].
+    pub fn explain(&self, subject: Subject) -> Result<serde_json::Value, FilesError> {
+        self.report(&DaemonRequest::Explain { subject })
+    }
+
+    /// Has all nodes check all their fragments now.
+    ///
+    /// # Errors
+    /// [`FilesError::Cell`].
+    pub fn scrub(&self) -> Result<(), FilesError> {
+        match self.ask(&DaemonRequest::Scrub)? {
+            (DaemonReply::Noted, _) => Ok(()),
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    fn report(&self, request: &DaemonRequest) -> Result<serde_json::Value, FilesError> {
+        match self.ask(request)? {
+            (DaemonReply::Report, body) => serde_json::from_slice(&body)
+                .map_err(|error| FilesError::Cell(format!("the daemon's report cannot be read: {error}"))),
+            (DaemonReply::Refused(Refusal::NotFound), _) => {
+                Err(FilesError::Unavailable("the cell has none such".into()))
+            }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks the daemon, again and again while it is absent or busy and there is patience.
+    fn ask(&self, request: &DaemonRequest) -> Result<(DaemonReply, Bytes), FilesError> {
+        self.ask_until_answered(request).map(|(reply, body, _)| (reply, body))
+    }
+
+    /// The same, and whether an earlier try without an answer may have been done.
+    fn ask_until_answered(&self, request: &DaemonRequest) -> Result<(DaemonReply, Bytes, bool), FilesError> {
+        let began = Instant::now();
+        let mut wait = RETRY_AFTER.0;
+        let mut done_perhaps = false;
+        loop {
+            let why = match self.runtime.block_on(self.unless_stopped(self.daemon.ask(request, Bytes::new())))? {
+                Ok((DaemonReply::Refused(refusal), _)) if passes(&refusal) => refusal.to_string(),
+                Ok((reply, body)) => return Ok((reply, body, done_perhaps)),
+                Err(error) => {
+                    done_perhaps |= error != CallError::Unreachable;
+                    error.to_string()
+                }
+            };
+            if began.elapsed() + wait > self.patience {
+                let (address, waited) = (self.address(), self.patience.as_secs());
+                return Err(FilesError::Cell(format!(
+                    "the daemon at {address} did not answer within {waited} s ({why}); is it running, and is the address right?"
+                )));
+            }
+            self.sleep(wait)?;
+            wait = (wait * 2).min(RETRY_AFTER.1);
+        }
+    }
+
+    /// The answer, or `Err` once it is to stop.
+    async fn unless_stopped<T>(&self, answer: impl Future<Output = T>) -> Result<T, FilesError> {
+        let mut answer = std::pin::pin!(answer);
+        loop {
+            match tokio::time::timeout(STOP_LOOK_EVERY, &mut answer).await {
+                Ok(answer) => return Ok(answer),
+                Err(_) => self.check_stop()?,
+            }
+        }
+    }
+
+    /// Waits.
+    ///
+    /// # Errors
+    /// [`FilesError::Interrupted`].
+    pub fn sleep(&self, span: Duration) -> Result<(), FilesError> {
+        // A timer is made where there is a clock: inside.
+        self.runtime.block_on(self.unless_stopped(async { tokio::time::sleep(span).await }))
+    }
+
+    /// `Err` once the stop flag is set.
+    ///
+    /// # Errors
+    /// [`FilesError::Interrupted`].
+    pub fn check_stop(&self) -> Result<(), FilesError> {
+        if self.stop.load(Ordering::Relaxed) { Err(FilesError::Interrupted) } else { Ok(()) }
+    }
+
+    fn handle(&self) -> &Handle {
+        self.runtime.handle()
+    }
+
+    fn now(&self) -> Time {
+        Time::from_millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Refusals that may be another answer a little later.
+fn passes(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::Unavailable(_) | Refusal::Busy(_) | Refusal::NotOwner(_))
+}
+
+/// An answer that is none to what was asked.
+fn unexpected(reply: &DaemonReply) -> FilesError {
+    match reply {
+        DaemonReply::Refused(Refusal::Invalid(reason)) => FilesError::Usage(reason.clone()),
+        DaemonReply::Refused(refusal) => FilesError::Cell(refusal.to_string()),
+        _ => FilesError::Cell("the daemon gave an answer to another question; are both of one version?".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

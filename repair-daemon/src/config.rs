@@ -1,0 +1,214 @@
+//! The daemon's settings: a TOML file, what may stand in it, and what is refused.
+
+use crate::files::FilesError;
+use crate::files::error::shown;
+use ec_core::CodeSpec;
+use ec_core::geometry::{EXTENT_BYTES_MAX, EXTENT_BYTES_NOMINAL};
+use repair_core::coordinator::CoordinatorConfig;
+use repair_core::limits::MEMBERS_MAX;
+use repair_core::time::Millis;
+use repair_core::topology::Level;
+use serde::Deserialize;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+/// Longer than any sensible file of settings.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// What a file of settings may say. A key it does not know is refused: a setting misspelt would be one silently not made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DaemonFile {
+    /// Code of new placement groups, as `rs:10+4`; none to choose by the number of fault domains.
+    pub code: Option<String>,
+    /// Level of the domain tree whose loss an extent must survive: region, zone, rack or node.
+    pub fault_domain: Option<String>,
+    /// Length to cut extents to.
+    pub extent_bytes: Option<u64>,
+    /// How often nodes beat.
+    pub beat_ms: Option<u64>,
+    /// Silence after which a disk is suspected.
+    pub suspect_ms: Option<u64>,
+    /// From suspicion to loss.
+    pub grace_seconds: Option<u64>,
+    /// Placement groups a disk belongs to, about.
+    pub slots_per_disk: Option<u64>,
+    /// Repairs under way at once.
+    pub repairs_max: Option<u64>,
+    /// How long a put that broke off may come back.
+    pub put_resume_ms: Option<u64>,
+    /// Whether extents may be created with gaps while a member is away.
+    pub degraded_creates: Option<bool>,
+    /// How long a node may take to answer.
+    pub call_ms: Option<u64>,
+    /// How long a node may take to make a fragment durable.
+    pub prepare_ms: Option<u64>,
+}
+
+impl DaemonFile {
+    /// Reads a file of settings.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no TOML, or says something that is not known; with the line.
+    pub fn read(path: &Path) -> Result<Self, FilesError> {
+        let usage = |text: String| FilesError::Usage(format!("{}: {text}", shown(path)));
+        let metadata = std::fs::metadata(path).map_err(|error| usage(format!("cannot be read: {error}")))?;
+        if !metadata.is_file() || metadata.len() > FILE_BYTES_MAX {
+            return Err(usage("not a regular file of at most a mebibyte".into()));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| usage(format!("cannot be read: {error}")))?;
+        toml::from_str(&text).map_err(|error| usage(error.to_string().trim_end().to_owned()))
+    }
+
+    /// The settings of the coordinator: what the file says, the defaults elsewhere.
+    ///
+    /// # Errors
+    /// A value out of its range, by name.
+    pub fn coordinator(&self) -> Result<CoordinatorConfig, FilesError> {
+        let mut config = CoordinatorConfig::default();
+        if let Some(code) = &self.code {
+            config.code = Some(service_code(code)?);
+        }
+        if let Some(level) = &self.fault_domain {
+            config.fault_domain = level_of(level)?;
+        }
+        config.extent_bytes =
+            within("extent_bytes", self.extent_bytes, 4096..=EXTENT_BYTES_MAX)?.unwrap_or(EXTENT_BYTES_NOMINAL);
+        set(&mut config.beat_every, within("beat_ms", self.beat_ms, 10..=60_000)?);
+        set(&mut config.suspect_after, within("suspect_ms", self.suspect_ms, 20..=DAY_MS)?);
+        let grace = within("grace_seconds", self.grace_seconds, 0..=30 * DAY_MS / 1_000)?;
+        set(&mut config.grace, grace.map(|seconds| seconds * 1_000));
+        set(&mut config.put_resume, within("put_resume_ms", self.put_resume_ms, 100..=DAY_MS)?);
+        set(&mut config.pg.call_deadline, within("call_ms", self.call_ms, 10..=600_000)?);
+        set(&mut config.pg.prepare_deadline, within("prepare_ms", self.prepare_ms, 10..=600_000)?);
+        if let Some(slots) = within("slots_per_disk", self.slots_per_disk, 1..=1_024)? {
+            config.slots_per_disk = slots as u32;
+        }
+        if let Some(repairs) = within("repairs_max", self.repairs_max, 1..=64)? {
+            config.repairs_max = repairs as usize;
+        }
+        if let Some(degraded) = self.degraded_creates {
+            config.pg.degraded_creates = degraded;
+        }
+        // One beat may be late without anything being wrong.
+        if config.suspect_after.0 < 2 * config.beat_every.0 {
+            return Err(FilesError::Usage(format!(
+                "suspect_ms is {}, beat_ms is {}: suspicion before two beats would suspect healthy nodes",
+                config.suspect_after.0, config.beat_every.0
+            )));
+        }
+        Ok(config)
+    }
+}
+
+/// A code that a service can use.
+///
+/// # Errors
+/// No code, or one too wide for placement groups.
+pub fn service_code(text: &str) -> Result<CodeSpec, FilesError> {
+    let spec: CodeSpec = text.parse()?;
+    let code = ec_core::Code::new(&spec)?;
+    if code.n() > MEMBERS_MAX {
+        return Err(FilesError::Usage(format!(
+            "{text} has {} fragments; the service takes codes of at most {MEMBERS_MAX}",
+            code.n()
+        )));
+    }
+    if code.guaranteed_tolerance() == 0 {
+        return Err(FilesError::Usage(format!("{text} does not survive the loss of any fragment")));
+    }
+    Ok(spec)
+}
+
+/// A level by name.
+///
+/// # Errors
+/// No level.
+pub fn level_of(text: &str) -> Result<Level, FilesError> {
+    text.parse().map_err(|error| FilesError::Usage(format!("fault_domain: {error}")))
+}
+
+fn set(setting: &mut Millis, value: Option<u64>) {
+    if let Some(value) = value {
+        *setting = Millis(value);
+    }
+}
+
+fn within(name: &str, value: Option<u64>, range: RangeInclusive<u64>) -> Result<Option<u64>, FilesError> {
+    match value {
+        Some(value) if !range.contains(&value) => {
+            Err(FilesError::Usage(format!("{name} is {value}; it may be {} to {}", range.start(), range.end())))
+        }
+        value => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<CoordinatorConfig, FilesError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ninefold.toml");
+        std::fs::write(&path, text).unwrap();
+        DaemonFile::read(&path)?.coordinator()
+    }
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        assert_eq!(parsed("").unwrap(), CoordinatorConfig::default());
+    }
+
+    #[test]
+    fn every_setting_arrives() {
+        let config = parsed(
+            "code = \"lrc:12,2,2\"\nfault_domain = \"node\"\nextent_bytes = 8192\nbeat_ms = 100\nsuspect_ms = 700\n\
+             grace_seconds = 3\nslots_per_disk = 2\nrepairs_max = 9\nput_resume_ms = 500\ndegraded_creates = false\n\
+             call_ms = 250\nprepare_ms = 350\n",
+        )
+        .unwrap();
+        let mut expected = CoordinatorConfig {
+            code: Some("lrc:12,2,2".parse().unwrap()),
+            fault_domain: Level::Node,
+            extent_bytes: 8192,
+            beat_every: Millis(100),
+            suspect_after: Millis(700),
+            grace: Millis(3_000),
+            slots_per_disk: 2,
+            repairs_max: 9,
+            put_resume: Millis(500),
+            ..CoordinatorConfig::default()
+        };
+        expected.pg.degraded_creates = false;
+        expected.pg.call_deadline = Millis(250);
+        expected.pg.prepare_deadline = Millis(350);
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn what_is_not_known_or_out_of_range_is_refused_with_its_name() {
+        for (text, word) in [
+            ("beat_ms = 100\nbaet_ms = 3\n", "line 2"),
+            ("beat_ms = \"soon\"\n", "line 1"),
+            ("beat_ms = -1\n", "line 1"),
+            ("beat_ms = 1\n", "beat_ms is 1; it may be 10"),
+            ("beat_ms = 5000\nsuspect_ms = 6000\n", "suspect_ms is 6000"),
+            ("extent_bytes = 4095\n", "extent_bytes"),
+            ("extent_bytes = 1073741825\n", "extent_bytes"),
+            ("repairs_max = 0\n", "repairs_max"),
+            ("slots_per_disk = 1025\n", "slots_per_disk"),
+            ("grace_seconds = 2592001\n", "grace_seconds"),
+            ("code = \"rs:0+4\"\n", ""),
+            ("code = \"rs:4+0\"\n", ""),
+            ("fault_domain = \"shelf\"\n", "shelf"),
+            ("[daemon]\n", "daemon"),
+        ] {
+            let error = parsed(text).unwrap_err();
+            assert!(error.to_string().contains(word), "{text:?}: {error}");
+            assert_eq!(error.exit_code(), 2, "{text:?}");
+        }
+        assert!(DaemonFile::read(Path::new("/dev/zero")).is_err());
+        assert!(DaemonFile::read(Path::new("/no/such/file")).is_err());
+    }
+}

@@ -1,0 +1,222 @@
+//! The actor: one node machine, what happens to it in order, what it wants begun.
+
+use super::link::{self, Link};
+use super::workers::{Job, Workers};
+use crate::files::FilesError;
+use crate::files::error::printable;
+use crate::files::staged::random_u128;
+use crate::process::{Clock, listening, on_end_signals};
+use crate::store::DiskStore;
+use crate::transport::{Handler, Replies, Server, ToNode};
+use bytes::Bytes;
+use repair_core::node::{Node, NodeConfig, NodeEffect, NodeEvent, PeerId, RequestId};
+use repair_core::time::Time;
+use repair_core::topology::Domain;
+use repair_core::wire::{NodeRequest, Refusal};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// How often free space is measured.
+const ROOM_EVERY: Duration = Duration::from_secs(5);
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where it listens, as host:port.
+    pub listen: String,
+    /// Where others find it, if that is not where it listens.
+    pub advertise: Option<String>,
+    /// Where it stands.
+    pub domain: Domain,
+    /// The daemon, as host:port.
+    pub daemon: String,
+    /// Settings.
+    pub config: NodeConfig,
+}
+
+/// Runs a node until it is told to end.
+///
+/// # Errors
+/// It cannot begin: an address in use, a folder in use or not its own. It cannot go on: the disk is of another cell.
+pub async fn run(options: Options) -> Result<(), FilesError> {
+    let server = Server::<ToNode>::bind(&options.listen).await.map_err(|error| listening(&options.listen, error))?;
+    let address = match options.advertise {
+        Some(address) => address,
+        None if server.address().ip().is_unspecified() => {
+            return Err(FilesError::Usage(format!(
+                "{} is where to listen, not where to be found: say that with --advertise HOST:PORT",
+                server.address()
+            )));
+        }
+        None => server.address().to_string(),
+    };
+    let (sender, inbox) = unbounded_channel();
+    let inputs = Inputs(sender);
+    let ended = inputs.clone();
+    on_end_signals(move |_| ended.send(Input::End))?;
+    let store = DiskStore::open(&options.data)
+        .map_err(|error| FilesError::io(&options.data, "use this folder")(io::Error::other(error)))?;
+    let store = Arc::new(store);
+    let boot = NodeEvent::Boot {
+        disk: store.disk(),
+        cell: store.cell(),
+        boot: random_u128()? as u64,
+        domain: options.domain.to_string(),
+        address,
+        journals: store.journals().map_err(FilesError::io(&options.data, "read the journals in"))?,
+    };
+    let (free_bytes, total_bytes) = store.room().map_err(FilesError::io(&options.data, "measure the room for"))?;
+    let workers = Workers::start(&store, &inputs)?;
+    let _ = writeln!(io::stderr(), "ninefold node: disk {} listening on {}", store.disk(), server.address());
+    // From here on only the workers hold it: with the last of them it is closed.
+    drop(store);
+    let mut actor = Actor {
+        node: Node::new(options.config),
+        clock: Clock::start(),
+        data: options.data,
+        workers,
+        replies: server.replies(),
+        link: None,
+        inputs: inputs.clone(),
+        wake: None,
+        refused: None,
+    };
+    // First of all events, before anybody can be heard.
+    actor.happened(boot);
+    actor.happened(NodeEvent::Room { free_bytes, total_bytes });
+    tokio::spawn(server.serve(Arc::new(inputs.clone())));
+    tokio::spawn(link::keep(options.daemon, inputs));
+    let ended = actor.run(inbox).await;
+    actor.workers.end();
+    ended
+}
+
+/// What comes to the actor.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are of the large one")]
+pub(super) enum Input {
+    Happened(NodeEvent),
+    /// There is a connection to the daemon, or there is none any more.
+    Linked(Option<Link>),
+    /// Somebody wants the process to end.
+    End,
+}
+
+/// The actor's letter box. Not bounded by itself: requests are bounded by the transport, all else by what the actor began.
+#[derive(Clone, Debug)]
+pub(super) struct Inputs(UnboundedSender<Input>);
+
+impl Inputs {
+    pub(super) fn send(&self, input: Input) {
+        // Without an actor the process is ending.
+        let _ = self.0.send(input);
+    }
+
+    pub(super) fn happened(&self, event: NodeEvent) {
+        self.send(Input::Happened(event));
+    }
+}
+
+impl Handler<ToNode> for Inputs {
+    fn request(&self, peer: PeerId, id: RequestId, request: NodeRequest, body: Bytes) {
+        self.happened(NodeEvent::Request { peer, id, request, body });
+    }
+
+    fn gone(&self, peer: PeerId) {
+        self.happened(NodeEvent::PeerGone { peer });
+    }
+}
+
+struct Actor {
+    node: Node,
+    clock: Clock,
+    data: PathBuf,
+    workers: Workers,
+    replies: Replies<ToNode>,
+    link: Option<Link>,
+    inputs: Inputs,
+    wake: Option<Time>,
+    /// What the daemon last refused this node for, once it was said.
+    refused: Option<Refusal>,
+}
+
+impl Actor {
+    fn happened(&mut self, event: NodeEvent) {
+        self.node.handle(self.clock.now(), event);
+    }
+
+    /// Until the end. An event, then everything that is wanted after it.
+    async fn run(&mut self, mut inbox: UnboundedReceiver<Input>) -> Result<(), FilesError> {
+        let mut measure = tokio::time::interval(ROOM_EVERY);
+        loop {
+            while let Some(effect) = self.node.poll_effect() {
+                self.perform(effect);
+            }
+            self.say_refusal()?;
+            let wait = self.wake.map_or(Duration::MAX, |wake| self.clock.until(wake));
+            let input = tokio::select! {
+                input = inbox.recv() => input,
+                () = tokio::time::sleep(wait) => {
+                    self.wake = None;
+                    Some(Input::Happened(NodeEvent::Tick))
+                }
+                _ = measure.tick() => {
+                    self.workers.begin(Job::Room);
+                    continue;
+                }
+            };
+            match input {
+                Some(Input::Happened(event)) => self.happened(event),
+                Some(Input::Linked(link)) => {
+                    let is_new = link.is_some();
+                    self.link = link;
+                    if is_new {
+                        self.happened(NodeEvent::DaemonReached);
+                    }
+                }
+                // The actor itself holds a sender.
+                Some(Input::End) | None => return Ok(()),
+            }
+        }
+    }
+
+    fn perform(&mut self, effect: NodeEffect) {
+        match effect {
+            NodeEffect::Reply { peer, id, reply, body } => self.replies.send(peer, id, reply, body),
+            NodeEffect::Store { op, call } => self.workers.begin(Job::Call { op, call }),
+            NodeEffect::SetCell { op, cell } => self.workers.begin(Job::SetCell { op, cell }),
+            NodeEffect::AskDaemon { number, request } => match &self.link {
+                Some(link) => link.ask(number, request, &self.inputs),
+                None => link::unreachable(number, &self.inputs),
+            },
+            NodeEffect::WakeAt(moment) => self.wake = Some(moment),
+        }
+    }
+
+    /// A node that the daemon does not take is of no use until somebody sees to it, so it says why. A disk of another cell never
+    /// will be.
+    fn say_refusal(&mut self) -> Result<(), FilesError> {
+        let refusal = self.node.refusal();
+        if refusal == self.refused.as_ref() {
+            return Ok(());
+        }
+        self.refused = refusal.cloned();
+        match &self.refused {
+            Some(Refusal::WrongCell(reason)) => {
+                let reason = format!("the daemon says it is of another cell: {}", printable(reason));
+                Err(FilesError::io(&self.data, "serve this folder")(io::Error::other(reason)))
+            }
+            Some(refusal) => {
+                let refusal = printable(&refusal.to_string());
+                let _ = writeln!(io::stderr(), "ninefold node: the daemon does not take this node: {refusal}");
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}

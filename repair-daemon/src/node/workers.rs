@@ -1,0 +1,95 @@
+//! Threads that wait for the disk, so that nothing else does.
+
+use super::host::Inputs;
+use crate::files::FilesError;
+use crate::store::DiskStore;
+use repair_core::id::CellKey;
+use repair_core::node::{NodeEvent, OpId, StoreCall, StoreError, StoreOk};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Operations on the disk at a time: enough to keep one busy and to let reads pass syncs.
+const THREADS: usize = 8;
+/// How long the end waits for operations under way. A disk that hangs for longer loses nothing by it: nobody was answered.
+const END_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Something to be done with the disk.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Ends as [`NodeEvent::Stored`].
+    Call { op: OpId, call: StoreCall },
+    /// Ends as [`NodeEvent::Stored`].
+    SetCell { op: OpId, cell: CellKey },
+    /// Ends as [`NodeEvent::Room`].
+    Room,
+}
+
+/// The threads. Jobs begin in the order they were given; the machine wants no two at a time whose order matters.
+#[derive(Debug)]
+pub(super) struct Workers {
+    jobs: Sender<Job>,
+    /// Never sends; breaks when the last thread has ended.
+    ended: Receiver<()>,
+}
+
+impl Workers {
+    pub(super) fn start(store: &Arc<DiskStore>, inputs: &Inputs) -> Result<Self, FilesError> {
+        let (jobs, queue) = mpsc::channel();
+        let queue = Arc::new(Mutex::new(queue));
+        let (alive, ended) = mpsc::channel();
+        for number in 0..THREADS {
+            let (store, inputs, queue, alive) = (Arc::clone(store), inputs.clone(), Arc::clone(&queue), alive.clone());
+            let work = move || {
+                while let Some(job) = next(&queue) {
+                    perform(&store, job, &inputs);
+                }
+                // The store is closed before the end is seen.
+                drop(store);
+                drop::<Sender<()>>(alive);
+            };
+            let thread = std::thread::Builder::new().name(format!("disk-{number}")).spawn(work);
+            thread.map_err(FilesError::io(Path::new("disk workers"), "start threads for"))?;
+        }
+        Ok(Self { jobs, ended })
+    }
+
+    pub(super) fn begin(&self, job: Job) {
+        // The threads end only after this sender.
+        let _ = self.jobs.send(job);
+    }
+
+    /// Lets what was asked for be done, within reason.
+    pub(super) fn end(self) {
+        drop(self.jobs);
+        // Disconnected is the good end; nothing is ever sent.
+        let _: Result<(), RecvTimeoutError> = self.ended.recv_timeout(END_TIME_MAX);
+    }
+}
+
+fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+}
+
+fn perform(store: &DiskStore, job: Job, inputs: &Inputs) {
+    match job {
+        Job::Call { op, call } => inputs.happened(NodeEvent::Stored { op, result: guarded(|| store.perform(call)) }),
+        Job::SetCell { op, cell } => {
+            inputs.happened(NodeEvent::Stored { op, result: guarded(|| store.set_cell(cell)) });
+        }
+        Job::Room => {
+            // Not measured is not told: the machine goes by what it knew.
+            if let Ok((free_bytes, total_bytes)) = store.room() {
+                inputs.happened(NodeEvent::Room { free_bytes, total_bytes });
+            }
+            store.flush_index();
+        }
+    }
+}
+
+/// A fault of this program in one operation must neither end its thread nor leave the machine waiting.
+fn guarded(job: impl FnOnce() -> Result<StoreOk, StoreError>) -> Result<StoreOk, StoreError> {
+    catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|_| Err(StoreError::Io("an internal fault".into())))
+}

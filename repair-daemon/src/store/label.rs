@@ -1,0 +1,153 @@
+//! The label of a data folder: which disk this is, and of which cell. Whoever finds no label here is not looking at the disk.
+
+use super::folder::Folder;
+use repair_core::id::{CellKey, DiskId};
+use serde::{Deserialize, Serialize};
+use std::io::{self, Read, Write};
+
+pub(super) const LABEL: &str = "label";
+const LABEL_NEW: &str = "label.new";
+const FORMAT: u32 = 1;
+/// A label is some 120 bytes.
+const LABEL_BYTES_MAX: u64 = 4096;
+
+/// A label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The disk.
+    pub disk: DiskId,
+    /// The cell it belongs to; none before its first registration.
+    pub cell: Option<CellKey>,
+}
+
+/// What is no label of ours.
+#[derive(Debug, thiserror::Error)]
+pub enum LabelError {
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Not a label, or damaged.
+    #[error("the label is damaged: {0}")]
+    Damaged(String),
+    /// Of a later program.
+    #[error("the label is of format {0}, this program knows {FORMAT}")]
+    Newer(u32),
+}
+
+/// As it lies in the file. Ids as text: 128 bits are more than JSON numbers are trusted with.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    ninefold_disk: u32,
+    disk: String,
+    cell: Option<String>,
+}
+
+/// Only the number that says how to read the rest.
+#[derive(Deserialize)]
+struct Version {
+    ninefold_disk: u32,
+}
+
+impl Label {
+    /// Reads the label of a data folder; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`LabelError`].
+    pub fn read(folder: &Folder) -> Result<Option<Self>, LabelError> {
+        let file = match folder.open_file(LABEL) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        if !file.metadata()?.is_file() {
+            return Err(LabelError::Damaged("it is not a file".into()));
+        }
+        let mut bytes = Vec::new();
+        file.take(LABEL_BYTES_MAX).read_to_end(&mut bytes)?;
+        Self::parse(&bytes).map(Some)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, LabelError> {
+        let damaged = |error: serde_json::Error| LabelError::Damaged(error.to_string());
+        let version: Version = serde_json::from_slice(bytes).map_err(damaged)?;
+        if version.ninefold_disk != FORMAT {
+            return Err(LabelError::Newer(version.ninefold_disk));
+        }
+        let text: Text = serde_json::from_slice(bytes).map_err(damaged)?;
+        let not_an_id = |_| LabelError::Damaged("an id is not 32 lower-case hex digits".into());
+        let cell = text.cell.map(|cell| cell.parse()).transpose().map_err(not_an_id)?;
+        Ok(Self { disk: text.disk.parse().map_err(not_an_id)?, cell })
+    }
+
+    /// Writes the label in one step, durably.
+    ///
+    /// # Errors
+    /// That of the system; the label is then the old one or the new one.
+    pub fn write(&self, folder: &Folder) -> io::Result<()> {
+        let text =
+            Text { ninefold_disk: FORMAT, disk: self.disk.to_string(), cell: self.cell.map(|cell| cell.to_string()) };
+        let mut bytes = serde_json::to_vec(&text)?;
+        bytes.push(b'\n');
+        match folder.remove(LABEL_NEW) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = folder.new_file(LABEL_NEW)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        folder.replace(LABEL_NEW, LABEL)?;
+        folder.sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temporary.path()).unwrap();
+        (temporary, folder)
+    }
+
+    #[test]
+    fn a_label_is_read_back_and_can_be_given_a_cell() {
+        let (_temporary, folder) = folder();
+        assert!(Label::read(&folder).unwrap().is_none());
+        let mut label = Label { disk: DiskId(7), cell: None };
+        label.write(&folder).unwrap();
+        assert_eq!(Label::read(&folder).unwrap(), Some(label));
+        label.cell = Some(CellKey(u128::MAX));
+        label.write(&folder).unwrap();
+        assert_eq!(Label::read(&folder).unwrap(), Some(label));
+        assert_eq!(folder.names().unwrap(), [LABEL]);
+    }
+
+    #[test]
+    fn what_is_no_label_is_not_taken_for_one() {
+        let (temporary, folder) = folder();
+        let path = temporary.path().join(LABEL);
+        let good = format!("{{\"ninefold_disk\":1,\"disk\":\"{:032x}\",\"cell\":null}}", 5);
+        fs::write(&path, &good).unwrap();
+        assert_eq!(Label::read(&folder).unwrap().map(|label| label.disk), Some(DiskId(5)));
+        for bad in [
+            "",
+            "{}",
+            &good[..good.len() - 2],
+            &good.replace("null", "\"1\""),
+            &good.replace("disk\":\"0", "disk\":\"+"),
+        ] {
+            fs::write(&path, bad).unwrap();
+            assert!(matches!(Label::read(&folder), Err(LabelError::Damaged(_))), "{bad}");
+        }
+        fs::write(&path, "{\"ninefold_disk\":2,\"more\":1}").unwrap();
+        assert!(matches!(Label::read(&folder), Err(LabelError::Newer(2))));
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert!(matches!(Label::read(&folder), Err(LabelError::Io(_))));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(Label::read(&folder), Err(LabelError::Damaged(_))));
+    }
+}

@@ -1,0 +1,74 @@
+//! The disk store: what a node machine wants of a disk, done with files.
+//!
+//! ```text
+//! DIR/label                    which disk, of which cell; not there: this is not the disk
+//! DIR/lock                     held by the one process that may use the folder
+//! DIR/fragments/PG/EXTENT.GENERATION.INDEX.frag
+//! DIR/journal/PG.journal       the truth about each placement group
+//! DIR/quarantine/              what was put aside, and `reasons`
+//! DIR/staging/                 fragments without a name yet, where the file system needs names; emptied at the start
+//! DIR/reserve                  room for journals and deletes on a full disk
+//! DIR/index.redb               a cache of records
+//! ```
+//!
+//! A fragment is written without a name, synced, linked under its name if nothing has that name, and its folder synced: a name
+//! seals a whole file. Everything is found through folders held open since the start. A failed sync is final: of a
+//! stage it costs the stage, of a journal or a folder it ends all writing, because nobody can tell what reached the
+//! disk. *Not found* is said only while the label is there.
+
+pub mod disk;
+mod folder;
+mod fragments;
+mod index;
+mod journal_file;
+mod label;
+mod quarantine;
+mod reserve;
+mod stage;
+#[cfg(test)]
+mod store_tests;
+
+pub use disk::{DiskStore, OpenError};
+
+use repair_core::node::StoreError;
+use rustix::io::Errno;
+use std::io;
+use std::sync::OnceLock;
+
+/// Closed for good once a journal or folder could not be synced; reading goes on.
+#[derive(Debug, Default)]
+struct Fence(OnceLock<String>);
+
+impl Fence {
+    /// Ends all writing.
+    fn close(&self, what: &str, error: &io::Error) -> StoreError {
+        let reason = format!("cannot {what}: {error}");
+        let _ = self.0.set(reason.clone());
+        StoreError::Io(reason)
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        match self.0.get() {
+            None => Ok(()),
+            Some(reason) => Err(StoreError::Io(format!("writing ended until the node is started again: {reason}"))),
+        }
+    }
+}
+
+/// Goes over the wire, so it says what was done and names no path.
+fn as_store_error(what: &str, error: &io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            StoreError::NoSpace(format!("cannot {what}: {error}"))
+        }
+        // The limit of this process on the length of a file is room it does not have.
+        _ if error.raw_os_error() == Some(Errno::FBIG.raw_os_error()) => {
+            StoreError::NoSpace(format!("cannot {what}: {error}"))
+        }
+        _ => StoreError::Io(format!("cannot {what}: {error}")),
+    }
+}
+
+fn invalid(what: &str) -> StoreError {
+    StoreError::Invalid(what.to_owned())
+}

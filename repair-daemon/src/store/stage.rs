@@ -1,0 +1,235 @@
+//! Fragments on their way in: files without a name, hashed as they arrive.
+//!
+//! The root is that of the bytes as received, never of bytes read back. A stage that met any error is gone: what a failed
+//! write or sync left on the disk is not known, and a second sync of the same file would not tell.
+
+use super::folder::{Folder, Unnamed};
+use super::{as_store_error, invalid};
+use crate::files::slices::ShardSums;
+use ec_core::fragment::{Hash, Header, build_tail};
+use ec_core::geometry::BLOCK_BYTES;
+use repair_core::node::{Body, StoreError, StoreOk};
+use repair_core::wire::node::StageKey;
+use rustix::fs::{Advice, fadvise};
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Ends the name of a stage that needs one.
+const SUFFIX: &str = ".part";
+
+/// All stages of a disk.
+#[derive(Debug)]
+pub struct Stages {
+    /// On the file system of the fragments, for a name is given by a link.
+    folder: Arc<Folder>,
+    open: Mutex<HashMap<StageKey, Arc<Mutex<Stage>>>>,
+    /// Numbers names, where the file system needs them.
+    staged: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Stage {
+    folder: Arc<Folder>,
+    file: Unnamed,
+    header: Header,
+    state: State,
+}
+
+enum State {
+    Receiving(ShardSums),
+    Sealed {
+        root: Hash,
+        table: Vec<u32>,
+    },
+    Finished {
+        record: Hash,
+    },
+    /// An operation failed, or is under way.
+    Broken,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Receiving(_) => "Receiving",
+            Self::Sealed { .. } => "Sealed",
+            Self::Finished { .. } => "Finished",
+            Self::Broken => "Broken",
+        })
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.folder.discard(&self.file);
+    }
+}
+
+impl Stages {
+    /// Stages in this folder. What an earlier life left there is removed.
+    ///
+    /// # Errors
+    /// That of the system.
+    pub fn new(folder: Folder) -> std::io::Result<Self> {
+        for name in folder.names()?.iter().filter(|name| name.ends_with(SUFFIX)) {
+            // What cannot be removed costs its room and nothing else: a stage whose name is taken is refused.
+            let _ = folder.remove(name);
+        }
+        Ok(Self { folder: Arc::new(folder), open: Mutex::default(), staged: AtomicU64::new(0) })
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<StageKey, Arc<Mutex<Stage>>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a stage with room for its whole file; one of the same key is dropped.
+    pub(super) fn begin(&self, key: StageKey, header: Header) -> Result<StoreOk, StoreError> {
+        self.forget(key);
+        let name = || format!("{:016x}{SUFFIX}", self.staged.fetch_add(1, Ordering::Relaxed));
+        let bytes = header.layout().file_bytes;
+        let file =
+            self.folder.unnamed(name, bytes).map_err(|error| as_store_error("make room for a fragment", &error))?;
+        let sums = ShardSums::new(header.identity.seed(), header.identity.payload_bytes);
+        let stage = Stage { folder: Arc::clone(&self.folder), file, header, state: State::Receiving(sums) };
+        self.open().insert(key, Arc::new(Mutex::new(stage)));
+        Ok(StoreOk::Done)
+    }
+
+    /// Forgets a stage, if there is one.
+    pub(super) fn forget(&self, key: StageKey) {
+        let dropped = self.open().remove(&key);
+        // Outside the lock: freeing the blocks of a large file takes a while.
+        drop(dropped);
+    }
+
+    /// Runs a step of a stage; a stage whose step fails is forgotten.
+    fn step<T>(&self, key: StageKey, step: impl FnOnce(&mut Stage) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let stage = self.open().get(&key).map(Arc::clone).ok_or_else(|| invalid("nothing is staged under this key"))?;
+        let result = step(&mut stage.lock().unwrap_or_else(PoisonError::into_inner));
+        if result.is_err() {
+            let mut open = self.open();
+            // It may have been begun anew meanwhile.
+            if open.get(&key).is_some_and(|current| Arc::ptr_eq(current, &stage)) {
+                open.remove(&key);
+            }
+        }
+        result
+    }
+
+    pub(super) fn write(&self, key: StageKey, offset: u64, body: &[u8]) -> Result<StoreOk, StoreError> {
+        self.step(key, |stage| stage.write(offset, body))
+    }
+
+    pub(super) fn seal(&self, key: StageKey) -> Result<StoreOk, StoreError> {
+        self.step(key, Stage::seal)
+    }
+
+    pub(super) fn finish(&self, key: StageKey, record: &Body) -> Result<StoreOk, StoreError> {
+        self.step(key, |stage| stage.finish(record))
+    }
+
+    /// Gives a finished stage its name and forgets it; false, and nothing changed, where the name is taken.
+    pub(super) fn publish(&self, key: StageKey, target: &Folder) -> Result<bool, StoreError> {
+        let published = self.step(key, |stage| stage.publish(target))?;
+        if published {
+            self.forget(key);
+        }
+        Ok(published)
+    }
+
+    /// The generation of a stage's fragment, which its key does not say.
+    pub(super) fn generation(&self, key: StageKey) -> Result<u64, StoreError> {
+        self.step(key, |stage| Ok(stage.header.identity.generation))
+    }
+}
+
+impl Stage {
+    fn write(&mut self, offset: u64, body: &[u8]) -> Result<StoreOk, StoreError> {
+        let State::Receiving(sums) = &self.state else { return Err(invalid("the stage is sealed")) };
+        let block = BLOCK_BYTES as u64;
+        let payload = self.header.identity.payload_bytes;
+        let inside = offset.checked_add(body.len() as u64).is_some_and(|end| end <= payload);
+        if !inside || !offset.is_multiple_of(block) || !body.len().is_multiple_of(BLOCK_BYTES) {
+            return Err(invalid("a piece that is not whole blocks inside the payload"));
+        }
+        let at = self.header.layout().payload_at + offset;
+        self.file.file.write_all_at(body, at).map_err(|error| as_store_error("write a fragment", &error))?;
+        // What was written is likely to be read soon, by a rebuild or the one who stored it, so it goes through the page cache.
+        // Left alone there it would wait for the sync at the end, and the disk be idle until then. This advice makes the kernel
+        // begin to write at once; pages on their way to the disk stay in memory.
+        if let Some(bytes) = NonZeroU64::new(body.len() as u64) {
+            let _ = fadvise(&self.file.file, at, Some(bytes), Advice::DontNeed);
+        }
+        sums.add(offset, body).map_err(|error| invalid(&error.to_string()))?;
+        Ok(StoreOk::Done)
+    }
+
+    fn seal(&mut self) -> Result<StoreOk, StoreError> {
+        match std::mem::replace(&mut self.state, State::Broken) {
+            State::Receiving(sums) => {
+                // A piece missing or sent twice.
+                let (payload, table) = sums.finish().map_err(|error| invalid(&error.to_string()))?;
+                let root = self.header.identity.root(&payload);
+                self.state = State::Sealed { root, table };
+                Ok(StoreOk::Root(*root.as_bytes()))
+            }
+            State::Sealed { root, table } => {
+                self.state = State::Sealed { root, table };
+                Ok(StoreOk::Root(*root.as_bytes()))
+            }
+            State::Finished { .. } | State::Broken => Err(invalid("the stage is finished")),
+        }
+    }
+
+    fn finish(&mut self, record: &Body) -> Result<StoreOk, StoreError> {
+        let hash = Hash::of(record);
+        match std::mem::replace(&mut self.state, State::Broken) {
+            State::Sealed { root, table } => {
+                self.write_frame(record, &root, &table)?;
+                self.file.file.sync_data().map_err(|error| as_store_error("force a fragment to the disk", &error))?;
+                self.state = State::Finished { record: hash };
+                Ok(StoreOk::Done)
+            }
+            State::Finished { record } if record == hash => {
+                self.state = State::Finished { record };
+                Ok(StoreOk::Done)
+            }
+            State::Receiving(_) => Err(invalid("the stage is not sealed")),
+            State::Finished { .. } | State::Broken => Err(invalid("the stage is finished with another record")),
+        }
+    }
+
+    /// Writes what surrounds the payload, now that the record is known, and gives the file its final length.
+    fn write_frame(&mut self, record: &[u8], root: &Hash, table: &[u32]) -> Result<(), StoreError> {
+        self.header.record_bytes =
+            u32::try_from(record.len()).map_err(|_| invalid("a record longer than any can be"))?;
+        let header_bytes = self.header.to_bytes();
+        let tail = build_tail(&self.header, &header_bytes, table, record, root)
+            .map_err(|error| invalid(&error.to_string()))?;
+        let layout = self.header.layout();
+        let file = &self.file.file;
+        let written = file
+            .write_all_at(&header_bytes, 0)
+            .and_then(|()| file.write_all_at(&tail, layout.table_at))
+            // What was reserved for a longer record goes back.
+            .and_then(|()| file.set_len(layout.file_bytes));
+        written.map_err(|error| as_store_error("write a fragment", &error))
+    }
+
+    fn publish(&mut self, target: &Folder) -> Result<bool, StoreError> {
+        if !matches!(self.state, State::Finished { .. }) {
+            return Err(invalid("the stage is not finished"));
+        }
+        match self.folder.name(&self.file, target, &self.header.identity.file_name()) {
+            Ok(()) => {
+                self.file.keep();
+                Ok(true)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(as_store_error("publish a fragment", &error)),
+        }
+    }
+}
