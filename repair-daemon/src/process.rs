@@ -55,17 +55,21 @@ pub fn on_end_signals(end: impl Fn(&'static str) + Clone + Send + 'static) -> Re
     Ok(())
 }
 
-/// Asks the kernel to end this process with its parent: with the parent's thread that started it, to be exact.
+/// Asks the kernel to end this process with its parent: with the parent's thread that started it, to be exact. `expected` is the
+/// parent's process id, 0 where it is not known.
 ///
 /// # Errors
 /// The system refuses, or the parent is gone already.
-pub fn die_with_parent() -> Result<(), FilesError> {
-    let parent = getppid();
+pub fn die_with_parent(expected: u32) -> Result<(), FilesError> {
     let refused =
         |error: rustix::io::Errno| FilesError::io(Path::new("parent process"), "be told of the end of")(error.into());
+    let parent = getppid();
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(refused)?;
-    // A parent that ended before that would never be noticed.
-    if getppid() == parent { Ok(()) } else { Err(FilesError::Interrupted) }
+    // A parent that ended before that would never be noticed; nor one that ended before this process could look, which is why
+    // the parent says who it is.
+    let number = |pid: Option<rustix::process::Pid>| pid.map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
+    let as_expected = expected == 0 || number(parent) == expected;
+    if as_expected && getppid() == parent { Ok(()) } else { Err(FilesError::Interrupted) }
 }
 
 #[cfg(test)]

@@ -36,14 +36,14 @@ pub struct DaemonCommand {
     #[arg(long)]
     insecure: bool,
     /// End when the process that started this one ends, however it does.
-    #[arg(long, hide = true)]
-    die_with_parent: bool,
+    #[arg(long, hide = true, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    die_with_parent: Option<u32>,
 }
 
 impl DaemonCommand {
     pub(super) fn run(self) -> Result<Outcome, FilesError> {
-        if self.die_with_parent {
-            die_with_parent()?;
+        if let Some(parent) = self.die_with_parent {
+            die_with_parent(parent)?;
         }
         let options = self.options()?;
         super::raise_open_files_limit();

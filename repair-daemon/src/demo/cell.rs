@@ -150,7 +150,7 @@ fn ninefold() -> Result<Command, FilesError> {
 impl Process {
     fn start(mut command: Command, log: PathBuf) -> Result<Self, FilesError> {
         let file = File::create(&log).map_err(FilesError::io(&log, "create"))?;
-        command.args(["--insecure", "--die-with-parent"]);
+        command.arg("--insecure").arg(format!("--die-with-parent={}", std::process::id()));
         // A group of their own: a Ctrl-C at the terminal is for the parent, which ends them in order.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
