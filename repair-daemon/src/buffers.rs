@@ -1,6 +1,6 @@
 //! Page-aligned memory for payload on its way in or out, used again and again.
 //!
-//! Fresh memory of this size comes from the kernel page by page and zeroed, which costs about as much as filling it.
+//! Fresh memory of this size comes from the kernel page by page and zeroed: work that memory used again saves.
 
 use ec_core::buffer::{AlignedBuffer, AllocationError};
 use repair_core::limits::SLICE_BYTES;
