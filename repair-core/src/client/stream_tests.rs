@@ -2,6 +2,7 @@ use super::*;
 use crate::client::test_world::{CELL, extent};
 use crate::id::{ClaimId, PgId, Token};
 use crate::rng::Dice;
+use std::collections::BTreeSet;
 
 const STREAM: StreamKey = StreamKey(0xabc);
 
@@ -38,6 +39,8 @@ struct Fake {
     transferring: Vec<u64>,
     at_once_max: usize,
     released: Vec<u64>,
+    /// Extents whose connections are still in use.
+    connected: BTreeSet<u64>,
     aborted: bool,
     last_listed: Vec<ExtentEntry>,
     queue: BTreeMap<(Time, u64), StreamEvent>,
@@ -66,6 +69,7 @@ impl Fake {
             transferring: Vec::new(),
             at_once_max: 0,
             released: Vec::new(),
+            connected: BTreeSet::new(),
             aborted: false,
             last_listed: Vec::new(),
             queue: BTreeMap::new(),
@@ -86,7 +90,10 @@ impl Fake {
     fn perform(&mut self, effect: StreamEffect) -> Option<Time> {
         match effect {
             StreamEffect::WakeAt(at) => return Some(at),
-            StreamEffect::Release { ordinal } => self.released.push(ordinal),
+            StreamEffect::Release { ordinal } => {
+                self.released.push(ordinal);
+                self.connected.remove(&ordinal);
+            }
             StreamEffect::Transfer { entry, grant, stream_bytes, extents } => {
                 assert_eq!(entry.extent, grant.extent);
                 assert!(entry.offset + entry.bytes <= stream_bytes);
@@ -94,6 +101,7 @@ impl Fake {
                     assert_eq!(extents[entry.ordinal as usize], entry);
                     self.last_listed = extents;
                 }
+                assert!(self.connected.insert(entry.ordinal), "sent anew over connections that were not let go");
                 self.transferring.push(entry.ordinal);
                 self.at_once_max = self.at_once_max.max(self.transferring.len());
                 let result = self.transfers.pop_front().map_or(Ok(Body::from_static(b"record")), Err);
@@ -236,9 +244,7 @@ fn check_whole(fake: &Fake, put: &PutStream) {
     assert_eq!(fake.names.len(), put.plan().names.len());
     assert_eq!(fake.last_listed, fake.committed.values().copied().collect::<Vec<_>>(), "the last record names all");
     assert_eq!(put.progress(), (fake.committed.len(), fake.committed.len()));
-    let mut released = fake.released.clone();
-    released.dedup();
-    assert!(released.len() >= fake.committed.len(), "every transfer's connections are let go");
+    assert!(fake.connected.is_empty() && !fake.released.is_empty(), "every transfer's connections are let go");
 }
 
 #[test]
@@ -398,6 +404,154 @@ fn a_late_answer_of_another_life_of_the_daemon_counts_no_names() {
     assert!(asked(&mut put).is_empty());
     put.handle(later, StreamEvent::Ask { ask: second[0].0, result: answer(DaemonReply::NamesTaken) });
     assert!(matches!(asked(&mut put)[0].1, DaemonRequest::PutNames { first: 1.., .. }));
+}
+
+/// A put of three extents with daemon and transfers in the tester's hand.
+struct ByHand {
+    put: PutStream,
+    now: Time,
+    asks: VecDeque<(AskId, DaemonRequest)>,
+    /// The last transfer of each extent, with the ids it was told to name.
+    transfers: BTreeMap<u64, Vec<ExtentKey>>,
+    released: Vec<u64>,
+    granted: u64,
+}
+
+impl ByHand {
+    /// Extents 0 and 1 are being transferred, leave to write the last one is asked for.
+    fn begun() -> Self {
+        let (now, transfers) = (Time::from_millis(9), BTreeMap::new());
+        let (put, asks, released) = (put(2_500, 1), VecDeque::new(), Vec::new());
+        let mut hand = Self { put, now, asks, transfers, released, granted: 0 };
+        hand.tell(StreamEvent::Tick);
+        let begun = DaemonReply::PutBegun { extent_bytes: 1000, committed: Vec::new(), whole: false };
+        hand.answer(|request| matches!(request, DaemonRequest::BeginPut { .. }), begun);
+        hand.answer(|request| matches!(request, DaemonRequest::PutNames { .. }), DaemonReply::NamesTaken);
+        assert!(!hand.wants_id(2), "it is to name the others");
+        hand.grant(0);
+        hand.grant(1);
+        assert!(hand.wants_id(2));
+        hand
+    }
+
+    fn tell(&mut self, event: StreamEvent) {
+        self.put.handle(self.now, event);
+        while let Some(effect) = self.put.poll_effect() {
+            match effect {
+                StreamEffect::Ask { ask, request, .. } => self.asks.push_back((ask, request)),
+                StreamEffect::Transfer { entry, extents, .. } => {
+                    self.transfers.insert(entry.ordinal, extents.iter().map(|entry| entry.extent).collect());
+                }
+                StreamEffect::Release { ordinal } => self.released.push(ordinal),
+                StreamEffect::WakeAt(_) => {}
+            }
+        }
+    }
+
+    fn answer(&mut self, asked: impl Fn(&DaemonRequest) -> bool, reply: DaemonReply) {
+        let at = self.asks.iter().position(|(_, request)| asked(request)).expect("it is not asked");
+        let (ask, _) = self.asks.remove(at).unwrap();
+        self.tell(StreamEvent::Ask { ask, result: Ok((reply, Body::new())) });
+    }
+
+    fn wants_id(&self, ordinal: u64) -> bool {
+        self.asks.iter().any(|(_, request)| is_allocate(request, ordinal))
+    }
+
+    fn grant(&mut self, ordinal: u64) -> ExtentKey {
+        self.granted += 1;
+        let attempt = AttemptId { claim: ClaimId(1), number: self.granted };
+        let extent = ExtentKey::compose(CELL, PgId(1), 1, self.granted);
+        let grant = Grant { cell: CELL, extent, attempt, token: Token::default(), code: [0; 16], places: vec![None] };
+        self.answer(|request| is_allocate(request, ordinal), DaemonReply::Allocated(grant));
+        extent
+    }
+
+    fn transferred(&mut self, ordinal: u64, result: Result<(), PutFailure>) {
+        let result = result.map(|()| Body::from_static(b"record"));
+        self.tell(StreamEvent::Transferred { ordinal, result });
+    }
+
+    fn fails(&mut self, ordinal: u64) {
+        self.transferred(ordinal, Err(PutFailure::Again("a node died".into())));
+    }
+
+    fn pass(&mut self, span: Millis) {
+        self.now = self.now + span;
+        self.tell(StreamEvent::Tick);
+    }
+
+    fn commit(&mut self, ordinal: u64) {
+        let commit = |request: &DaemonRequest| is_commit(request, ordinal);
+        self.answer(commit, DaemonReply::Committed { degraded: false });
+    }
+}
+
+fn is_allocate(request: &DaemonRequest, wanted: u64) -> bool {
+    matches!(request, DaemonRequest::Allocate { ordinal, .. } if *ordinal == wanted)
+}
+
+fn is_commit(request: &DaemonRequest, wanted: u64) -> bool {
+    matches!(request, DaemonRequest::CommitExtent { entry, .. } if entry.ordinal == wanted)
+}
+
+#[test]
+fn the_last_extent_is_made_anew_wherever_it_was_when_an_id_it_names_died() {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Was {
+        Allocating,
+        Transferring,
+        Staged,
+    }
+    for was in [Was::Allocating, Was::Transferring, Was::Staged] {
+        let mut hand = ByHand::begun();
+        if was != Was::Allocating {
+            hand.grant(2);
+        }
+        if was == Was::Staged {
+            hand.transferred(2, Ok(()));
+        }
+        hand.fails(0);
+        if was == Was::Allocating {
+            hand.grant(2);
+        }
+        let dead = hand.transfers[&2][0];
+        if was != Was::Staged {
+            hand.transferred(2, Ok(()));
+        }
+        assert_eq!(hand.released, [0, 2], "{was:?}");
+        hand.transferred(1, Ok(()));
+        hand.commit(1);
+        hand.pass(Millis(200));
+        assert!(!hand.wants_id(2), "{was:?}");
+        let alive = hand.grant(0);
+        assert_ne!(alive, dead);
+        hand.pass(Millis(200));
+        let last = hand.grant(2);
+        assert_eq!((hand.transfers[&2][0], hand.transfers[&2][2]), (alive, last), "{was:?}");
+        hand.transferred(0, Ok(()));
+        hand.transferred(2, Ok(()));
+        hand.commit(0);
+        hand.commit(2);
+        assert!(matches!(hand.put.outcome(), Some(Ok(_))), "{was:?}");
+        assert_eq!(hand.granted, 5);
+    }
+}
+
+#[test]
+fn the_last_extent_is_made_anew_only_once_for_an_id_that_died_before_it_had_one_of_its_own() {
+    let mut hand = ByHand::begun();
+    hand.fails(0);
+    let busy = DaemonReply::Refused(Refusal::Busy("much".into()));
+    hand.answer(|request| is_allocate(request, 2), busy);
+    hand.pass(Millis(200));
+    let alive = hand.grant(0);
+    hand.pass(Millis(200));
+    hand.grant(2);
+    assert_eq!(hand.transfers[&2][0], alive);
+    (0..3).for_each(|ordinal| hand.transferred(ordinal, Ok(())));
+    (0..3).for_each(|ordinal| hand.commit(ordinal));
+    assert!(matches!(hand.put.outcome(), Some(Ok(_))));
 }
 
 #[test]

@@ -21,6 +21,8 @@ mod queries;
 mod removing;
 mod repairs;
 pub mod report;
+#[cfg(test)]
+mod restart_tests;
 mod scan;
 mod tasks;
 #[cfg(test)]

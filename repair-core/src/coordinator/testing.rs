@@ -61,6 +61,14 @@ impl Host {
     pub(super) fn files(&mut self) -> &mut BTreeMap<FragmentKey, File> {
         &mut self.store.files
     }
+
+    pub(super) fn journals(&mut self) -> &mut BTreeMap<PgId, Vec<u8>> {
+        &mut self.store.journals
+    }
+
+    pub(super) fn node(&self) -> &Node {
+        self.node.as_ref().unwrap()
+    }
 }
 
 enum Happening {
@@ -172,16 +180,48 @@ impl World {
     }
 
     pub(super) fn start_daemon(&mut self) {
+        self.start_daemon_unseen_by(None);
+    }
+
+    /// A new daemon that one of the nodes does not find by itself.
+    pub(super) fn start_daemon_unseen_by(&mut self, unaware: Option<DiskId>) {
         self.stop_daemon();
         let claim = ClaimId(u128::from(self.life) << 64 | 5);
         self.coordinator = Some(Coordinator::new(self.config.clone(), claim, Dice::new(self.life)));
         self.tell(CoordinatorEvent::Boot);
         let alive: Vec<DiskId> =
             self.nodes.iter().filter(|(_, host)| host.node.is_some()).map(|(disk, _)| *disk).collect();
-        for disk in alive {
+        for disk in alive.into_iter().filter(|disk| Some(*disk) != unaware) {
             let life = self.nodes[&disk].life;
             self.soon(Happening::Node(disk, life, NodeEvent::DaemonReached));
         }
+    }
+
+    /// Has a daemon whose place another one took live on with nobody but the catalog and the client to talk to. Returns the
+    /// transaction it wants in the end, which nobody has performed.
+    pub(super) fn live_on(&mut self, deposed: &mut Coordinator, event: CoordinatorEvent) -> Option<(CallId, Txn)> {
+        let (mut events, mut wanted) = (VecDeque::from([event]), None);
+        while let Some(event) = events.pop_front() {
+            deposed.handle(self.now, event);
+            while let Some(effect) = deposed.poll_effect() {
+                match effect {
+                    CoordinatorEffect::Get { op, keys } => {
+                        let rows = Ok(keys.iter().map(|key| self.catalog.get(key)).collect());
+                        events.push_back(CoordinatorEvent::Rows { op, rows });
+                    }
+                    CoordinatorEffect::Range { op, prefix, after, limit } => {
+                        let rows = Ok(self.catalog.range(&prefix, after.as_deref(), limit));
+                        events.push_back(CoordinatorEvent::Range { op, rows });
+                    }
+                    CoordinatorEffect::Txn { op, txn } => assert!(wanted.replace((op, txn)).is_none(), "two at once"),
+                    CoordinatorEffect::Reply { peer: CLIENT, id, reply, body } => {
+                        self.replies.insert(id.0, (reply, body));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        wanted
     }
 
     fn node_peer(&self, disk: DiskId) -> PeerId {

@@ -11,15 +11,15 @@ use crate::wire::daemon::{EndOfStream, NameEntry, Places, Subject};
 use crate::wire::node::FragmentKey;
 use crate::wire::{DaemonReply, DaemonRequest, Refusal};
 
-const A: StreamKey = StreamKey(0xa);
-const B: StreamKey = StreamKey(0xb);
+pub(super) const A: StreamKey = StreamKey(0xa);
+pub(super) const B: StreamKey = StreamKey(0xb);
 
-fn data(bytes: usize, seed: u64) -> Vec<u8> {
+pub(super) fn data(bytes: usize, seed: u64) -> Vec<u8> {
     let mut dice = Dice::new(seed);
     (0..bytes).map(|_| dice.bits() as u8).collect()
 }
 
-fn locate(world: &mut World, extent: crate::id::ExtentKey) -> Places {
+pub(super) fn locate(world: &mut World, extent: crate::id::ExtentKey) -> Places {
     match world.ask(DaemonRequest::Locate { extent }) {
         DaemonReply::Located(places) => places,
         other => panic!("{other:?}"),

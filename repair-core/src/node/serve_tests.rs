@@ -144,6 +144,44 @@ fn owner_fragment(owner: &Owner, counter: u64) -> FragmentKey {
     FragmentKey { extent: entry.extent, generation: 1, index: 1 }
 }
 
+/// A name in the folder that no crash need leave there, as a publish under way or a life that was killed in one leaves it.
+fn name_without_sync(world: &mut World, made: &Made) {
+    let mut file = world.disk.files.values().next().unwrap().clone();
+    file.durable = false;
+    world.disk.files.insert(made.fragment(), file);
+}
+
+#[test]
+fn a_name_is_counted_only_once_no_crash_can_take_it_away() {
+    // It appears before the listing, between it and the sync, and after that.
+    for operations in 0..=2 {
+        let (mut world, mut owner, _) = with(1);
+        let made = owner.make(5000);
+        world.held = true;
+        let id = world.send(NodeRequest::Holdings { pg: PG, after: None }, Body::new());
+        for _ in 0..operations {
+            world.perform(0);
+        }
+        name_without_sync(&mut world, &made);
+        world.release();
+        let Some(NodeReply::HoldingsPage { holdings, .. }) = world.answer(id).cloned() else { panic!() };
+        let told: Vec<FragmentKey> = holdings.iter().map(|holding| holding.fragment).collect();
+        assert!(operations > 0 || told.contains(&made.fragment()), "it was there");
+        world.disk.crash(false);
+        assert!(told.iter().all(|fragment| world.disk.files.contains_key(fragment)), "after {operations} operations");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_synced_is_not_counted() {
+    let (mut world, mut owner, _) = with(1);
+    name_without_sync(&mut world, &owner.make(5000));
+    world.disk.failing.push(("sync", StoreError::Io("cable".into())));
+    let holdings = NodeRequest::Holdings { pg: PG, after: None };
+    assert!(matches!(refused(&world.ask(holdings.clone())), Refusal::Unavailable(_)));
+    assert!(matches!(world.ask(holdings), NodeReply::HoldingsPage { .. }));
+}
+
 #[test]
 fn a_finding_is_kept_told_and_forgotten_when_the_fragment_is_sound_again() {
     let (mut world, _, made) = with(2);

@@ -18,6 +18,20 @@ fn prepare_to(number: u128) -> impl Fn(&Flight) -> bool {
     move |flight| matches!(flight, Flight::Request { disk: at, request: NodeRequest::Prepare { .. }, .. } if *at == disk(number))
 }
 
+fn hear_to(number: u128) -> impl Fn(&Flight) -> bool {
+    move |flight| matches!(flight, Flight::Request { disk: at, request: NodeRequest::Hear { .. }, .. } if *at == disk(number))
+}
+
+/// Has the owner write its row, as it does when it runs out of ids.
+fn next_row(world: &mut World, held_back: impl Fn(&Flight) -> bool) {
+    let before = world.row().seq;
+    while world.row().seq == before {
+        world.owners[0].grant().unwrap();
+        world.collect(0);
+        world.run_but(&held_back);
+    }
+}
+
 /// A group with one extent on file and one that all members have prepared but 4, which has not been asked yet.
 fn waiting_for_4(spares: u128) -> (World, Ticket, Granted, Vec<Flight>) {
     let mut world = World::new("rs:3+2", spares);
@@ -168,6 +182,26 @@ fn an_answer_from_before_the_memory_was_lost_is_not_counted() {
     assert_eq!(world.repair(0), 2);
     world.run_for(5_000);
     assert_eq!((world.row().behind.len(), world.row().state), (0, PgState::Open));
+    world.check(&none());
+}
+
+#[test]
+fn a_word_on_an_earlier_row_is_enough_to_doubt_what_was_prepared() {
+    let (mut world, ticket, _, held) = waiting_for_4(0);
+    let held_back = |flight: &Flight| hear_to(2)(flight) || prepare_to(4)(flight);
+    lose_journal(&mut world, 2);
+    next_row(&mut world, held_back);
+    let Some(Flight::Request { owner, call, request, .. }) = world.take(hear_to(2)).pop() else { panic!("one") };
+    next_row(&mut world, held_back);
+    let answer = world.fake(2).serve(&request);
+    world.deliver(Flight::Reply { owner, call, result: Ok(answer) });
+    // Where its list stands on the present row is not known, so the row does not say yet that it is behind.
+    give(&mut world, held);
+    world.run_but(held_back);
+    assert_eq!((world.created(ticket), world.row().behind.len()), (None, 0));
+    world.run_for(5_000);
+    assert_eq!(world.created(ticket), Some(DEGRADED));
+    assert_eq!(world.row().behind, BTreeSet::from([disk(2)]));
     world.check(&none());
 }
 
