@@ -5,17 +5,29 @@
 use ec_core::buffer::{AlignedBuffer, AllocationError};
 use repair_core::limits::SLICE_BYTES;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-/// Buffers kept for later; 16 MiB. More may be in use.
-const KEPT_MAX: usize = 16;
+/// Kept while none is in use.
+const KEPT_BYTES_MAX: usize = 16 << 20;
+/// Kept while others are in use: what a busy process needs again in a moment.
+const KEPT_BUSY_BYTES_MAX: usize = 256 << 20;
 /// Shorter ones are not worth keeping.
 const POOLED_BYTES_MIN: usize = 64 << 10;
+/// Sizes of memory kept: powers of two up to a slice.
+const SIZES: usize = (SLICE_BYTES / POOLED_BYTES_MIN).ilog2() as usize + 1;
 
-/// Buffers of one slice each.
+/// Buffers of up to one slice each.
 #[derive(Clone, Debug, Default)]
 pub struct BufferPool {
-    kept: Arc<Mutex<Vec<AlignedBuffer>>>,
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// By size, the smallest first.
+    buffers: [Vec<AlignedBuffer>; SIZES],
+    bytes: usize,
+    in_use: usize,
 }
 
 /// Bytes from a pool, to which their memory goes back.
@@ -24,6 +36,12 @@ pub struct PooledBuffer {
     memory: Option<AlignedBuffer>,
     bytes: usize,
     pool: BufferPool,
+}
+
+/// Which list memory of so many bytes is from; none where it is not kept.
+fn size_of(bytes: usize) -> Option<usize> {
+    let kept = (POOLED_BYTES_MIN..=SLICE_BYTES).contains(&bytes);
+    kept.then(|| (bytes.next_power_of_two() / POOLED_BYTES_MIN).ilog2() as usize)
 }
 
 impl BufferPool {
@@ -38,24 +56,53 @@ impl BufferPool {
     /// # Errors
     /// No memory.
     pub fn take(&self, bytes: usize) -> Result<PooledBuffer, AllocationError> {
-        let pooled = (POOLED_BYTES_MIN..=SLICE_BYTES).contains(&bytes);
-        let kept = if pooled { self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop() } else { None };
+        let kept = size_of(bytes).and_then(|size| self.lock().take(size));
         let memory = match kept {
             Some(memory) => memory,
-            None => AlignedBuffer::zeroed(if pooled { SLICE_BYTES } else { bytes })?,
+            None => AlignedBuffer::zeroed(size_of(bytes).map_or(bytes, |size| POOLED_BYTES_MIN << size))?,
         };
+        self.lock().in_use += 1;
         Ok(PooledBuffer { memory: Some(memory), bytes, pool: self.clone() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn take(&mut self, size: usize) -> Option<AlignedBuffer> {
+        let memory = self.buffers[size].pop()?;
+        self.bytes -= memory.len();
+        Some(memory)
+    }
+
+    /// What is not kept.
+    fn give_back(&mut self, memory: AlignedBuffer) -> Vec<AlignedBuffer> {
+        self.in_use -= 1;
+        let most = if self.in_use > 0 { KEPT_BUSY_BYTES_MAX } else { KEPT_BYTES_MAX };
+        let mut surplus = Vec::new();
+        match size_of(memory.len()) {
+            Some(size) => {
+                self.bytes += memory.len();
+                self.buffers[size].push(memory);
+            }
+            None => surplus.push(memory),
+        }
+        for size in (0..SIZES).rev() {
+            while self.bytes > most {
+                let Some(memory) = self.take(size) else { break };
+                surplus.push(memory);
+            }
+        }
+        surplus
     }
 }
 
 impl Drop for PooledBuffer {
     fn drop(&mut self) {
-        if let Some(memory) = self.memory.take().filter(|memory| memory.len() == SLICE_BYTES) {
-            let mut kept = self.pool.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if kept.len() < KEPT_MAX {
-                kept.push(memory);
-            }
-        }
+        // Freed after the lock is: giving memory back to the kernel takes its time.
+        let _surplus = self.memory.take().map(|memory| self.pool.lock().give_back(memory));
     }
 }
 
@@ -95,12 +142,22 @@ mod tests {
         let second = pool.take(SLICE_BYTES).unwrap();
         assert_ne!(second.as_ptr().addr(), address);
         drop(body);
-        assert_eq!(pool.take(POOLED_BYTES_MIN).unwrap().as_ptr().addr(), address);
+        assert_eq!(pool.take(SLICE_BYTES / 2 + 1).unwrap().as_ptr().addr(), address);
+        assert_ne!(pool.take(SLICE_BYTES / 2).unwrap().as_ptr().addr(), address);
+        drop(second);
         for bytes in [0, 1, 4096, POOLED_BYTES_MIN - 1, SLICE_BYTES + 1] {
             assert_eq!(pool.take(bytes).unwrap().len(), bytes);
         }
-        let many: Vec<_> = (0..2 * KEPT_MAX).map(|_| pool.take(SLICE_BYTES).unwrap()).collect();
+        let sizes = [POOLED_BYTES_MIN, SLICE_BYTES / 2 - 4096, SLICE_BYTES];
+        let few = KEPT_BYTES_MAX / SLICE_BYTES;
+        let many: Vec<_> = (0..2 * few).map(|_| sizes.map(|bytes| pool.take(bytes).unwrap())).collect();
+        let busy = pool.take(0).unwrap();
+        let taken: usize = many.iter().flatten().map(|buffer| buffer.memory.as_ref().unwrap().len()).sum();
         drop(many);
-        assert_eq!(pool.kept.lock().unwrap().len(), KEPT_MAX);
+        assert!(pool.lock().bytes >= taken);
+        drop(busy);
+        let kept = pool.lock();
+        assert!(kept.bytes <= KEPT_BYTES_MAX && kept.bytes > KEPT_BYTES_MAX - SLICE_BYTES);
+        assert_eq!((kept.in_use, kept.bytes), (0, kept.buffers.iter().flatten().map(|buffer| buffer.len()).sum()));
     }
 }
