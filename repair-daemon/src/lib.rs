@@ -19,6 +19,7 @@ pub mod demo;
 pub mod files;
 pub mod node;
 pub mod pack;
+pub mod piped;
 pub mod process;
 pub mod store;
 pub mod transport;

@@ -5,10 +5,68 @@ use crate::time::Time;
 use crate::wire::node::{FragmentKey, NodeReply, NodeRequest, StageKey};
 use crate::wire::{CallError, DaemonReply, DaemonRequest};
 use ec_core::fragment::Header;
+use std::any::Any;
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Bytes beside a message; cheap to pass on.
 pub type Body = bytes::Bytes;
+
+/// What goes beside an answer. The machine looks at neither.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Bytes at hand.
+    Bytes(Body),
+    /// Whatever the host keeps them as.
+    Hosted(Hosted),
+}
+
+impl Payload {
+    /// The bytes, where they are at hand.
+    pub fn into_bytes(self) -> Option<Body> {
+        match self {
+            Self::Bytes(body) => Some(body),
+            Self::Hosted(_) => None,
+        }
+    }
+}
+
+impl From<Body> for Payload {
+    fn from(body: Body) -> Self {
+        Self::Bytes(body)
+    }
+}
+
+/// Bytes that lie with the host, in a way only it knows: fragments go from the disk to a socket without passing through here.
+#[derive(Clone)]
+pub struct Hosted(Arc<dyn Any + Send + Sync>);
+
+impl Hosted {
+    /// Wraps what the host will want back.
+    pub fn new(what: impl Any + Send + Sync) -> Self {
+        Self(Arc::new(what))
+    }
+
+    /// What was wrapped, where it is of this type.
+    pub fn downcast<T: Any + Send + Sync>(self) -> Option<Arc<T>> {
+        self.0.downcast().ok()
+    }
+}
+
+impl fmt::Debug for Hosted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Hosted")
+    }
+}
+
+impl PartialEq for Hosted {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Hosted {}
 
 /// A connection from outside, for its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,8 +161,8 @@ pub enum NodeEffect {
         id: RequestId,
         /// The answer.
         reply: NodeReply,
-        /// Its body.
-        body: Body,
+        /// What goes with it.
+        body: Payload,
     },
     /// Do something with the disk; ends as [`NodeEvent::Stored`]. Operations of one placement group's journal and of one stage
     /// are wanted one after the other, never two at once.
@@ -265,7 +323,7 @@ pub enum StoreOk {
     /// Payload and CRCs.
     Data {
         /// The payload.
-        body: Body,
+        body: Payload,
         /// CRC of each block, by the fragment's table.
         crcs: Vec<u32>,
     },

@@ -17,7 +17,8 @@ mod serve;
 mod stage;
 
 pub use effect::{
-    Body, Found, JournalFile, NodeEffect, NodeEvent, OpId, PeerId, RequestId, StoreCall, StoreError, StoreOk,
+    Body, Found, Hosted, JournalFile, NodeEffect, NodeEvent, OpId, Payload, PeerId, RequestId, StoreCall, StoreError,
+    StoreOk,
 };
 
 use crate::catalog::PgRow;
@@ -275,7 +276,8 @@ impl Node {
         self.reply_with(asker, reply, Body::new());
     }
 
-    fn reply_with(&mut self, asker: Asker, reply: NodeReply, body: Body) {
+    fn reply_with(&mut self, asker: Asker, reply: NodeReply, body: impl Into<Payload>) {
+        let body = body.into();
         self.effects.push_back(NodeEffect::Reply { peer: asker.peer, id: asker.id, reply, body });
     }
 

@@ -112,7 +112,10 @@ impl Disk {
                 let file = self.files.get(&fragment).ok_or(StoreError::NotFound)?;
                 let (from, to) = (range.start as usize, range.end as usize);
                 let body = file.payload.get(from..to).ok_or(StoreError::Invalid("past the end".into()))?;
-                return Ok(StoreOk::Data { body: Body::copy_from_slice(body), crcs: vec![1; body.len() / 4096] });
+                return Ok(StoreOk::Data {
+                    body: Body::copy_from_slice(body).into(),
+                    crcs: vec![1; body.len() / 4096],
+                });
             }
             StoreCall::ReadRecord { fragment, .. } => {
                 let file = self.files.get(&fragment).ok_or(StoreError::NotFound)?;
@@ -428,7 +431,9 @@ impl World {
         loop {
             while let Some(effect) = self.node.poll_effect() {
                 match effect {
-                    NodeEffect::Reply { peer, id, reply, body } => self.replies.push((Asker { peer, id }, reply, body)),
+                    NodeEffect::Reply { peer, id, reply, body } => {
+                        self.replies.push((Asker { peer, id }, reply, body.into_bytes().unwrap()));
+                    }
                     NodeEffect::Store { op, call } => self.waiting.push_back((op, call)),
                     NodeEffect::AskDaemon { number, request } => self.asked.push((number, request)),
                     NodeEffect::SetCell { op, cell } => self.cells.push((op, cell)),

@@ -74,3 +74,23 @@ fn other_protocols_versions_and_kinds_are_refused() {
         assert_eq!(with(at, 1), Err(FrameError::Kind));
     }
 }
+
+#[test]
+fn only_a_nodes_reply_may_leave_the_proof_of_its_body_to_the_message() {
+    let sound = Envelope::of_proven_body(7, b"header", 4);
+    let frame = [&sound.to_bytes()[..], b"header", b"body"].concat();
+    assert_eq!(read(&frame), Ok(sound));
+    // The body is not looked at; all else is.
+    assert_eq!(read(&[&frame[..frame.len() - 1], b"Y"].concat()), Ok(sound));
+    assert_eq!(read(&frame[..frame.len() - 1]), Err(FrameError::Crc));
+    for bit in 0..(ENVELOPE_BYTES + 6) * 8 {
+        let mut bytes = frame.clone();
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        assert!(read(&bytes).is_err(), "bit {bit}");
+    }
+    for (at, byte) in [(4, 1), (4, 3), (4, 4), (5, 2), (6, 1), (24, 1)] {
+        let mut bytes = sound.to_bytes();
+        bytes[at] = byte;
+        assert_eq!(Envelope::parse(&bytes), Err(FrameError::Kind));
+    }
+}

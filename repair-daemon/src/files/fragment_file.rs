@@ -4,6 +4,7 @@ use super::direct::DirectReader;
 use super::slices::first_block;
 use super::source::kind_name;
 use super::{FilesError, Work};
+use crate::piped::Piped;
 use ec_core::fragment::{
     Class, FOOTER_BYTES, HEADER_BYTES, Hash, Header, Layout, Structure, Tail, bad_blocks, examine_structure,
     examine_tail, judge_payload,
@@ -86,6 +87,11 @@ impl FragmentFile {
             Ok(()) => Ok(Ok(())),
             Err(error) => unreadable(&self.path, error),
         }
+    }
+
+    /// A range of the payload as pages of the file, where they are in memory. Nothing is compared yet.
+    pub fn pipe_payload(&self, offset: u64, bytes: usize) -> Option<Piped> {
+        Piped::of(self.file.file(), self.layout().payload_at + offset, bytes)
     }
 
     /// Compares the CRCs of whole blocks that were read from `offset` of the payload.

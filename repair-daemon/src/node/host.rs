@@ -7,12 +7,12 @@ use crate::files::error::printable;
 use crate::files::staged::random_u128;
 use crate::process::{Clock, listening, on_end_signals};
 use crate::store::DiskStore;
-use crate::transport::{Handler, Replies, Server, ToNode};
+use crate::transport::{Handler, OutBody, Replies, Server, ToNode};
 use bytes::Bytes;
 use repair_core::node::{Node, NodeConfig, NodeEffect, NodeEvent, PeerId, RequestId};
 use repair_core::time::Time;
 use repair_core::topology::Domain;
-use repair_core::wire::{NodeRequest, Refusal};
+use repair_core::wire::{NodeReply, NodeRequest, Refusal};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -187,7 +187,13 @@ impl Actor {
 
     fn perform(&mut self, effect: NodeEffect) {
         match effect {
-            NodeEffect::Reply { peer, id, reply, body } => self.replies.send(peer, id, reply, body),
+            NodeEffect::Reply { peer, id, reply, body } => match OutBody::of(body) {
+                Some(body) => self.replies.send(peer, id, reply, body),
+                None => {
+                    let refused = NodeReply::Refused(Refusal::Unavailable("payload of another host".into()));
+                    self.replies.send(peer, id, refused, Bytes::new());
+                }
+            },
             NodeEffect::Store { op, call } => self.workers.begin(Job::Call { op, call }),
             NodeEffect::SetCell { op, cell } => self.workers.begin(Job::SetCell { op, cell }),
             NodeEffect::AskDaemon { number, request } => match &self.link {

@@ -10,7 +10,7 @@ use ec_core::fragment::{Class, ExtentRecord, FragmentName, Hash, bad_blocks, jud
 use ec_core::geometry::BLOCK_BYTES;
 use repair_core::id::{ExtentKey, PgId, RecordHash};
 use repair_core::limits::SLICE_BYTES;
-use repair_core::node::{Body, Found, StoreError, StoreOk};
+use repair_core::node::{Body, Found, Hosted, Payload, StoreError, StoreOk};
 use repair_core::wire::node::FragmentKey;
 use rustix::fs::{Advice, fadvise};
 use std::collections::BTreeSet;
@@ -182,17 +182,30 @@ impl Fragments {
         // Both fit: a payload is at most 1 GiB, the range at most a slice.
         let bytes = (range.end - range.start) as usize;
         let blocks = (range.start / block) as usize..(range.end / block) as usize;
-        let mut buffer = self.buffers.take(bytes).map_err(|error| StoreError::Io(error.to_string()))?;
-        match found.read_payload(range.start, &mut buffer).map_err(|error| ours(&error))? {
-            Ok(()) => {}
-            Err(finding) => {
-                self.forget(fragment);
-                return Err(damaged(finding));
-            }
-        }
+        let body = match found.pipe_payload(range.start, bytes) {
+            Some(piped) => Payload::Hosted(Hosted::new(piped)),
+            None => self.read_payload(fragment, &found, range.start, bytes)?.into(),
+        };
         // The table is as long as the payload: the tail was checked against the header.
         let crcs = found.tail.table.get(blocks).unwrap_or_default().to_vec();
-        Ok(Some(StoreOk::Data { body: Body::from_owner(buffer), crcs }))
+        Ok(Some(StoreOk::Data { body, crcs }))
+    }
+
+    fn read_payload(
+        &self,
+        fragment: FragmentKey,
+        found: &FragmentFile,
+        offset: u64,
+        bytes: usize,
+    ) -> Result<Body, StoreError> {
+        let mut buffer = self.buffers.take(bytes).map_err(|error| StoreError::Io(error.to_string()))?;
+        match found.read_payload(offset, &mut buffer).map_err(|error| ours(&error))? {
+            Ok(()) => Ok(Body::from_owner(buffer)),
+            Err(finding) => {
+                self.forget(fragment);
+                Err(damaged(finding))
+            }
+        }
     }
 
     /// The record in a fragment's tail. `None` where there is no such file.

@@ -1,11 +1,12 @@
 //! The store as a node machine uses it: what is there after each step, after a crash, and beside hostile files.
 
 use super::*;
+use crate::piped::{PIPED_BYTES_MIN, Piped};
 use ec_core::ShardIndex;
 use ec_core::fragment::{BirthIdentity, Content, ExtentRecord, FragmentEntry, Hash, Header, StreamId};
 use ec_core::geometry::Geometry;
 use repair_core::id::{AttemptId, CellKey, ClaimId, ExtentKey, PgId, RecordHash};
-use repair_core::node::{Body, Found, StoreCall, StoreOk};
+use repair_core::node::{Body, Found, Payload, StoreCall, StoreOk};
 use repair_core::wire::node::{FragmentKey, StageKey};
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
@@ -156,8 +157,16 @@ fn a_fragment_goes_in_and_comes_out_as_it_was() {
             .zip(range.start as u32 / 4096..)
             .map(|(block, number)| made.header.identity.seed().crc(number, block))
             .collect();
-        let read = store.perform(StoreCall::Read { fragment: made.fragment, range }).unwrap();
-        assert_eq!(read, StoreOk::Data { body: Body::copy_from_slice(piece), crcs });
+        let piped = range.end - range.start >= PIPED_BYTES_MIN as u64;
+        match store.perform(StoreCall::Read { fragment: made.fragment, range }).unwrap() {
+            StoreOk::Data { body: Payload::Bytes(body), crcs: with } => {
+                assert!(!piped && body == piece && with == crcs)
+            }
+            StoreOk::Data { body: Payload::Hosted(hosted), crcs: with } => {
+                assert!(piped && with == crcs && hosted.downcast::<Piped>().unwrap().drain() == piece);
+            }
+            other => panic!("{other:?}"),
+        }
     }
     let backwards = std::ops::Range { start: 8192, end: 4096 };
     for range in [0..0, 0..4095, 1..4097, 0..end + 4096, end..end + 4096, backwards, 0..(1 << 20) + 4096] {
@@ -323,7 +332,9 @@ fn every_damage_is_seen_whatever_was_read_before() {
         assert_eq!(class_of(made.check(&store)), class);
         // The damage is not where the read is, or the reader sees it by the CRC, or the read says so: never other bytes.
         match made.read(&store) {
-            Ok(StoreOk::Data { body, .. }) => assert!(class == "rot.payload" && body[..] == made.payload[..4096]),
+            Ok(StoreOk::Data { body, .. }) => {
+                assert!(class == "rot.payload" && body.into_bytes().unwrap() == made.payload[..4096]);
+            }
             Err(StoreError::Damaged(reason)) => assert!(reason.starts_with(class), "{reason}"),
             other => panic!("{class}: {other:?}"),
         }

@@ -47,7 +47,8 @@ impl Drop for Shared {
     }
 }
 
-type Answer = Result<(Bytes, Bytes), CallError>;
+/// Header, body, and whether only the message can prove the body.
+type Answer = Result<(Bytes, Bytes, bool), CallError>;
 
 /// Who waits for which answer.
 #[derive(Debug, Default)]
@@ -131,8 +132,12 @@ impl<P: Protocol> Connection<P> {
             self.shared.queue.send(frame).await.map_err(|_| CallError::Unreachable)?;
             answered.await.map_err(|_| CallError::Lost)?
         };
-        let (header, body) = timeout(deadline, whole).await.map_err(|_| CallError::Timeout)??;
-        Ok((decode_message(&header).map_err(|_| CallError::Nonsense)?, body))
+        let (header, body, to_be_proven) = timeout(deadline, whole).await.map_err(|_| CallError::Timeout)??;
+        let reply = decode_message(&header).map_err(|_| CallError::Nonsense)?;
+        if to_be_proven && !P::proves_body(&reply) {
+            return Err(CallError::Nonsense);
+        }
+        Ok((reply, body))
     }
 }
 
@@ -166,7 +171,7 @@ async fn answers<P: Protocol>(reader: &mut FrameReader, pending: &Pending) -> Re
         let body = reader.body(&envelope).await?;
         // Nobody waits for an answer that comes too late.
         if let Some(waiting) = pending.lock().by_number.remove(&envelope.number) {
-            let _ = waiting.send(Ok((header, body)));
+            let _ = waiting.send(Ok((header, body, envelope.body_crc.is_none())));
         }
     }
     Ok(())

@@ -1,14 +1,18 @@
 //! One frame in, one frame out.
 
 use crate::buffers::BufferPool;
+use crate::piped::Piped;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use repair_core::limits::BODY_BYTES_MAX;
+use repair_core::node::{Hosted, Payload};
 use repair_core::wire::codec::{CodecError, encode_message};
 use repair_core::wire::frame::{ENVELOPE_BYTES, Envelope, FrameError, FrameKind};
+use rustix::net::{SendFlags, send};
 use serde::Serialize;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
@@ -46,11 +50,36 @@ pub(super) struct FrameWriter {
     stream: OwnedWriteHalf,
 }
 
+/// A body on its way out.
+#[derive(Clone, Debug)]
+pub enum OutBody {
+    /// Bytes in memory.
+    Bytes(Bytes),
+    /// Pages of a file. They go where the message proves them: nobody has looked at them.
+    Piped(Arc<Piped>),
+}
+
+impl OutBody {
+    /// What goes beside an answer; none where it is hosted in a way that is not ours.
+    pub fn of(payload: Payload) -> Option<Self> {
+        match payload {
+            Payload::Bytes(bytes) => Some(Self::Bytes(bytes)),
+            Payload::Hosted(hosted) => Hosted::downcast(hosted).map(Self::Piped),
+        }
+    }
+}
+
+impl From<Bytes> for OutBody {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
 /// A frame ready to be written.
 #[derive(Debug)]
 pub(super) struct OutFrame {
     head: Bytes,
-    body: Bytes,
+    body: OutBody,
 }
 
 /// Splits a connection into its ends. `header_time_max` is how long envelope and header may take once their first byte is here.
@@ -112,6 +141,10 @@ async fn exactly(stream: &mut BufReader<OwnedReadHalf>, bytes: usize) -> io::Res
     Ok(buffer.freeze())
 }
 
+fn head(envelope: &Envelope, header: &[u8]) -> Bytes {
+    [&envelope.to_bytes()[..], header].concat().into()
+}
+
 impl OutFrame {
     /// A frame of a message and its body.
     ///
@@ -123,18 +156,58 @@ impl OutFrame {
         }
         let header = encode_message(message)?;
         let envelope = Envelope::new(kind, number, &header, &body);
-        let mut head = Vec::with_capacity(ENVELOPE_BYTES + header.len());
-        head.extend_from_slice(&envelope.to_bytes());
-        head.extend_from_slice(&header);
-        Ok(Self { head: head.into(), body })
+        Ok(Self { head: head(&envelope, &header), body: OutBody::Bytes(body) })
+    }
+
+    /// A node's reply that proves its body.
+    ///
+    /// # Errors
+    /// As [`OutFrame::new`].
+    pub(super) fn of_proven_body(number: u64, message: &impl Serialize, body: OutBody) -> Result<Self, CodecError> {
+        let bytes = match &body {
+            OutBody::Bytes(bytes) => bytes.len(),
+            OutBody::Piped(piped) => piped.bytes(),
+        };
+        if bytes > BODY_BYTES_MAX {
+            return Err(CodecError::TooLong { bytes, limit: BODY_BYTES_MAX });
+        }
+        let header = encode_message(message)?;
+        let envelope = Envelope::of_proven_body(number, &header, bytes);
+        Ok(Self { head: head(&envelope, &header), body })
     }
 }
 
 impl FrameWriter {
     /// Writes a frame, the body from where it lies.
     pub(super) async fn write(&mut self, frame: OutFrame) -> Result<(), Broken> {
-        let mut bytes = frame.head.chain(frame.body);
-        let written = timeout(BODY_TIME_MAX, self.stream.write_all_buf(&mut bytes));
-        Ok(written.await.map_err(|_| Broken::Slow)??)
+        let written = async {
+            match frame.body {
+                OutBody::Bytes(body) => self.stream.write_all_buf(&mut frame.head.chain(body)).await,
+                OutBody::Piped(piped) => {
+                    self.write_some_more_follows(&frame.head).await?;
+                    self.write_piped(&piped).await
+                }
+            }
+        };
+        Ok(timeout(BODY_TIME_MAX, written).await.map_err(|_| Broken::Slow)??)
+    }
+
+    /// Writes bytes that need not go before others come.
+    async fn write_some_more_follows(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let socket: &TcpStream = self.stream.as_ref();
+        while !bytes.is_empty() {
+            let sent = || Ok(send(socket, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?);
+            let sent = socket.async_io(Interest::WRITABLE, sent).await?;
+            bytes = &bytes[sent..];
+        }
+        Ok(())
+    }
+
+    async fn write_piped(&self, piped: &Piped) -> io::Result<()> {
+        let socket: &TcpStream = self.stream.as_ref();
+        while piped.left() > 0 {
+            socket.async_io(Interest::WRITABLE, || piped.move_to(socket)).await?;
+        }
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod pool;
 mod server;
 
 pub use client::Connection;
+pub use frame_io::OutBody;
 pub use pool::Pool;
 pub use server::{Handler, Limits, Replies, Server};
 
@@ -34,6 +35,9 @@ pub trait Protocol: Send + Sync + 'static {
 
     /// The answer that is a refusal.
     fn refused(refusal: Refusal) -> Self::Reply;
+
+    /// Whether this answer has what proves its body, so that its frame need not.
+    fn proves_body(reply: &Self::Reply) -> bool;
 }
 
 /// Spoken to a storage node.
@@ -53,6 +57,10 @@ impl Protocol for ToNode {
     fn refused(refusal: Refusal) -> NodeReply {
         NodeReply::Refused(refusal)
     }
+
+    fn proves_body(reply: &NodeReply) -> bool {
+        matches!(reply, NodeReply::Data { .. })
+    }
 }
 
 impl Protocol for ToDaemon {
@@ -63,6 +71,10 @@ impl Protocol for ToDaemon {
 
     fn refused(refusal: Refusal) -> DaemonReply {
         DaemonReply::Refused(refusal)
+    }
+
+    fn proves_body(_: &DaemonReply) -> bool {
+        false
     }
 }
 

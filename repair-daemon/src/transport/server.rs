@@ -1,11 +1,11 @@
 //! The side that answers.
 
 use super::Protocol;
-use super::frame_io::{Broken, FrameReader, FrameWriter, OutFrame, ends};
+use super::frame_io::{Broken, FrameReader, FrameWriter, OutBody, OutFrame, ends};
 use bytes::Bytes;
 use repair_core::node::{PeerId, RequestId};
 use repair_core::wire::Refusal;
-use repair_core::wire::codec::decode_message;
+use repair_core::wire::codec::{CodecError, decode_message};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -66,10 +66,10 @@ impl<P: Protocol> Clone for Replies<P> {
 
 impl<P: Protocol> Replies<P> {
     /// Answers a request, without waiting. Does nothing where the connection has ended or the request was answered before.
-    pub fn send(&self, peer: PeerId, id: RequestId, reply: P::Reply, body: Bytes) {
+    pub fn send(&self, peer: PeerId, id: RequestId, reply: P::Reply, body: impl Into<OutBody>) {
         let peer = lock(&self.peers).get(&peer).cloned();
         if let Some(peer) = peer {
-            peer.answer(id, reply, body);
+            peer.answer(id, reply, body.into());
         }
     }
 
@@ -98,12 +98,12 @@ struct Share {
 struct Answer<P: Protocol> {
     number: u64,
     reply: P::Reply,
-    body: Bytes,
+    body: OutBody,
     _share: Share,
 }
 
 impl<P: Protocol> Peer<P> {
-    fn answer(&self, id: RequestId, reply: P::Reply, body: Bytes) {
+    fn answer(&self, id: RequestId, reply: P::Reply, body: OutBody) {
         if let Some(share) = lock(&self.asked).remove(&id.0) {
             let _ = self.answers.send(Answer { number: id.0, reply, body, _share: share });
         }
@@ -263,7 +263,7 @@ async fn read<P: Protocol, H: Handler<P>>(
         let number = RequestId(envelope.number);
         match decode_message(&header) {
             Ok(request) => handler.request(id, number, request, body),
-            Err(error) => peer.answer(number, P::refused(Refusal::Invalid(error.to_string())), Bytes::new()),
+            Err(error) => peer.answer(number, P::refused(Refusal::Invalid(error.to_string())), Bytes::new().into()),
         }
     }
     Ok(())
@@ -271,7 +271,12 @@ async fn read<P: Protocol, H: Handler<P>>(
 
 async fn write<P: Protocol>(mut writer: FrameWriter, mut answers: mpsc::UnboundedReceiver<Answer<P>>) {
     while let Some(answer) = answers.recv().await {
-        let frame = OutFrame::new(P::REPLY, answer.number, &answer.reply, answer.body).or_else(|error| {
+        let frame = match answer.body {
+            body if P::proves_body(&answer.reply) => OutFrame::of_proven_body(answer.number, &answer.reply, body),
+            OutBody::Bytes(body) => OutFrame::new(P::REPLY, answer.number, &answer.reply, body),
+            OutBody::Piped(_) => Err(CodecError::Malformed("a body that nothing proves".into())),
+        };
+        let frame = frame.or_else(|error| {
             let refused = P::refused(Refusal::Unavailable(format!("the answer does not fit: {error}")));
             OutFrame::new(P::REPLY, answer.number, &refused, Bytes::new())
         });

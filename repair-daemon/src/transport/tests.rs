@@ -1,9 +1,10 @@
 //! Two ends on loopback, and ends that do not keep to the rules.
 
 use super::*;
+use crate::piped::{PIPED_BYTES_MAX, Piped};
 use bytes::Bytes;
 use repair_core::id::{DiskId, ExtentKey};
-use repair_core::node::{PeerId, RequestId};
+use repair_core::node::{Hosted, Payload, PeerId, RequestId};
 use repair_core::wire::codec::encode_message;
 use repair_core::wire::frame::{ENVELOPE_BYTES, Envelope};
 use repair_core::wire::node::FragmentKey;
@@ -147,6 +148,52 @@ async fn answers_find_their_questions_in_any_order() {
         assert_eq!(reply, NodeReply::Data { crcs: vec![number as u32] });
         assert_eq!(answer, body(number as u64));
     }
+}
+
+#[tokio::test]
+async fn pages_of_a_file_travel_beside_an_answer_that_proves_them_and_no_other() {
+    let mut server = Listening::new(Limits::default()).await;
+    let connection = server.open().await;
+    let bytes: Vec<u8> = (0..PIPED_BYTES_MAX).map(|at| (at % 251) as u8).collect();
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, &bytes).unwrap();
+    let piped = || OutBody::of(Payload::Hosted(Hosted::new(Piped::of(&file, 0, bytes.len()).unwrap()))).unwrap();
+    for _ in 0..20 {
+        let asked: Vec<_> = (0..4).map(|number| ask(&connection, read_of(number), Bytes::new())).collect();
+        for _ in 0..4 {
+            let (peer, id, ..) = server.asked().await;
+            server.replies.send(peer, id, NodeReply::Data { crcs: Vec::new() }, piped());
+        }
+        for answer in asked {
+            assert!(answer.await.unwrap().unwrap().1 == bytes);
+        }
+    }
+    let asked = ask(&connection, NodeRequest::Info, Bytes::new());
+    let (peer, id, ..) = server.asked().await;
+    server.replies.send(peer, id, info(), piped());
+    assert!(matches!(asked.await.unwrap(), Ok((NodeReply::Refused(Refusal::Unavailable(_)), _))));
+}
+
+#[tokio::test]
+async fn a_body_without_crc_is_not_taken_beside_a_message_that_does_not_prove_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let lying = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for message in [NodeReply::Record, NodeReply::Data { crcs: vec![1] }] {
+            let mut envelope = [0; ENVELOPE_BYTES];
+            stream.read_exact(&mut envelope).await.unwrap();
+            let asked = Envelope::parse(&envelope).unwrap();
+            stream.read_exact(&mut vec![0; asked.header_bytes as usize]).await.unwrap();
+            let header = encode_message(&message).unwrap();
+            let envelope = Envelope::of_proven_body(asked.number, &header, 4);
+            stream.write_all(&[&envelope.to_bytes()[..], &header, b"body"].concat()).await.unwrap();
+        }
+    });
+    let connection = Connection::<ToNode>::open(&address, SOON).await.unwrap();
+    assert_eq!(connection.call(&NodeRequest::Info, Bytes::new(), SOON).await, Err(CallError::Nonsense));
+    assert!(connection.call(&NodeRequest::Info, Bytes::new(), SOON).await.is_ok());
+    lying.await.unwrap();
 }
 
 #[tokio::test]

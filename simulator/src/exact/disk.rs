@@ -296,7 +296,8 @@ impl FakeDisk {
         let at = header.layout().payload_at;
         let block = BLOCK_BYTES as u64;
         let crcs = table[(start / block) as usize..(end / block) as usize].to_vec();
-        Ok(StoreOk::Data { body: Body::copy_from_slice(&bytes[(at + start) as usize..(at + end) as usize]), crcs })
+        let body = Body::copy_from_slice(&bytes[(at + start) as usize..(at + end) as usize]);
+        Ok(StoreOk::Data { body: body.into(), crcs })
     }
 
     fn record(&self, fragment: FragmentKey, hash: &RecordHash) -> Result<StoreOk, StoreError> {

@@ -302,7 +302,8 @@ impl World {
                     None => reply,
                 };
                 self.check_reply(node, asked.map(|asked| asked.row.pg), &reply);
-                self.reply(id, Answer::Node(reply), body);
+                // Our disks give bytes.
+                self.reply(id, Answer::Node(reply), body.into_bytes().unwrap_or_default());
             }
             NodeEffect::Store { op, call } => {
                 let clash = self.nodes[node].clash(&call);
