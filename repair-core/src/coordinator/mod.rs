@@ -10,6 +10,8 @@ mod disks;
 mod doomed;
 pub mod effect;
 mod ending;
+#[cfg(test)]
+mod gather_tests;
 mod giveup;
 mod groups;
 mod guests;

@@ -70,8 +70,10 @@ impl Repairs {
     }
 }
 
-/// What a repair waits for, at most, so that more losses of the same extents can be rebuilt in one reading.
-const GATHER: Millis = Millis(2_000);
+/// How long a repair waits, at most, so that more losses of the same extents can be rebuilt in one reading. Also where the next
+/// loss would be one too many: disks that fail together are known to be lost one after the other, and each reading that is saved
+/// shortens the queue behind it by more than this.
+const GATHER: Millis = Millis(5_000);
 
 /// What comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,7 +121,7 @@ impl Coordinator {
         let ready = |group: &&Group| group.owner.is_ready();
         let of_group = |group: &'_ Group| {
             let gathering = self.is_gathering(group);
-            let rests = move |need: &NeedView| gathering && need.margin > Some(0) && need.since + GATHER > self.now;
+            let rests = move |need: &NeedView| gathering && need.since + GATHER > self.now;
             let needs = group.view.needs.iter().filter(move |(_, need)| !rests(need));
             needs.filter_map(urgency).filter(free).min()
         };

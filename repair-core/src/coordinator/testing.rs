@@ -385,11 +385,12 @@ impl World {
             NodeEffect::Reply { peer, id, reply, body } if peer == DAEMON => {
                 let call = CallId(id.0);
                 if self.calls.remove(&(self.life, call)).is_some() {
+                    let body = body.into_bytes().unwrap();
                     self.tell(CoordinatorEvent::Call { call, result: Ok((reply, body)) });
                 }
             }
             NodeEffect::Reply { id, reply, body, .. } => {
-                self.node_replies.insert(id.0, (reply, body));
+                self.node_replies.insert(id.0, (reply, body.into_bytes().unwrap()));
             }
             NodeEffect::Store { op, call } => {
                 let result = self.nodes.get_mut(&disk).unwrap().store.perform(call);

@@ -520,22 +520,6 @@ fn a_disk_without_room_is_not_asked_to_take_an_index_over_again() {
 }
 
 #[test]
-fn two_losses_at_once_are_rebuilt_in_one_reading() {
-    let mut world = World::new(9, CoordinatorConfig { code: Some("rs:4+3".parse().unwrap()), ..hasty() });
-    let entry = world.put(A, "a", &data(1_000, 1));
-    world.settle();
-    let slots = locate(&mut world, entry.extent).slots;
-    world.kill_node(slots[1][0].disk);
-    // Last heard by a later beat, so lost later.
-    world.pass(Millis(700));
-    world.kill_node(slots[5][0].disk);
-    let spec = world.repair_one();
-    assert_eq!(spec.targets.keys().copied().collect::<Vec<_>>(), [1, 5]);
-    world.settle();
-    assert_eq!(world.coordinator().status().repairs.done, 1);
-}
-
-#[test]
 fn a_disk_that_was_replaced_while_it_was_away_puts_its_files_aside_also_after_a_restart() {
     for restart in [false, true] {
         let mut world = World::new(8, hasty());
