@@ -109,28 +109,33 @@ pub struct Flip {
     was: u8,
 }
 
+/// Payload bytes of the fragment at `path`, by its header.
+///
+/// # Errors
+/// [`FilesError`].
+pub fn payload_bytes(path: &Path) -> Result<u64, FilesError> {
+    let mut header = [0; HEADER_BYTES];
+    let read = File::open(path).and_then(|file| file.read_exact_at(&mut header, 0));
+    read.map_err(FilesError::io(path, "read"))?;
+    let header = ec_core::fragment::Header::parse(&header).map_err(|error| {
+        FilesError::Unrecoverable(format!("{}: was damaged before the demo did anything: {error}", shown(path)))
+    })?;
+    Ok(header.identity.payload_bytes)
+}
+
 impl Flip {
-    /// Changes the byte in the middle of the payload of the fragment at `path`; `None` where it has no payload.
+    /// Changes the byte in the middle of the payload of the fragment at `path`, which has payload.
     ///
     /// # Errors
-    /// [`FilesError::Io`].
-    pub fn make(path: &Path) -> Result<Option<Self>, FilesError> {
+    /// [`FilesError`].
+    pub fn make(path: &Path) -> Result<Self, FilesError> {
+        let at = HEADER_BYTES as u64 + payload_bytes(path)? / 2;
         let file = File::options().read(true).write(true).open(path).map_err(FilesError::io(path, "open"))?;
-        let mut header = [0; HEADER_BYTES];
-        file.read_exact_at(&mut header, 0).map_err(FilesError::io(path, "read"))?;
-        let header = ec_core::fragment::Header::parse(&header).map_err(|error| {
-            FilesError::Unrecoverable(format!("{}: was damaged before the demo did anything: {error}", shown(path)))
-        })?;
-        let payload_bytes = header.identity.payload_bytes;
-        if payload_bytes == 0 {
-            return Ok(None);
-        }
-        let at = HEADER_BYTES as u64 + payload_bytes / 2;
         let mut byte = [0];
         file.read_exact_at(&mut byte, at).map_err(FilesError::io(path, "read"))?;
         file.write_all_at(&[byte[0] ^ 0x10], at).map_err(FilesError::io(path, "write"))?;
         file.sync_data().map_err(FilesError::io(path, "force to the disk"))?;
-        Ok(Some(Self { path: path.to_path_buf(), at, was: byte[0] }))
+        Ok(Self { path: path.to_path_buf(), at, was: byte[0] })
     }
 
     /// Looks whether the byte is what it was. While the node replaces the file there may be none: then it is not.

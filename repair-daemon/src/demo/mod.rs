@@ -10,6 +10,7 @@ pub mod compare;
 pub mod files;
 pub mod havoc;
 pub mod home;
+pub mod minimum;
 pub mod recount;
 pub mod report;
 pub mod watch;
@@ -39,6 +40,8 @@ const TIMING_SAID: &str =
     "detection within 3 s and no grace (a cell in service waits 15 min before it rebuilds a silent node)";
 /// The client's patience with the daemon, which is on this machine.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Within this the daemon sees that connections of killed nodes have ended.
+const SUSPECTED_WITHIN: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_millis(25);
 /// Without any progress for so long the demo gives up waiting, and says so.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
@@ -228,8 +231,16 @@ impl Demo<'_> {
 
     fn destroy(&mut self, kill: usize, report: &mut Report) -> Result<Destroyed, FilesError> {
         let nodes = self.processes.nodes();
-        let havoc = Havoc::new(&self.code, &havoc::look(nodes)?, nodes.len(), kill);
+        let placement = havoc::look(nodes)?;
+        let mut havoc = Havoc::new(&self.code, &placement, nodes.len(), kill);
+        if let Some((_, placed)) = &havoc.flip
+            && havoc::payload_bytes(&placed.path)? == 0
+        {
+            havoc.flip = None;
+        }
+        report.minimum_read_bytes = minimum::joint_minimum(&self.code, &placement, &havoc)?;
         let names = havoc.nodes.iter().map(|node| nodes[*node].name.clone()).collect::<Vec<_>>().join(", ");
+        let nodes_left = (nodes.len() - havoc.nodes.len()) as u64;
         // What happened until now is of no interest: from here on each event counts.
         self.follow()?;
         let at = Instant::now();
@@ -238,10 +249,11 @@ impl Demo<'_> {
         }
         report.killed = havoc.nodes.len() as u64;
         let mut destroyed = Destroyed { at, flip: None };
-        if let Some((extent, placed)) = havoc.flip
-            && let Some(flip) = Flip::make(&placed.path)?
-        {
-            destroyed.flip = Some((flip, extent.to_string(), placed));
+        if let Some((extent, placed)) = havoc.flip {
+            // As rot is found: while other things are amiss. What comes before would be rebuilt before, by a reading of its own.
+            self.wait_until_suspected(nodes_left)?;
+            destroyed.flip = Some((Flip::make(&placed.path)?, extent.to_string(), placed));
+            self.client.scrub()?;
         }
         let of_nodes = if names.is_empty() { "killed no node".into() } else { format!("killed {names} (kill -9)") };
         let of_byte = match &destroyed.flip {
@@ -253,6 +265,16 @@ impl Demo<'_> {
         };
         self.tell(&format!("{of_nodes}; {of_byte}"))?;
         Ok(destroyed)
+    }
+
+    /// Until the daemon knows that nodes do not answer. Waits for that only a moment: it is told at once or by silence.
+    fn wait_until_suspected(&self, nodes_left: u64) -> Result<(), FilesError> {
+        let began = Instant::now();
+        while began.elapsed() < SUSPECTED_WITHIN && self.status()?.nodes.healthy > nodes_left {
+            self.work.check_stop()?;
+            std::thread::sleep(POLL_EVERY);
+        }
+        Ok(())
     }
 
     /// Takes the daemon's new events; gives what a person wants to read of them.
@@ -321,7 +343,6 @@ impl Demo<'_> {
         let repairs = &status.repairs;
         report.rebuilt_bytes = repairs.rebuilt_bytes;
         report.read_bytes = repairs.read_bytes;
-        report.minimum_read_bytes = repairs.minimum_read_bytes;
         report.written_bytes = repairs.written_bytes;
         report.rebuild_seconds = self.follower.rebuild_seconds();
     }
