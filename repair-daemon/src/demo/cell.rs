@@ -79,8 +79,9 @@ impl Cell {
         let mut command = ninefold()?;
         command.args(["node", "--listen", "127.0.0.1:0", "--daemon", &self.address]);
         command.arg("--domain").arg(format!("demo/zone/rack-{rack:03}/{name}")).arg("--data").arg(&data);
-        // Detection of rot is to be seen within a demo; a cell in service takes days for a pass.
-        command.args(["--scrub-period", "2"]);
+        // The demo asks for a scrub, as an operator may, and is not to wait long where that question is lost. A cell in service
+        // takes days for a pass of its own.
+        command.args(["--scrub-period", "30"]);
         let process = Process::start(command, home.join(format!("{name}.log")))?;
         self.nodes.push(Node { process, data, rack, name, alive: true });
         Ok(())
