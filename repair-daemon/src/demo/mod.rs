@@ -259,7 +259,10 @@ impl Demo<'_> {
         let of_byte = match &destroyed.flip {
             Some((_, extent, placed)) => {
                 let node = &self.processes.nodes()[placed.node].name;
-                format!("flipped a bit of fragment {} of extent {extent} on {node}, and asked for a scrub", placed.index)
+                format!(
+                    "flipped a bit of fragment {} of extent {extent} on {node}, and asked for a scrub",
+                    placed.index
+                )
             }
             None => "flipped nothing: no extent with a byte to flip would surely survive that too".into(),
         };

@@ -25,6 +25,9 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(10);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const KEEPALIVE_TRIES: u32 = 3;
+/// Bytes that the other side's host has not acknowledged for so long end the connection: keepalive does not ask while there are
+/// any, and a path that forgot the connection would take them for a quarter of an hour.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(20);
 
 /// Why a connection is of no more use.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +94,7 @@ pub(super) fn ends(stream: TcpStream, header_time_max: Duration) -> io::Result<(
     sockopt::set_tcp_keepidle(&stream, KEEPALIVE_AFTER)?;
     sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_EVERY)?;
     sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_TRIES)?;
+    sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED_MAX.as_millis() as u32)?;
     let (reader, writer) = stream.into_split();
     let stream = BufReader::with_capacity(READ_AHEAD_BYTES, reader);
     Ok((FrameReader { stream, header_time_max }, FrameWriter { stream: writer }))

@@ -93,11 +93,6 @@ impl<P: Protocol> Pool<P> {
         }
     }
 
-    /// Ends the connection to `address`, if there is one and nobody else holds it.
-    pub fn forget(&self, address: &str) {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(address);
-    }
-
     fn slot(&self, address: &str) -> Arc<Slot<P>> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = slots.get(address) {

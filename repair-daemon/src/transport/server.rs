@@ -26,6 +26,8 @@ pub struct Limits {
     pub requests: usize,
     /// Bytes in the bodies of these.
     pub body_bytes: usize,
+    /// Bytes in the bodies of all connections' requests that are not answered yet; beyond, long bodies wait.
+    pub body_bytes_of_all: usize,
     /// From the first byte of a request to the end of its header.
     pub header_time: Duration,
 }
@@ -37,10 +39,14 @@ impl Default for Limits {
             connections_per_address: 2048,
             requests: 64,
             body_bytes: 64 << 20,
+            body_bytes_of_all: 512 << 20,
             header_time: Duration::from_secs(10),
         }
     }
 }
+
+/// Bodies below this do not count for all: control goes on while payload waits. 64 of them on each of 4,096 connections are 1 GiB.
+const SMALL_BODY_BYTES: u32 = 4 << 10;
 
 /// Takes what comes. Must not block: it is called from the task that reads the connection.
 pub trait Handler<P: Protocol>: Send + Sync + 'static {
@@ -92,6 +98,7 @@ struct Peer<P: Protocol> {
 struct Share {
     _request: OwnedSemaphorePermit,
     _body: OwnedSemaphorePermit,
+    _body_of_all: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -154,6 +161,7 @@ impl<P: Protocol> Server<P> {
     pub async fn serve<H: Handler<P>>(self, handler: Arc<H>) {
         let mut connections = JoinSet::new();
         let open = Arc::new(Mutex::new(Open::default()));
+        let bodies = Arc::new(Semaphore::new(self.limits.body_bytes_of_all));
         let mut last = 0;
         loop {
             while connections.try_join_next().is_some() {}
@@ -169,9 +177,10 @@ impl<P: Protocol> Server<P> {
             last += 1;
             let (peer, replies, limits, handler) =
                 (PeerId(last), self.replies.clone(), self.limits, Arc::clone(&handler));
+            let bodies = Arc::clone(&bodies);
             connections.spawn(async move {
                 let _place = place;
-                converse(stream, peer, &replies, &limits, &*handler).await;
+                converse(stream, peer, &replies, &limits, &bodies, &*handler).await;
             });
         }
     }
@@ -222,6 +231,7 @@ async fn converse<P: Protocol, H: Handler<P>>(
     id: PeerId,
     replies: &Replies<P>,
     limits: &Limits,
+    bodies_of_all: &Arc<Semaphore>,
     handler: &H,
 ) {
     let Ok((mut reader, writer)) = ends(stream, limits.header_time) else { return };
@@ -230,7 +240,7 @@ async fn converse<P: Protocol, H: Handler<P>>(
     lock(&replies.peers).insert(id, Arc::clone(&peer));
     // Whichever ends first ends the other: a peer that cannot be answered is not read from.
     tokio::select! {
-        _ = read(&mut reader, id, &peer, limits, handler) => {}
+        _ = read(&mut reader, id, &peer, limits, bodies_of_all, handler) => {}
         () = write(writer, queue) => {}
     }
     lock(&replies.peers).remove(&id);
@@ -242,8 +252,10 @@ async fn read<P: Protocol, H: Handler<P>>(
     id: PeerId,
     peer: &Peer<P>,
     limits: &Limits,
+    bodies_of_all: &Arc<Semaphore>,
     handler: &H,
 ) -> Result<(), Broken> {
+    let of_all = u32::try_from(limits.body_bytes_of_all).unwrap_or(u32::MAX);
     let requests = Arc::new(Semaphore::new(limits.requests));
     let bodies = Arc::new(Semaphore::new(limits.body_bytes));
     while let Some((envelope, header)) = reader.head().await? {
@@ -253,7 +265,12 @@ async fn read<P: Protocol, H: Handler<P>>(
         let body_bytes = envelope.body_bytes.min(u32::try_from(limits.body_bytes).unwrap_or(u32::MAX));
         let share = Share {
             _request: Arc::clone(&requests).acquire_owned().await.map_err(|_| Broken::Unexpected)?,
-            _body: Arc::clone(&bodies).acquire_many_owned(body_bytes).await.map_err(|_| Broken::Unexpected)?,
+            _body: take(&bodies, body_bytes).await?,
+            // Last, so that nobody waits for anything else with it in hand.
+            _body_of_all: match body_bytes {
+                ..SMALL_BODY_BYTES => None,
+                bytes => Some(take(bodies_of_all, bytes.min(of_all)).await?),
+            },
         };
         let body = reader.body(&envelope).await?;
         if lock(&peer.asked).insert(envelope.number, share).is_some() {
@@ -267,6 +284,10 @@ async fn read<P: Protocol, H: Handler<P>>(
         }
     }
     Ok(())
+}
+
+async fn take(semaphore: &Arc<Semaphore>, permits: u32) -> Result<OwnedSemaphorePermit, Broken> {
+    Arc::clone(semaphore).acquire_many_owned(permits).await.map_err(|_| Broken::Unexpected)
 }
 
 async fn write<P: Protocol>(mut writer: FrameWriter, mut answers: mpsc::UnboundedReceiver<Answer<P>>) {

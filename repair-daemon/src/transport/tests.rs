@@ -317,6 +317,34 @@ async fn a_frame_that_is_none_ends_its_connection_and_no_other() {
 }
 
 #[tokio::test]
+async fn long_bodies_of_all_connections_wait_for_room_and_short_ones_do_not() {
+    let mut server = Listening::new(Limits { body_bytes_of_all: 20_000, ..Limits::default() }).await;
+    let (first, second, third) = (server.open().await, server.open().await, server.open().await);
+    let held = ask(&first, read_of(1), Bytes::from(vec![1; 15_000]));
+    let (peer, id, ..) = server.asked().await;
+    let waiting = ask(&second, read_of(2), Bytes::from(vec![2; 6_000]));
+    let short = ask(&third, read_of(3), Bytes::from(vec![3; 1_000]));
+    // Whoever came first, the long one is not heard before the held one is answered.
+    let (short_peer, short_id, request, _) = server.asked().await;
+    assert_eq!(request, read_of(3));
+    server.replies.send(short_peer, short_id, info(), Bytes::new());
+    assert!(short.await.unwrap().is_ok());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(server.told.try_recv().is_err());
+    server.replies.send(peer, id, info(), Bytes::new());
+    assert!(held.await.unwrap().is_ok());
+    let (peer, id, request, _) = server.asked().await;
+    assert_eq!(request, read_of(2));
+    server.replies.send(peer, id, info(), Bytes::new());
+    assert!(waiting.await.unwrap().is_ok());
+    // One longer than all there is goes when it is alone.
+    let longer = ask(&first, read_of(4), Bytes::from(vec![4; 30_000]));
+    let (peer, id, ..) = server.asked().await;
+    server.replies.send(peer, id, info(), Bytes::new());
+    assert!(longer.await.unwrap().is_ok());
+}
+
+#[tokio::test]
 async fn two_requests_of_one_number_end_the_connection() {
     let mut server = Listening::new(Limits::default()).await;
     let mut stream = server.raw().await;
