@@ -115,7 +115,7 @@ fn stage() -> StageKey {
 
 /// The row of a cell.
 pub fn cell_row() -> CellRow {
-    CellRow { cell: cell(), incarnation: 2, restore: 0x4e57 }
+    CellRow { cell: cell(), incarnation: 2, restore: 0x4e57, suspended: Some("disk 3 heard a later row".into()) }
 }
 
 /// The row of a disk.

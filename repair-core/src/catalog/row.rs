@@ -15,6 +15,9 @@ pub struct CellRow {
     pub incarnation: u32,
     /// Random, made with the incarnation.
     pub restore: u128,
+    /// Set when a member proved that the catalog went back in time or forked, with what was seen. Every transaction compares this
+    /// row, and no daemon starts on a catalog that says so: only another catalog ends it.
+    pub suspended: Option<String>,
 }
 
 /// A disk that has registered once.

@@ -1,5 +1,6 @@
 //! Allocation: which placement group takes the next extent, and the making of new groups.
 
+use super::effect::Stopped;
 use super::groups::Group;
 use super::{Asker, Coordinator, Op, Timer};
 use crate::catalog::{Found, OwnerRow, PgRow, PgState, Txn, TxnResult, key};
@@ -227,7 +228,9 @@ impl Coordinator {
                     txn = txn.compare(key::pg(row.pg), 0).compare(key::owner(row.pg), 0);
                     txn = txn.put(key::pg(row.pg), group).put(key::owner(row.pg), owner);
                 }
-                (Err(error), _) | (_, Err(error)) => return self.stop(format!("a new row cannot be written: {error}")),
+                (Err(error), _) | (_, Err(error)) => {
+                    return self.stop(format!("a new row cannot be written: {error}"));
+                }
             }
         }
         self.txn(Op::Making, txn);
@@ -265,7 +268,7 @@ impl Coordinator {
             owner.is_some_and(|owner| owner.token == token)
         };
         if !rows.chunks(2).all(|pair| pair.get(1).is_some_and(ours)) {
-            return self.stop("another daemon makes placement groups in this cell".into());
+            return self.stop(Stopped::Rival);
         }
         let batch = self.making.as_mut().and_then(|making| making.batches.pop_front()).unwrap_or_default();
         for (row, pair) in batch.into_iter().zip(rows.chunks(2)) {

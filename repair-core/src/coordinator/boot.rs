@@ -1,14 +1,19 @@
 //! The first moments: the cell's row, the disks, and a claim on every placement group.
 
+use super::effect::Stopped;
 use super::groups::Group;
 use super::{Coordinator, Op, Timer};
 use crate::catalog::{CellRow, DiskRow, Found, Txn, key};
 use crate::id::{CellKey, PgId};
-use crate::pg::Owner;
+use crate::pg::{Owner, PgEvent};
+use crate::time::Millis;
 use crate::wire::codec::{decode_row, encode_row};
 use crate::wire::daemon::ExtentEntry;
 
 const PAGE: usize = 1000;
+/// How long a group is waited for whose members do not say what they heard. A courtesy: what a daemon on an old catalog leaves
+/// on members of other groups would make them refuse the right one. Each group's own members are always asked first.
+const LOOK_PATIENCE: Millis = Millis(10_000);
 
 /// How far the start has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +24,8 @@ pub(super) enum Boot {
     Groups,
     /// What puts left open is read only when all claims are done: until then an earlier daemon may add to it.
     Claims,
+    /// Members are asked what they have heard, before anything is given to any: the catalog may have gone back.
+    Looks,
     Open,
     Doomed,
     Done,
@@ -40,7 +47,7 @@ impl Boot {
             Self::Groups => Some(key::PGS),
             Self::Open => Some(key::OPEN),
             Self::Doomed => Some(key::DOOMED),
-            Self::New | Self::Cell | Self::Claims | Self::Done => None,
+            Self::New | Self::Cell | Self::Claims | Self::Looks | Self::Done => None,
         }
     }
 }
@@ -68,19 +75,23 @@ impl Coordinator {
             Err(_) => return self.after(self.retry_after(), Timer::Boot),
         };
         let Some(found) = found else {
-            let cell = CellRow { cell: CellKey(self.dice.wide()), incarnation: 1, restore: self.dice.wide() };
+            let cell =
+                CellRow { cell: CellKey(self.dice.wide()), incarnation: 1, restore: self.dice.wide(), suspended: None };
             return match encode_row(&cell) {
                 Ok(value) => self.txn(Op::Boot, Txn::new().compare(key::cell(), 0).put(key::cell(), value)),
                 Err(error) => self.stop(format!("the cell's row cannot be written: {error}")),
             };
         };
         match decode_row::<CellRow>(&found.value) {
+            Ok(CellRow { suspended: Some(reason), .. }) => self.stop(Stopped::Suspended { reason }),
             Ok(row) => {
                 self.cell = Some((row, found.revision));
                 self.boot = Boot::Disks;
                 self.boot_again();
             }
-            Err(error) => self.stop(format!("the catalog's row of the cell cannot be read: {error}")),
+            Err(error) => {
+                self.stop(format!("the catalog's row of the cell cannot be read: {error}"));
+            }
         }
     }
 
@@ -102,7 +113,7 @@ impl Coordinator {
             Boot::Groups => Boot::Claims,
             Boot::Open => Boot::Doomed,
             Boot::Doomed => Boot::Done,
-            stays @ (Boot::New | Boot::Cell | Boot::Claims | Boot::Done) => stays,
+            stays @ (Boot::New | Boot::Cell | Boot::Claims | Boot::Looks | Boot::Done) => stays,
         };
         if self.boot.is_done() {
             self.sweep_later();
@@ -129,7 +140,7 @@ impl Coordinator {
                 let extent = key::doomed_of(&found.key).ok_or("no doomed extent's key")?;
                 self.doom(extent);
             }
-            Boot::New | Boot::Cell | Boot::Claims | Boot::Done => {}
+            Boot::New | Boot::Cell | Boot::Claims | Boot::Looks | Boot::Done => {}
         }
         Ok(())
     }
@@ -145,10 +156,18 @@ impl Coordinator {
         self.tell_reachability(pg);
     }
 
-    /// Goes on once every claim is done.
+    /// Goes on once every claim is done, and every group has looked or was waited for long enough.
     pub(super) fn boot_onwards(&mut self) {
         if self.boot == Boot::Claims && self.groups.values().all(|group| group.owner.authority().is_some()) {
+            self.boot = Boot::Looks;
+            self.looks_end = self.now + LOOK_PATIENCE;
+            self.at(self.looks_end, Timer::Boot);
+        }
+        let looked = |group: &Group| group.owner.has_looked() || group.owner.authority().is_none();
+        if self.boot == Boot::Looks && (self.looks_end <= self.now || self.groups.values().all(looked)) {
             self.boot = Boot::Open;
+            let proceed = self.groups.keys().map(|pg| (*pg, PgEvent::Proceed));
+            self.inbox.extend(proceed);
             self.boot_again();
         }
     }

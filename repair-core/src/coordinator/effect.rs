@@ -1,6 +1,7 @@
 //! What happens to the coordinator and what it wants done.
 
 use crate::catalog::{Found, Txn, TxnResult};
+use crate::id::PgId;
 use crate::node::{Body, PeerId, RequestId};
 use crate::pg::{CallId, PgConfig};
 use crate::repair::{RepairOutcome, RepairSpec};
@@ -143,11 +144,42 @@ pub enum CoordinatorEffect {
     Note(Note),
     /// A [`CoordinatorEvent::Tick`] is wanted then. Replaces the one wanted before.
     WakeAt(Time),
-    /// Go on no longer: the catalog went back in time, or another daemon owns it all. The process ends with this message.
+    /// Go on no longer. The process ends with this message.
     Stop {
         /// Why.
+        reason: Stopped,
+    },
+}
+
+/// Why a daemon goes on no longer, and what is to be done about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// Another daemon is at work on the same catalog.
+    #[error("another daemon has claimed placement group {pg}; this one goes on no longer")]
+    Deposed {
+        /// The group by which it was noticed.
+        pg: PgId,
+    },
+    /// Another daemon makes placement groups.
+    #[error("another daemon makes placement groups in this cell")]
+    Rival,
+    /// The cell's row is another than this daemon began with.
+    #[error("the catalog's row of the cell has changed: another catalog was put in its place, or it was restored")]
+    OtherCell,
+    /// The catalog went back in time or forked: now, or an earlier daemon has written so into the cell's row.
+    #[error(
+        "the cell is suspended: the catalog went back in time or forked ({reason}). Nothing was changed and no daemon \
+         starts on this catalog. Stop all daemons and put its newest copy back, the one the nodes were last changed \
+         under; see \"A suspended cell\" in docs/operating.md"
+    )]
+    Suspended {
+        /// What was seen.
         reason: String,
     },
+    /// A row of the catalog cannot be read or written.
+    #[error("{0}")]
+    Catalog(String),
 }
 
 /// Something that happened.
@@ -201,5 +233,11 @@ impl Default for CoordinatorConfig {
             put_resume: Millis(30_000),
             pg: PgConfig::default(),
         }
+    }
+}
+
+impl From<String> for Stopped {
+    fn from(reason: String) -> Self {
+        Self::Catalog(reason)
     }
 }

@@ -1,5 +1,6 @@
 //! Placement groups: passing events to their owners and effects from them.
 
+use super::effect::Stopped;
 use super::view::GroupView;
 use super::{Asker, Coordinator, NodeCall, Op, TicketUse, Timer};
 use crate::catalog::PgState;
@@ -61,7 +62,7 @@ impl Group {
 impl Coordinator {
     /// Lets owners take their events and performs what they want, until none has anything left.
     pub(super) fn run_owners(&mut self) {
-        while !self.stopped {
+        while !self.is_ending() {
             let next = self.inbox.pop_front();
             let pg = match &next {
                 Some((pg, _)) => *pg,
@@ -145,12 +146,10 @@ impl Coordinator {
                 }
             }
             PgOutcome::Deposed => {
-                self.stop(format!("another daemon has claimed placement group {pg}; this one goes on no longer"));
+                self.stop(Stopped::Deposed { pg });
             }
             PgOutcome::CatalogWentBack { reason } => {
-                self.stop(format!(
-                    "the catalog went back in time ({reason}); nothing is changed until it was rebuilt under a new incarnation"
-                ));
+                self.suspend(&format!("placement group {pg}: {reason}"));
             }
         }
     }
@@ -233,7 +232,7 @@ impl Coordinator {
 
     /// Whether something was said about the whole cell that is not so any more.
     pub(super) fn note_changes(&mut self) {
-        if !self.boot.is_done() || self.stopped {
+        if !self.boot.is_done() || self.is_ending() {
             return;
         }
         let full = !self.groups.is_empty() && self.groups.values().all(|group| !group.dirty && group.view.full);

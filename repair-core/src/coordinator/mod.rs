@@ -26,6 +26,9 @@ pub mod report;
 #[cfg(test)]
 mod restart_tests;
 mod scan;
+mod suspend;
+#[cfg(test)]
+mod suspend_tests;
 mod tasks;
 #[cfg(test)]
 mod testing;
@@ -33,7 +36,7 @@ mod testing;
 mod tests;
 mod view;
 
-pub use effect::{CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, JobId, Note};
+pub use effect::{CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, JobId, Note, Stopped};
 pub use report::StatusReport;
 
 use crate::catalog::{CellRow, Found, Txn, TxnResult};
@@ -79,6 +82,8 @@ enum Op {
     Undoomed { extent: ExtentKey },
     Sweep,
     Scan,
+    Cell,
+    Suspend,
 }
 
 /// What a call to a node belongs to.
@@ -107,6 +112,7 @@ enum Timer {
     Sweep,
     Repairs,
     Scan,
+    Suspend,
 }
 
 /// What a ticket given to an owner stands for.
@@ -123,6 +129,7 @@ pub struct Coordinator {
     dice: Dice,
     now: Time,
     stopped: bool,
+    suspending: Option<suspend::Suspending>,
     effects: VecDeque<CoordinatorEffect>,
     last_number: u64,
     ops: BTreeMap<CallId, Op>,
@@ -131,6 +138,7 @@ pub struct Coordinator {
     timers: BTreeSet<(Time, Timer)>,
     wake: Option<Time>,
     boot: boot::Boot,
+    looks_end: Time,
     cell: Option<(CellRow, u64)>,
     disks: BTreeMap<DiskId, disks::Disk>,
     peers: BTreeMap<PeerId, DiskId>,
@@ -163,6 +171,7 @@ impl Coordinator {
             dice,
             now: Time::ZERO,
             stopped: false,
+            suspending: None,
             effects: VecDeque::new(),
             last_number: 0,
             ops: BTreeMap::new(),
@@ -171,6 +180,7 @@ impl Coordinator {
             timers: BTreeSet::new(),
             wake: None,
             boot: boot::Boot::New,
+            looks_end: Time::ZERO,
             cell: None,
             disks: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -235,6 +245,9 @@ impl Coordinator {
             return;
         }
         self.now = self.now.max(now);
+        if self.suspending.is_some() {
+            return self.suspend_onwards(event);
+        }
         match event {
             CoordinatorEvent::Boot => self.begin(),
             CoordinatorEvent::Rows { op, rows } => self.rows(op, rows),
@@ -265,6 +278,9 @@ impl Coordinator {
                 self.due(timer);
             }
             self.run_owners();
+            if self.is_ending() {
+                break;
+            }
             self.boot_onwards();
             self.refresh_groups();
             self.retry_allocations();
@@ -283,6 +299,10 @@ impl Coordinator {
             }
         }
         self.note_changes();
+        self.wish_to_wake();
+    }
+
+    fn wish_to_wake(&mut self) {
         let next = self.timers.first().map(|(at, _)| *at);
         if let Some(at) = next.filter(|_| next != self.wake) {
             self.wake = Some(at);
@@ -308,6 +328,8 @@ impl Coordinator {
             Timer::GiveUp(stream) => self.give_up_onwards(stream),
             Timer::Sweep => self.sweep(None),
             Timer::Scan => self.scan_onwards(),
+            // Comes only behind the end of all else.
+            Timer::Suspend => {}
         }
     }
 
@@ -349,7 +371,15 @@ impl Coordinator {
         self.effects.push_back(CoordinatorEffect::Range { op, prefix, after, limit });
     }
 
-    fn txn(&mut self, op: Op, txn: Txn) {
+    /// Owners compare the cell's row themselves; everything else does so here.
+    fn txn(&mut self, op: Op, mut txn: Txn) {
+        let cell = crate::catalog::key::cell();
+        if let Some((_, revision)) = &self.cell
+            && !matches!(op, Op::Owner { .. })
+            && txn.compares.iter().all(|compare| compare.key != cell)
+        {
+            txn = txn.compare(cell, *revision);
+        }
         let op = self.op(op);
         self.effects.push_back(CoordinatorEffect::Txn { op, txn });
     }
@@ -394,10 +424,10 @@ impl Coordinator {
     }
 
     /// The end: another daemon is at work, or the catalog cannot be trusted.
-    fn stop(&mut self, reason: String) {
+    fn stop(&mut self, reason: impl Into<Stopped>) {
         if !self.stopped {
             self.stopped = true;
-            self.effects.push_back(CoordinatorEffect::Stop { reason });
+            self.effects.push_back(CoordinatorEffect::Stop { reason: reason.into() });
         }
     }
 
@@ -413,7 +443,9 @@ impl Coordinator {
             Some(Op::Absent { asker, extent }) => self.absent_read(asker, extent, rows),
             Some(Op::Task { task }) => self.task_rows(task, rows),
             Some(Op::Doomed { extents }) => self.doomed_read(&extents, rows),
-            Some(Op::Names { .. } | Op::GiveUp { .. } | Op::Undoomed { .. } | Op::Sweep | Op::Scan) | None => {}
+            Some(Op::Cell) => rows.into_iter().for_each(|rows| self.take_cell(rows)),
+            Some(Op::Names { .. } | Op::GiveUp { .. } | Op::Undoomed { .. } | Op::Sweep | Op::Scan | Op::Suspend)
+            | None => {}
         }
     }
 
@@ -429,7 +461,11 @@ impl Coordinator {
     }
 
     fn txn_ended(&mut self, op: CallId, result: TxnResult) {
-        match self.ops.remove(&op) {
+        let ended = self.ops.remove(&op);
+        if result == TxnResult::Refused && !matches!(ended, Some(Op::Owner { .. }) | None) {
+            self.doubt_cell();
+        }
+        match ended {
             Some(Op::Boot) if matches!(result, TxnResult::Done { .. }) => self.boot_again(),
             Some(Op::Boot) => self.after(self.retry_after(), Timer::Boot),
             Some(Op::Owner { pg, op }) => self.inbox.push_back((pg, PgEvent::Txn { op, result })),

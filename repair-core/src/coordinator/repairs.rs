@@ -87,7 +87,7 @@ struct Urgency {
 impl Coordinator {
     /// Begins repairs while there is room for more.
     pub(super) fn run_repairs(&mut self) {
-        if self.stopped {
+        if self.is_ending() {
             return;
         }
         while self.repairs.running.len() < self.config.repairs_max {

@@ -100,7 +100,7 @@ pub(super) struct World {
     node_replies: BTreeMap<u64, (NodeReply, Body)>,
     pub(super) notes: Vec<Note>,
     pub(super) repairs: VecDeque<(JobId, RepairSpec)>,
-    pub(super) stopped: Option<String>,
+    pub(super) stopped: Option<super::Stopped>,
     /// Nodes that hear no call, though they beat.
     pub(super) deaf: BTreeSet<DiskId>,
     pub(super) fates: Option<Dice>,

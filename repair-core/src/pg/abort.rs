@@ -61,7 +61,7 @@ impl Group {
                 continue;
             }
             // What another incarnation prepared is evidence for whoever restored the catalog.
-            let of_now = change.extent.incarnation() == self.row.incarnation;
+            let of_now = change.extent.incarnation() == self.cell.incarnation;
             let listed = self.list.get(&change.extent) == Some(&change.hash);
             let done = listed == (change.kind == EntryKind::Create);
             if of_now && !done {
@@ -72,7 +72,7 @@ impl Group {
     }
 
     pub(super) fn drive_dead(&mut self) {
-        if !self.is_ready() || self.frozen.is_some() {
+        if !self.may_change() {
             return;
         }
         for attempt in self.dead.keys().copied().collect::<Vec<_>>() {

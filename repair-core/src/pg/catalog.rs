@@ -138,6 +138,10 @@ impl Group {
             self.went_back("rows this owner has written are not there".to_owned());
             return;
         };
+        if let Some(reason) = cell.suspended {
+            self.went_back(reason);
+            return;
+        }
         if cell != self.cell || owner.token.claim != self.token.claim {
             self.deposed();
             return;
@@ -171,6 +175,7 @@ impl Group {
         }
         let mut next = self.row.clone();
         next.seq += 1;
+        next.incarnation = self.cell.incarnation;
         self.write(Write { next, purpose: Purpose::Kill, beside: Txn::new() });
     }
 

@@ -1,4 +1,7 @@
-//! Becoming the owner: read the rows, then compare all three and write two of them.
+//! Becoming the owner: read the rows, then compare all three and write the owner's.
+//!
+//! The group's row stays as it is. Members compare it with what they have heard, and a claim that moved it would, often enough
+//! repeated, climb over what they remember of a catalog that went back since.
 
 use super::effect::{CallId, CreateResult, DeleteResult, PgConfig, PgEffect, PgEvent, PgOutcome, Versioned};
 use super::group::{Group, Outbox};
@@ -32,10 +35,10 @@ enum Step {
     Lost,
 }
 
-/// What the claim's transaction writes.
+/// What the claim's transaction writes, beside the group's row that it compares.
 #[derive(Debug)]
 struct Claimed {
-    row: PgRow,
+    row: Versioned,
     token: Token,
 }
 
@@ -145,7 +148,7 @@ impl Claiming {
                 self.later.retain(|earlier| reach_of(earlier) != Some(disk));
                 self.later.push(event);
             }
-            PgEvent::Join { .. } | PgEvent::CancelJoin { .. } => self.later.push(event),
+            PgEvent::Join { .. } | PgEvent::CancelJoin { .. } | PgEvent::Proceed => self.later.push(event),
             _ => {}
         }
         if let Step::Waiting(at) = self.step {
@@ -179,7 +182,12 @@ impl Claiming {
             self.wait("the cell's row is not there".to_owned());
             return None;
         };
-        if cell != self.cell {
+        if let Some(reason) = cell.suspended.filter(|_| self.cell.suspended.is_none()) {
+            self.step = Step::Lost;
+            self.out.tell(PgOutcome::CatalogWentBack { reason });
+            return None;
+        }
+        if (cell.cell, cell.incarnation, cell.restore) != (self.cell.cell, self.cell.incarnation, self.cell.restore) {
             // Another incarnation: whoever made it owns what comes now.
             self.step = Step::Lost;
             self.out.tell(PgOutcome::Deposed);
@@ -200,7 +208,7 @@ impl Claiming {
         }
         match rows.owner {
             Some((owner, revision)) if owner.token.claim == self.claim => {
-                // Only we write while this stands: the row is the one the claim wrote.
+                // Only we write the group's row while this stands, and we have not begun to.
                 Some(self.owned(pg, revision, owner.token))
             }
             owner => {
@@ -218,30 +226,25 @@ impl Claiming {
             restore: self.cell.restore,
             claim: self.claim,
         };
-        let mut row = pg.row.clone();
-        row.incarnation = self.cell.incarnation;
-        row.seq += 1;
-        row.next_id = row.next_id.saturating_add(self.config.id_block);
-        let (Ok(owner_bytes), Ok(row_bytes)) = (encode_row(&OwnerRow { token }), encode_row(&row)) else {
-            self.wait("the group's row does not fit the catalog".to_owned());
+        let Ok(owner_bytes) = encode_row(&OwnerRow { token }) else {
+            self.wait("the owner's row does not fit the catalog".to_owned());
             return;
         };
         let txn = Txn::new()
             .compare(key::cell(), self.cell_revision)
             .compare(key::pg(self.pg), pg.revision)
             .compare(key::owner(self.pg), owner_revision)
-            .put(key::owner(self.pg), owner_bytes)
-            .put(key::pg(self.pg), row_bytes);
+            .put(key::owner(self.pg), owner_bytes);
         let op = self.out.next_call();
         self.out.push(PgEffect::Txn { op, txn });
-        self.step = Step::Writing(op, Box::new(Claimed { row, token }));
+        self.step = Step::Writing(op, Box::new(Claimed { row: pg.clone(), token }));
     }
 
     fn written(&mut self, op: CallId, result: TxnResult) -> Option<Box<Group>> {
         match (&self.step, result) {
             (Step::Writing(writing, claimed), TxnResult::Done { revision }) if *writing == op => {
                 let (row, token) = (claimed.row.clone(), claimed.token);
-                Some(self.owned(Versioned { row, revision }, revision, token))
+                Some(self.owned(row, revision, token))
             }
             (Step::Writing(writing, _), _) if *writing == op => {
                 // Refused is no "no" either: the rows will say.
@@ -254,8 +257,8 @@ impl Claiming {
     }
 
     fn owned(&mut self, row: Versioned, owner_revision: u64, token: Token) -> Box<Group> {
-        let next = row.row.next_id;
-        let reserved = next.saturating_sub(self.config.id_block)..next;
+        // What the owner before had reserved and not used is never used. A block of our own comes with the first write.
+        let reserved = row.row.next_id..row.row.next_id;
         let cell = self.cell.clone();
         let mut group = Group::new(cell, self.cell_revision, row, owner_revision, token, self.config, reserved);
         group.out = std::mem::take(&mut self.out);

@@ -271,7 +271,7 @@ impl Group {
 
     /// Does with every change what is to be done.
     pub(super) fn drive_changes(&mut self) {
-        if !self.is_ready() || self.frozen.is_some() {
+        if !self.may_change() {
             return;
         }
         let mut asking = self.changes.values().filter(|change| change.is_asking()).count();
@@ -487,7 +487,7 @@ impl Group {
     }
 
     pub(super) fn next_of_changes(&self) -> Option<Time> {
-        if !self.is_ready() || self.frozen.is_some() {
+        if !self.may_change() {
             return None;
         }
         let open = self.changes.values().filter(|change| !change.writing);

@@ -107,6 +107,9 @@ pub enum PgEvent {
         /// The disk.
         disk: DiskId,
     },
+    /// Members may be given the token now. Until then a claimed group only looks: its neighbours may find that the catalog went
+    /// back, and then nothing of this claim may be left on any member, or the right catalog would be refused for it.
+    Proceed,
     /// The moment asked for with [`PgEffect::WakeAt`] has come.
     Tick,
 }

@@ -70,6 +70,8 @@ pub(super) struct Asked {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
+    /// What it has heard, before it is given anything.
+    Look,
     Fence,
     Hear,
     /// A page of a list; true for the last.
@@ -117,6 +119,11 @@ pub(super) struct Group {
     /// a catalog that went back to before its first extent would be believed.
     pub(super) is_new: bool,
     pub(super) frozen: Option<String>,
+    /// Enough members have said that the row as it was claimed is not older than what they remember. Before that nothing is
+    /// changed: not the row, and nothing on a member.
+    pub(super) agreed: bool,
+    /// See [`PgEvent::Proceed`].
+    pub(super) proceeds: bool,
     /// Proven to sum to `row`, once ready.
     pub(super) list: BTreeMap<ExtentKey, RecordHash>,
     /// Deletions this owner knows of, with their sequence numbers.
@@ -176,6 +183,8 @@ impl Group {
             phase: Phase::Proving,
             is_new: false,
             frozen: None,
+            agreed: false,
+            proceeds: false,
             list: BTreeMap::new(),
             tombstones: BTreeMap::new(),
             proof: Proof::default(),
@@ -238,6 +247,7 @@ impl Group {
             PgEvent::Restored { disk, extent } => self.on_restored(disk, extent),
             PgEvent::Damaged { disk, extent } => self.on_damaged(disk, extent),
             PgEvent::Guest { disk } => self.on_guest(disk),
+            PgEvent::Proceed => self.proceeds = true,
             PgEvent::Tick => self.out.woke(),
         }
         self.turn();
@@ -290,6 +300,25 @@ impl Group {
 
     pub(super) fn authority(&self) -> Authority {
         Authority { token: self.token, row: self.row.clone() }
+    }
+
+    /// Whether changes may be made: a list is proven, and enough members know of no later row.
+    pub(super) fn may_change(&self) -> bool {
+        self.is_ready() && self.agreed && self.frozen.is_none()
+    }
+
+    /// Members that accepted our token and remember a row. One that has forgotten all cannot say that there was no later one.
+    pub(super) fn agreeing(&self) -> usize {
+        let remembers = |disk: &&DiskId| self.members.get(disk).is_some_and(|m| m.accepted && m.remembers);
+        self.row.members.iter().filter(remembers).count()
+    }
+
+    /// Whether as many members as must agree have said, unbound by any token, that they heard no later row.
+    pub(super) fn has_looked(&self) -> bool {
+        let order = self.row.order();
+        let fine =
+            |disk: &&DiskId| self.members.get(disk).is_some_and(|m| m.looked.is_some_and(|heard| heard <= order));
+        self.agreed || self.row.members.iter().filter(fine).count() >= self.k()
     }
 
     pub(super) fn n(&self) -> usize {

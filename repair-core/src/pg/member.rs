@@ -56,6 +56,10 @@ pub(super) struct Member {
     pub(super) reach: Reach,
     /// It accepted our token: what it says counts.
     pub(super) accepted: bool,
+    /// What it had heard when it was looked at, before it was given our token.
+    pub(super) looked: Option<Order>,
+    /// Whether it had heard any row when it answered last: its word that a row is not old is worth something.
+    pub(super) remembers: bool,
     /// The row it answered to last, level or not.
     pub(super) told: Option<Order>,
     /// Whether its list came to that row.
@@ -81,6 +85,8 @@ impl Member {
             disk,
             reach,
             accepted: false,
+            looked: None,
+            remembers: false,
             told: None,
             level: false,
             stored: None,

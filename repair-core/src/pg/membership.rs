@@ -126,7 +126,7 @@ impl Group {
     }
 
     fn begin_settle(&self) -> Option<Settle> {
-        if !self.is_ready() || self.frozen.is_some() || self.now < self.settle_after {
+        if !self.may_change() || self.now < self.settle_after {
             return None;
         }
         let (gain, disks) = self.settle_gain()?;
@@ -222,7 +222,7 @@ impl Group {
     /// Line 20: files go aside on a replaced disk once the row that replaced it cannot be forgotten; on others once the group is
     /// whole again.
     pub(super) fn drive_retiring(&mut self) {
-        if !self.is_ready() || self.frozen.is_some() || !self.row_rests() {
+        if !self.may_change() || !self.row_rests() {
             return;
         }
         let authority = self.authority();

@@ -95,7 +95,7 @@ impl Owner {
         let fresh = row.row.seq <= 1 && row.row.count == 0 && row.row.entries.is_empty();
         let reserved = if fresh { 0..row.row.next_id } else { row.row.next_id..row.row.next_id };
         let mut group = Group::new(cell, cell_revision, row, owner_revision, token, config, reserved);
-        group.is_new = fresh;
+        (group.is_new, group.proceeds) = (fresh, true);
         group.start();
         Self::of(Inner::Owned(Box::new(group)))
     }
@@ -145,6 +145,11 @@ impl Owner {
     /// What gives messages to members their force; none before the group was claimed or after it was lost.
     pub fn authority(&self) -> Option<Authority> {
         self.group().filter(|group| !group.is_ended()).map(Group::authority)
+    }
+
+    /// Whether the group is ours and enough members have said that they heard no later row than the catalog's.
+    pub fn has_looked(&self) -> bool {
+        self.group().is_some_and(Group::has_looked)
     }
 
     /// Whether a list was proven: from then on it can say what is on file and what is not.

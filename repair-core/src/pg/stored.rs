@@ -20,6 +20,7 @@ const SPARE_BYTES: usize = 1024;
 /// What a disk is to be asked next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
+    Look,
     Fence,
     Hear,
     Adopt,
@@ -49,7 +50,7 @@ impl Group {
         let Some(member) = self.members.get(&disk) else { return };
         let told = member.answers() && member.told == Some(self.row.order());
         let excused = self.row.index_of(disk).is_none() || self.row.behind.contains(&disk);
-        if self.is_ready() && self.frozen.is_none() && told && !member.level && !excused {
+        if self.may_change() && told && !member.level && !excused {
             self.to_mark.insert(disk);
         }
     }
@@ -60,7 +61,11 @@ impl Group {
             return None;
         }
         if !member.accepted {
-            return Some(Next::Fence);
+            // A token that a member has taken it keeps: none is given away on a row that may be an old one.
+            if self.is_new || (self.proceeds && self.doubt.is_none() && self.has_looked()) {
+                return Some(Next::Fence);
+            }
+            return member.looked.is_none().then_some(Next::Look);
         }
         if !self.is_ready() {
             return (member.told != Some(self.row.order())).then_some(Next::Hear);
@@ -73,7 +78,7 @@ impl Group {
         }
         if !member.level {
             let excused = self.row.index_of(disk).is_none() || self.row.behind.contains(&disk);
-            return (excused && self.frozen.is_none()).then_some(Next::Adopt);
+            return (excused && self.may_change()).then_some(Next::Adopt);
         }
         (member.recount || member.counting.is_some()).then_some(Next::Count)
     }
@@ -81,6 +86,10 @@ impl Group {
     fn ask_next(&mut self, disk: DiskId, next: Next) {
         let authority = Box::new(self.authority());
         let (what, request) = match next {
+            Next::Look => {
+                let (pg, after) = (self.row.pg, Some(ExtentKey(u128::MAX)));
+                (What::Look, NodeRequest::List { pg, after })
+            }
             Next::Fence => (What::Fence, NodeRequest::Fence { authority }),
             Next::Hear => (What::Hear, NodeRequest::Hear { authority }),
             Next::Adopt => match self.next_page(disk) {
@@ -134,7 +143,9 @@ impl Group {
             What::Prepare(attempt) => self.on_prepare_answer(asked, attempt, answer),
             What::Abort(attempt) => self.on_abort_answer(asked, attempt, answer),
             What::Retire => self.on_retire_answer(asked, answer),
-            What::Fence | What::Hear | What::Adopt(_) | What::List | What::Holdings => self.on_member(asked, answer),
+            What::Look | What::Fence | What::Hear | What::Adopt(_) | What::List | What::Holdings => {
+                self.on_member(asked, answer);
+            }
         }
     }
 
@@ -149,7 +160,7 @@ impl Group {
                 self.doubt = Some(format!("disk {} heard a later row: {text}", asked.disk));
             }
             Refusal::Fork(text) => {
-                self.freeze(format!("disk {} heard the same row with another content: {text}", asked.disk));
+                self.doubt = Some(format!("disk {} heard the same row with another content: {text}", asked.disk));
             }
             _ => {}
         }
@@ -160,6 +171,7 @@ impl Group {
         match (asked.what, answer) {
             (What::Fence | What::Hear | What::Adopt(true), Ok(NodeReply::Heard(head))) => self.on_heard(asked, head),
             (What::Adopt(false), Ok(NodeReply::AdoptedPage)) => self.with(disk, Member::answered),
+            (What::Look, Ok(NodeReply::ListPage { heard, .. })) => self.on_look(disk, heard),
             (What::List, Ok(NodeReply::ListPage { heard, listed, more })) => {
                 self.with(disk, Member::answered);
                 self.on_list_page(disk, heard, listed, more);
@@ -169,6 +181,19 @@ impl Group {
                 self.on_holdings(disk, &holdings, more);
             }
             (what, answer) => self.on_member_failed(disk, what, asked.sent, answer),
+        }
+    }
+
+    /// Only we write the row since it was claimed: what is later was written on another catalog.
+    fn on_look(&mut self, disk: DiskId, heard: Order) {
+        self.with(disk, |member| {
+            member.answered();
+            member.looked = Some(heard);
+        });
+        let row = self.row.order();
+        if heard > row && !self.agreed {
+            let text = format!("disk {disk} heard row {}.{}, the catalog has {}.{}", heard.0, heard.1, row.0, row.1);
+            self.doubt = Some(text);
         }
     }
 
@@ -227,7 +252,7 @@ impl Group {
         let Some(member) = self.members.get_mut(&asked.disk) else { return };
         let was = (member.accepted, member.level, member.is_failing());
         member.answered();
-        member.accepted = true;
+        (member.accepted, member.remembers) = (true, head.heard != (0, 0));
         member.told = Some(asked.sent);
         if matches!(asked.what, What::Adopt(_)) {
             member.adopting = None;
@@ -245,6 +270,8 @@ impl Group {
         if was != (true, member.level, false) {
             self.changed = true;
         }
+        // Any so many meet any m + 1, and m + 1 have stored every entry that has left a row: one of them would have refused.
+        self.agreed |= self.agreeing() >= self.k();
         if !self.is_ready() {
             self.proof.heard(asked.disk, head.prepared.clone());
         }

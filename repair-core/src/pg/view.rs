@@ -119,10 +119,16 @@ impl Group {
         let mut waits = Vec::new();
         match self.phase {
             Phase::Ended => return vec!["this owner does not own the group any more".to_owned()],
+            Phase::Proving if !self.has_looked() => waits.push(format!("fewer than {} members have said what they heard", self.k())),
             Phase::Proving => {
                 let silent: Vec<String> = self.unproven().iter().map(DiskId::to_string).collect();
                 waits.push(format!("no list sums to the row yet; not seen: disks {}", silent.join(", ")));
             }
+            Phase::Ready if !self.agreed && self.frozen.is_none() => waits.push(format!(
+                "{} of {} members have yet to say that they heard no later row than the catalog's: nothing is changed before",
+                self.k().saturating_sub(self.agreeing()),
+                self.n()
+            )),
             Phase::Ready => {}
         }
         waits.extend(self.frozen.iter().map(|reason| format!("frozen, reads only: {reason}")));

@@ -47,6 +47,7 @@ impl Group {
     pub(super) fn next_row(&self) -> PgRow {
         let mut next = self.row.clone();
         next.seq += 1;
+        next.incarnation = self.cell.incarnation;
         next.entries.retain(|entry| !self.is_stored(entry));
         next.trim = next.trim.max(self.trim_floor());
         next
@@ -93,6 +94,9 @@ impl Group {
     /// The next write of the row, if one is wanted and may be.
     pub(super) fn next_write(&mut self) -> Option<Write> {
         let upkeep = |next| Write { next, purpose: Purpose::Upkeep, beside: Txn::new() };
+        if !self.agreed {
+            return None;
+        }
         if self.frozen.is_some() {
             let thaw = self.row.state != PgState::Frozen;
             return thaw.then(|| upkeep(PgRow { state: PgState::Frozen, ..self.next_row() }));

@@ -251,7 +251,7 @@ impl Actor {
                 self.log.append(&note);
             }
             CoordinatorEffect::WakeAt(moment) => self.wake = Some(moment),
-            CoordinatorEffect::Stop { reason } => return Err(self.stop(reason)),
+            CoordinatorEffect::Stop { reason } => return Err(self.stop(reason.to_string())),
         }
         Ok(())
     }

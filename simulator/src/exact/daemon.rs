@@ -8,7 +8,7 @@ use super::queue::Instant;
 use super::run::EFFECTS_MAX;
 use super::world::{Caller, Event, World};
 use repair_core::client::{ExtentEffect, ExtentEvent};
-use repair_core::coordinator::{Coordinator, CoordinatorEffect, CoordinatorEvent, JobId, Note};
+use repair_core::coordinator::{Coordinator, CoordinatorEffect, CoordinatorEvent, JobId, Note, Stopped};
 use repair_core::id::{ClaimId, PgId};
 use repair_core::invariant::{Invariant, Violation};
 use repair_core::node::{Body, PeerId, RequestId};
@@ -116,7 +116,7 @@ impl World {
         }
     }
 
-    fn stopped_itself(&mut self, daemon: usize, reason: &str) {
+    fn stopped_itself(&mut self, daemon: usize, reason: &Stopped) {
         let now = self.queue.now();
         self.trace.line(now, format_args!("daemon {daemon} stops itself: {reason}"));
         let was_deposed =

@@ -1,7 +1,7 @@
 //! The schedules that break simpler rules, each by hand (`commit.md`, head of the page).
 
-use super::world::{Fate, Flight, World, cell_row, disk};
-use crate::catalog::{CellRow, PgState, Txn, TxnResult, key};
+use super::world::{Fate, Flight, PG, World, cell_row, disk};
+use crate::catalog::{CellRow, PgRow, PgState, Txn, TxnResult, key};
 use crate::pg::{CreateResult, DeleteResult, PgEvent, PgOutcome};
 use crate::wire::codec::encode_row;
 use crate::wire::daemon::AttemptState;
@@ -483,10 +483,8 @@ fn a_cell_row_written_again_stops_nobody_and_another_incarnation_does() {
 }
 
 #[test]
-fn two_histories_freeze_the_group() {
+fn two_histories_stop_the_owner() {
     let mut world = ready("rs:3+2", 0);
-    let (_, grant) = world.create(0);
-    world.run();
     world.tell(0, PgEvent::Unreachable { disk: disk(2) });
     world.tell(0, PgEvent::Reachable { disk: disk(2) });
     let fences = world.take(|flight| matches!(flight, Flight::Request { request: NodeRequest::Fence { .. }, .. }));
@@ -494,15 +492,53 @@ fn two_histories_freeze_the_group() {
     let result = Ok(NodeReply::Refused(Refusal::Fork("other".into())));
     world.deliver(Flight::Reply { owner, call, result });
     world.run();
-    assert!(world.told(|outcome| matches!(outcome, PgOutcome::Frozen { .. })));
-    assert_eq!(world.row().state, PgState::Frozen);
-    assert!(world.owners[0].is_ready(), "reads go on");
-    let ticket = world.delete(0, grant.extent);
-    assert!(matches!(world.deleted(ticket), Some(DeleteResult::NotNow { .. })));
+    assert!(world.told(|outcome| matches!(outcome, PgOutcome::CatalogWentBack { .. })), "{:?}", world.outcomes);
     assert!(world.owners[0].grant().is_none());
-    // And stays so for the next owner.
+}
+
+#[test]
+fn a_frozen_group_stays_so_for_the_next_owner_and_is_read() {
+    let mut world = ready("rs:3+2", 0);
+    let (_, grant) = world.create(0);
+    world.run_for(5_000);
+    let frozen = PgRow { state: PgState::Frozen, seq: world.row().seq + 1, ..world.row() };
+    world.apply(&Txn::new().put(key::pg(PG), encode_row(&frozen).unwrap()));
     let second = world.claim();
     world.run_for(5_000);
     assert!(world.owners[second].is_ready() && world.owners[second].grant().is_none());
-    assert!(world.catalog.get(&key::pg(super::world::PG)).is_some());
+    assert_eq!(world.owners[second].listed(grant.extent), world.truth.get(&grant.extent).copied());
+    let ticket = world.delete(second, grant.extent);
+    assert!(matches!(world.deleted(ticket), Some(DeleteResult::NotNow { .. })));
+    assert_eq!(world.row(), frozen, "nothing is written");
+}
+
+#[test]
+fn a_claim_leaves_the_row_as_it_is_until_enough_members_know_of_no_later_one() {
+    // Three of five must agree. One was away since before the catalog's copy was made, and two have forgotten all.
+    let mut world = ready("rs:3+2", 0);
+    let (ticket, _) = world.create(0);
+    world.run_for(5_000);
+    assert_eq!(world.created(ticket), Some(COMMITTED));
+    let row = world.row();
+    [2, 3].into_iter().for_each(|number| world.fall(number));
+    for number in [4, 5] {
+        let fake = world.fake(number);
+        (fake.list, fake.heard, fake.lost) = (Default::default(), None, true);
+    }
+    for _ in 0..3 {
+        let owner = world.claim();
+        [2, 3].into_iter().for_each(|number| world.tell(owner, PgEvent::Unreachable { disk: disk(number) }));
+        world.run_for(10_000);
+        assert!(world.owners[owner].is_ready(), "read it can be: {:?}", world.owners[owner].waits());
+        assert_eq!(world.row(), row, "one that remembers is not enough to go on from here");
+        assert!(
+            world.owners[owner].waits()[0].contains("2 of 5 members have yet"),
+            "{:?}",
+            world.owners[owner].waits()
+        );
+    }
+    [2, 3].into_iter().for_each(|number| world.rise(number));
+    world.run_for(10_000);
+    assert!(world.row().seq > row.seq);
+    world.check(&BTreeSet::new());
 }

@@ -158,6 +158,13 @@ fn a_list_is_proven_by_what_the_only_member_left_has_prepared() {
     world.down.remove(&disk(5));
     let claimed = world.claim();
     world.run_for(2_000);
+    assert!(world.owners[claimed].waits()[0].contains("have said what they heard"), "one is too few to begin with");
+    for number in [3, 4] {
+        let fake = world.fake(number);
+        (fake.list, fake.heard, fake.lost) = (Default::default(), None, true);
+        world.rise(number);
+    }
+    world.run_for(2_000);
     assert!(!world.owners[claimed].is_ready(), "the degraded create is not on its list");
     assert!(world.owners[claimed].waits()[0].contains("no list"), "{:?}", world.owners[claimed].waits());
     assert_eq!(world.row().state, PgState::Closed, "silence freezes nothing");

@@ -261,7 +261,7 @@ pub(super) struct World {
 }
 
 pub(super) fn cell_row() -> CellRow {
-    CellRow { cell: CELL, incarnation: 1, restore: 99 }
+    CellRow { cell: CELL, incarnation: 1, restore: 99, suspended: None }
 }
 
 pub(super) fn disk(number: u128) -> DiskId {
@@ -369,6 +369,7 @@ impl World {
         self.owners.push(Owner::claim(cell_row(), revision, PG, ClaimId(self.next_claim), self.config));
         self.wakes.push(None);
         self.collect(self.owners.len() - 1);
+        self.tell(self.owners.len() - 1, PgEvent::Proceed);
         self.owners.len() - 1
     }
 
