@@ -176,7 +176,7 @@ impl Coordinator {
             at_risk,
             unavailable_extents: unavailable,
             unavailable_names: NamesAtRisk { complete: unavailable == 0, ..NamesAtRisk::default() },
-            risk: at_risk > 0 || unavailable > 0,
+            risk: at_risk > 0 || unavailable > 0 || self.groups.values().any(|group| group.owner.is_unreadable()),
             repairs: self.repairs_report(),
             waits: self.waits(),
             puts_open: self.puts.values().filter(|put| !put.is_whole()).count(),

@@ -246,3 +246,39 @@ fn a_node_started_again_before_it_registers_at_a_new_daemon_is_fenced_again() {
     assert_eq!(node.token(pg), owner.authority().map(|authority| authority.token));
     assert_eq!(node.list(pg), Some(owner.list()));
 }
+
+#[test]
+fn a_group_whose_row_cannot_be_read_keeps_nothing_but_its_own_extents_waiting() {
+    let mut world = World::new(8, hasty());
+    let kept = world.put(A, "a", &data(1_000, 1));
+    let lost = world.coordinator().owners().map(|(pg, _)| pg).find(|pg| *pg != kept.extent.pg()).unwrap();
+    let row = world.catalog.get(&key::pg(lost)).unwrap();
+    for broken in [vec![9], vec![], row.value[..7].to_vec()] {
+        world.catalog.apply(&Txn::new().put(key::pg(lost), broken));
+        world.start_daemon();
+        world.until("it is up", |world| world.healthy() == 8 && world.coordinator().boot.is_done());
+        world.until("the extents of others are found", |world| {
+            world.coordinator().owner(kept.extent.pg()).is_some_and(crate::pg::Owner::is_ready)
+        });
+        locate(&mut world, kept.extent);
+        world.put(B, "b", &data(1_000, 2));
+        assert_eq!(world.ask(DaemonRequest::Remove { name: b"b".to_vec() }), DaemonReply::Removed);
+        let status = world.coordinator().status();
+        let named = format!("placement group {lost}: claiming the group: the group's row cannot be read");
+        assert!(status.risk && !status.full_redundancy, "what is in it nobody knows");
+        assert!(status.waits.iter().any(|wait| wait.starts_with(&named)), "{:?}", status.waits);
+    }
+    // It is looked at again and again: a row that was mended needs no restart.
+    world.catalog.apply(&Txn::new().put(key::pg(lost), row.value));
+    world.settle();
+    assert!(world.coordinator().owner(lost).is_some_and(crate::pg::Owner::is_ready));
+}
+
+#[test]
+fn a_cell_row_of_another_revision_keeps_no_put_waiting() {
+    let mut world = World::new(8, hasty());
+    let cell = world.catalog.get(&key::cell()).unwrap();
+    world.catalog.apply(&Txn::new().put(key::cell(), cell.value));
+    world.put(A, "a", &data(1_000, 1));
+    assert_eq!(world.stopped, None);
+}

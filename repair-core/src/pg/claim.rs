@@ -21,6 +21,8 @@ pub(super) struct Claiming {
     now: Time,
     step: Step,
     trouble: Option<String>,
+    /// The catalog answered, and what it has of the group makes no sense here.
+    pub(super) unreadable: bool,
     /// Said by the coordinator meanwhile; handed to the group once it is ours.
     later: Vec<PgEvent>,
     pub(super) out: Outbox,
@@ -109,7 +111,7 @@ impl Claiming {
         let op = out.next_call();
         out.push(PgEffect::Get { op, keys: keys(pg) });
         let (now, step, later) = (Time::ZERO, Step::Reading(op), Vec::new());
-        Self { cell, cell_revision, pg, claim, config, now, step, trouble: None, later, out }
+        Self { cell, cell_revision, pg, claim, config, now, step, trouble: None, unreadable: false, later, out }
     }
 
     pub(super) fn waits(&self) -> Vec<String> {
@@ -171,6 +173,8 @@ impl Claiming {
     }
 
     fn read(&mut self, rows: Result<Vec<Option<Found>>, String>) -> Option<Box<Group>> {
+        // Until it can be read: whoever waits for all claims goes on without this one.
+        self.unreadable = rows.is_ok();
         let rows = match Rows::decode(rows) {
             Ok(rows) => rows,
             Err(trouble) => {
@@ -206,6 +210,7 @@ impl Claiming {
             self.wait(trouble);
             return None;
         }
+        self.unreadable = false;
         match rows.owner {
             Some((owner, revision)) if owner.token.claim == self.claim => {
                 // Only we write the group's row while this stands, and we have not begun to.

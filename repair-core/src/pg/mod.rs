@@ -147,6 +147,11 @@ impl Owner {
         self.group().filter(|group| !group.is_ended()).map(Group::authority)
     }
 
+    /// Whether the catalog has a row of the group that cannot be read. It is claimed as soon as it can.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(&self.inner, Inner::Claiming(claiming) if claiming.unreadable)
+    }
+
     /// Whether the group is ours and enough members have said that they heard no later row than the catalog's.
     pub fn has_looked(&self) -> bool {
         self.group().is_some_and(Group::has_looked)
