@@ -90,7 +90,9 @@ impl GroupView {
             && row.behind.is_empty()
             && row.joining.is_empty()
             && view.needs.is_empty()
-            && slots.iter().all(|slot| slot.reachable && slot.missing.as_ref().is_some_and(BTreeSet::is_empty));
+            && slots
+                .iter()
+                .all(|slot| slot.reachable && slot.counted && slot.missing.as_ref().is_some_and(BTreeSet::is_empty));
         view
     }
 

@@ -157,6 +157,13 @@ impl Group {
         }
     }
 
+    /// Calls to disks that are no members any more are not waited for.
+    pub(super) fn forget_aborts(&mut self) {
+        for telling in self.dead.values_mut().flat_map(|dead| dead.targets.values_mut()) {
+            telling.call = telling.call.filter(|call| self.calls.contains_key(call));
+        }
+    }
+
     pub(super) fn next_of_dead(&self) -> Option<Time> {
         let targets = self.dead.values().flat_map(|dead| &dead.targets);
         let waiting = targets.filter(|(disk, telling)| telling.call.is_none() && self.may_be_told(disk, telling));

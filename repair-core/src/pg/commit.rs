@@ -181,7 +181,7 @@ impl Group {
             self.tell_failed(ticket, "the attempt has failed");
         } else if self.tombstones.contains_key(&extent) {
             self.tell_failed(ticket, "the extent was deleted since");
-        } else if !self.is_ready() || self.frozen.is_some() {
+        } else if !self.may_change() {
             self.tell_unknown(EntryKind::Create, ticket, "the group cannot say yet what is on file");
         } else {
             if ours {
@@ -224,7 +224,7 @@ impl Group {
 
     pub(super) fn on_delete(&mut self, ticket: Ticket, extent: ExtentKey, beside: Txn) {
         let not_now = |reason: &str| DeleteResult::NotNow { reason: reason.to_owned() };
-        if !self.is_ready() || self.frozen.is_some() {
+        if !self.may_change() {
             return self.tell_deleted(ticket, not_now("the group takes no changes now"));
         }
         if let Some(change) = self.changes.values_mut().find(|change| change.extent == extent) {

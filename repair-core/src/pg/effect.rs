@@ -263,6 +263,8 @@ pub struct SlotView {
     /// Extents on the list of which it has no sound fragment. None where that is not known (then it counts as having none, and
     /// readers may still try).
     pub missing: Option<BTreeSet<ExtentKey>>,
+    /// Whether a listing has been read since a repair last wrote on it.
+    pub counted: bool,
 }
 
 /// A fragment that a reachable disk should have and has not.

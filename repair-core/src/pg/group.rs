@@ -263,6 +263,7 @@ impl Group {
         self.drive_dead();
         self.drive_settle();
         self.drive_members();
+        self.drive_counts();
         self.drive_retiring();
         self.drive_catalog();
         if self.changed {
@@ -281,6 +282,7 @@ impl Group {
             self.next_of_dead(),
             self.next_of_settle(),
             self.next_of_members(),
+            self.next_of_counts(),
             self.next_of_retiring(),
             self.next_of_catalog(),
             self.trim_at.filter(|at| *at > self.now),
@@ -357,6 +359,7 @@ impl Group {
         self.calls.retain(|_, asked| {
             named.contains(&asked.disk) || (asked.what == What::Retire && retiring.contains_key(&asked.disk))
         });
+        self.forget_aborts();
     }
 
     pub(super) fn send(

@@ -4,6 +4,7 @@ use super::effect::CallId;
 use crate::id::{DiskId, ExtentKey};
 use crate::time::Time;
 use crate::wire::node::{FragmentKey, Listed, Tombstone};
+use crate::wire::{CallError, NodeReply, Refusal};
 use std::collections::BTreeSet;
 
 /// Orders rows of one group: incarnation, then sequence number.
@@ -38,16 +39,16 @@ pub(super) struct Adopting {
 }
 
 /// A count of what a disk holds, page by page.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Counting {
     pub(super) after: Option<FragmentKey>,
     pub(super) have: BTreeSet<ExtentKey>,
     /// Reported damaged since the count began: its page may have been read before.
     pub(super) damaged: BTreeSet<ExtentKey>,
-    /// Published since the count began, likewise.
-    pub(super) stored: BTreeSet<ExtentKey>,
-    /// Set for a count that a row write will rest on: the row it was begun on.
-    pub(super) on: Option<Order>,
+    /// Put on the list since the count began, and prepared by the disk.
+    pub(super) created: BTreeSet<ExtentKey>,
+    /// Published by a repair since the count began, as the repair says.
+    pub(super) restored: BTreeSet<ExtentKey>,
 }
 
 #[derive(Debug)]
@@ -69,12 +70,17 @@ pub(super) struct Member {
     /// Calls that failed in a row.
     pub(super) strikes: u32,
     pub(super) trouble: Option<String>,
-    /// The call in flight of those that go one at a time: fence, hear, adopt, list, holdings, retire.
+    /// The call in flight of those that go one at a time: look, fence, hear, adopt, list.
     pub(super) busy: Option<CallId>,
     pub(super) next_try: Time,
     /// Extents on the list of which it holds no sound fragment; none before the first count.
     pub(super) missing: Option<BTreeSet<ExtentKey>>,
     pub(super) recount: bool,
+    /// Whether the last listing ended after the last repair that wrote here.
+    pub(super) counted: bool,
+    /// The page of a listing that is asked for, beside the calls that go one at a time.
+    pub(super) listing: Option<CallId>,
+    pub(super) next_page: Time,
     pub(super) counting: Option<Counting>,
     pub(super) adopting: Option<Adopting>,
 }
@@ -96,6 +102,9 @@ impl Member {
             next_try: Time::ZERO,
             missing: None,
             recount: true,
+            counted: false,
+            listing: None,
+            next_page: Time::ZERO,
             counting: None,
             adopting: None,
         }
@@ -136,14 +145,30 @@ impl Member {
         self.told = None;
         self.level = false;
         self.busy = None;
+        self.listing = None;
         self.counting = None;
         self.adopting = None;
-        self.recount = true;
+        (self.recount, self.counted) = (true, false);
     }
 
     pub(super) fn answered(&mut self) {
         self.strikes = 0;
         self.trouble = None;
+    }
+
+    /// A call ended without the answer that was wanted.
+    pub(super) fn failed(&mut self, answer: Result<NodeReply, CallError>) {
+        let (strikes, trouble) = match answer {
+            Err(error @ CallError::Unreachable) => (2, error.to_string()),
+            Err(error) => (1, error.to_string()),
+            Ok(NodeReply::Refused(Refusal::Busy(_) | Refusal::OldRow(_))) => return,
+            // A node that is only starting says so, and is asked again soon.
+            Ok(NodeReply::Refused(Refusal::Unavailable(reason))) => (1, reason),
+            Ok(NodeReply::Refused(refusal)) => (2, refusal.to_string()),
+            Ok(_) => (2, CallError::Nonsense.to_string()),
+        };
+        self.strikes += strikes;
+        self.trouble = Some(trouble);
     }
 
     pub(super) fn lacks(&mut self, extent: ExtentKey) {

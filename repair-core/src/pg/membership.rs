@@ -1,14 +1,14 @@
-//! Joining, catching up, opening: each by a recount of what the disks hold, on the very row that the write compares (`commit.md`
+//! Joining, catching up, opening: each by a recount of what the disks hold, of the very list that the write compares (`commit.md`
 //! line 20). And retiring, after that.
 
 use super::commit::Change;
 use super::effect::CallId;
 use super::group::{Asked, Group, What};
-use super::member::{Condition, Counting, Order, Reach};
+use super::member::{Condition, Counting, Member, Order, Reach};
 use crate::catalog::{PgRow, PgState};
 use crate::id::DiskId;
 use crate::node::Body;
-use crate::time::{Millis, Time};
+use crate::time::Time;
 use crate::wire::node::Authority;
 use crate::wire::{CallError, NodeReply, NodeRequest};
 use std::collections::BTreeSet;
@@ -16,19 +16,19 @@ use std::collections::BTreeSet;
 /// Tries to retire files on a disk; what is left is found when it joins or is counted again.
 const RETIRE_TRIES: u32 = 5;
 
-/// A recount under way. While it is, the row is not written.
+/// A recount under way that is to change the row.
 #[derive(Debug)]
 pub(super) struct Settle {
     /// Disks that come to the row by it: behind or joining.
     gain: BTreeSet<DiskId>,
     /// All disks to be counted: those, and all members where the group may open.
     disks: BTreeSet<DiskId>,
-    /// The row counted on; none while members are still being brought to it.
-    on: Option<Order>,
+    /// Asked to be listed.
+    asked: BTreeSet<DiskId>,
     /// Found to lack nothing.
     whole: BTreeSet<DiskId>,
-    /// Given up then.
-    until: Time,
+    /// Set when all are found whole: the row rests from then on, until then at the latest.
+    until: Option<Time>,
 }
 
 /// Files to be put aside on a disk that is not what it was.
@@ -94,33 +94,36 @@ impl Group {
             self.settle = self.begin_settle();
         }
         let Some(mut settle) = self.settle.take() else { return };
-        let order = self.row.order();
-        let fit = |disk: &DiskId| self.members.get(disk).is_some_and(|member| member.condition() == Condition::Usable);
-        settle.gain.retain(fit);
-        settle.disks.retain(fit);
-        settle.whole.retain(fit);
-        let moved = settle.on.is_some_and(|on| on != order);
+        settle.disks.retain(|disk| self.is_countable(*disk));
+        settle.gain.retain(|disk| settle.disks.contains(disk) && self.is_lagging(*disk));
+        settle.whole.retain(|disk| settle.disks.contains(disk));
         let idle = settle.gain.is_empty() && !self.may_open(&settle.disks, &settle.gain);
-        if moved || idle || settle.until <= self.now {
-            let rest = if moved { Millis(0) } else { self.config.retry_after };
-            self.settle_after = self.now + rest;
+        if idle || settle.until.is_some_and(|until| until <= self.now) {
+            self.settle_after = self.now + self.config.retry_after;
             return;
         }
-        if settle.on.is_none() && self.row_rests() {
-            let at = |disk: &DiskId| self.members.get(disk).is_some_and(|member| member.is_at(order));
-            if settle.disks.iter().all(at) {
-                settle.on = Some(order);
-            }
-        }
-        if settle.on.is_some() {
-            self.count_for(&settle);
+        self.count_for(&mut settle);
+        if settle.disks == settle.whole {
+            // What members prepared long ago must not wait for ever on a disk that does not answer.
+            settle.until.get_or_insert(self.now + self.config.call_deadline);
         }
         self.settle = Some(settle);
     }
 
+    /// Whether a disk takes part in changes, and lacks nothing as far as is known.
+    fn is_countable(&self, disk: DiskId) -> bool {
+        let fit = |member: &Member| member.condition() == Condition::Usable && member.is_whole();
+        !self.to_mark.contains(&disk) && self.members.get(&disk).is_some_and(fit)
+    }
+
+    fn is_lagging(&self, disk: DiskId) -> bool {
+        let joins = |(index, joining): (&u16, &DiskId)| *joining == disk && !self.cancels.contains(index);
+        self.row.behind.contains(&disk) || self.row.joining.iter().any(joins)
+    }
+
     pub(super) fn next_of_settle(&self) -> Option<Time> {
         match &self.settle {
-            Some(settle) => Some(settle.until),
+            Some(settle) => settle.until,
             None => Some(self.settle_after).filter(|at| *at > self.now && self.settle_gain().is_some()),
         }
     }
@@ -130,9 +133,7 @@ impl Group {
             return None;
         }
         let (gain, disks) = self.settle_gain()?;
-        // What members prepared long ago must not wait for ever on a disk that does not answer.
-        let until = self.now + self.config.call_deadline + self.config.call_deadline;
-        Some(Settle { gain, disks, on: None, whole: BTreeSet::new(), until })
+        Some(Settle { gain, disks, asked: BTreeSet::new(), whole: BTreeSet::new(), until: None })
     }
 
     /// Disks that a recount would bring to the row, and all it would have to count.
@@ -183,33 +184,39 @@ impl Group {
         next
     }
 
-    fn count_for(&mut self, settle: &Settle) {
-        for disk in settle.disks.difference(&settle.whole) {
+    /// Has each disk listed once, from the beginning.
+    fn count_for(&mut self, settle: &mut Settle) {
+        for disk in &settle.disks {
             let Some(member) = self.members.get_mut(disk) else { continue };
-            if member.counting.is_none() {
-                member.counting = Some(Counting::new(settle.on));
+            if !settle.asked.contains(disk) && member.counting.is_none() {
+                settle.asked.insert(*disk);
+                member.counting = Some(Counting::new());
             }
         }
     }
 
-    /// A disk was counted on a row, by the listing alone.
-    pub(super) fn counted(&mut self, disk: DiskId, on: Order) {
-        let whole = self.members.get(&disk).is_some_and(|member| member.is_whole());
-        let Some(settle) = self.settle.as_mut().filter(|settle| settle.on == Some(on)) else { return };
-        // A long listing that moves on is no silence.
-        settle.until = self.now + self.config.call_deadline + self.config.call_deadline;
+    /// A disk was counted.
+    pub(super) fn settle_counted(&mut self, disk: DiskId) {
+        let whole = self.members.get(&disk).is_some_and(|member| member.is_whole() && member.counted);
+        let Some(settle) = self.settle.as_mut().filter(|settle| settle.asked.contains(&disk)) else { return };
         if whole {
             settle.whole.insert(disk);
         } else {
-            settle.gain.remove(&disk);
             settle.disks.remove(&disk);
         }
     }
 
-    /// The row that a finished recount of this very row allows.
+    /// Whether a recount has ended and its row is about to be written.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settle.as_ref().is_some_and(|settle| settle.until.is_some() && settle.disks == settle.whole)
+    }
+
+    /// The row that a finished recount allows, once all that were counted are at the row it is compared with.
     pub(super) fn transition(&self) -> Option<PgRow> {
         let settle = self.settle.as_ref()?;
-        if settle.on != Some(self.row.order()) || settle.disks != settle.whole {
+        let order = self.row.order();
+        let at = |disk: &DiskId| self.members.get(disk).is_some_and(|member| member.is_at(order));
+        if !settle.disks.iter().all(at) {
             return None;
         }
         let mut next = self.after(&settle.gain);

@@ -9,7 +9,8 @@
 //! | `claim` | becoming the owner |
 //! | `group` | what an owner knows, and its turn after every event |
 //! | `member` | one disk, as it has answered so far |
-//! | `stored` | bringing members to the row, and counting what they hold |
+//! | `stored` | bringing members to the row |
+//! | `counting` | what members hold, by listings |
 //! | `prove` | a list that sums to the row |
 //! | `commit`, `batch` | creates and deletes: prepare, and which go into one transaction |
 //! | `abort` | changes that will not be, and who testifies to it |
@@ -23,6 +24,7 @@ mod batch;
 mod catalog;
 mod claim;
 mod commit;
+mod counting;
 pub mod effect;
 mod group;
 mod member;

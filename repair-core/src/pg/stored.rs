@@ -1,14 +1,14 @@
-//! Bringing members to the row, and counting what they hold. One such call at a time to each disk.
+//! Bringing members to the row. One such call at a time to each disk.
 
 use super::effect::CallId;
 use super::group::{Asked, Group, What};
-use super::member::{Adopting, Counting, Member, Order, Reach};
+use super::member::{Adopting, Member, Order, Reach};
 use crate::id::{DiskId, ExtentKey};
 use crate::limits::{LIST_PAGE_MAX, MESSAGE_BYTES_MAX};
 use crate::node::Body;
 use crate::time::{Millis, Time};
 use crate::wire::codec::encode_message;
-use crate::wire::node::{Head, Holding, Listed, Tombstone};
+use crate::wire::node::{Head, Listed, Tombstone};
 use crate::wire::{CallError, NodeReply, NodeRequest, Refusal};
 
 /// Bytes of a list's line and of a tombstone in a message.
@@ -24,7 +24,6 @@ enum Next {
     Fence,
     Hear,
     Adopt,
-    Count,
 }
 
 impl Group {
@@ -80,7 +79,7 @@ impl Group {
             let excused = self.row.index_of(disk).is_none() || self.row.behind.contains(&disk);
             return (excused && self.may_change()).then_some(Next::Adopt);
         }
-        (member.recount || member.counting.is_some()).then_some(Next::Count)
+        None
     }
 
     fn ask_next(&mut self, disk: DiskId, next: Next) {
@@ -96,13 +95,6 @@ impl Group {
                 Some(page) => page,
                 None => return,
             },
-            Next::Count => {
-                let pg = self.row.pg;
-                let Some(member) = self.members.get_mut(&disk) else { return };
-                let after = member.counting.get_or_insert_with(|| Counting::new(None)).after;
-                member.recount = false;
-                (What::Holdings, NodeRequest::Holdings { pg, after })
-            }
         };
         let call = self.send(disk, what, request, Body::new(), self.config.call_deadline);
         let Some(member) = self.members.get_mut(&disk) else { return };
@@ -129,8 +121,9 @@ impl Group {
     /// An answer of a node, or none.
     pub(super) fn on_call(&mut self, call: CallId, result: Result<(NodeReply, Body), CallError>) {
         let Some(asked) = self.calls.remove(&call) else { return };
-        if let Some(member) = self.members.get_mut(&asked.disk).filter(|member| member.busy == Some(call)) {
-            member.busy = None;
+        if let Some(member) = self.members.get_mut(&asked.disk) {
+            member.busy = member.busy.filter(|busy| *busy != call);
+            member.listing = member.listing.filter(|listing| *listing != call);
         }
         if let Ok((NodeReply::Refused(refusal), _)) = &result {
             self.heed(&asked, refusal);
@@ -143,9 +136,8 @@ impl Group {
             What::Prepare(attempt) => self.on_prepare_answer(asked, attempt, answer),
             What::Abort(attempt) => self.on_abort_answer(asked, attempt, answer),
             What::Retire => self.on_retire_answer(asked, answer),
-            What::Look | What::Fence | What::Hear | What::Adopt(_) | What::List | What::Holdings => {
-                self.on_member(asked, answer);
-            }
+            What::Holdings => self.on_holdings(asked.disk, answer),
+            What::Look | What::Fence | What::Hear | What::Adopt(_) | What::List => self.on_member(asked, answer),
         }
     }
 
@@ -176,10 +168,6 @@ impl Group {
                 self.with(disk, Member::answered);
                 self.on_list_page(disk, heard, listed, more);
             }
-            (What::Holdings, Ok(NodeReply::HoldingsPage { holdings, more })) => {
-                self.with(disk, Member::answered);
-                self.on_holdings(disk, &holdings, more);
-            }
             (what, answer) => self.on_member_failed(disk, what, asked.sent, answer),
         }
     }
@@ -209,36 +197,17 @@ impl Group {
         self.proof.failed(disk, what, again);
         let Some(member) = self.members.get_mut(&disk) else { return };
         member.next_try = again;
-        match what {
-            What::Holdings => (member.counting, member.recount) = (None, true),
-            What::Adopt(_) => member.adopting = None,
-            _ => {}
+        if matches!(what, What::Adopt(_)) {
+            member.adopting = None;
         }
         match answer {
-            Err(error) => {
-                member.strikes += if error == CallError::Unreachable { 2 } else { 1 };
-                member.trouble = Some(error.to_string());
-            }
             Ok(NodeReply::Refused(Refusal::OldRow(_))) if sent != current => member.next_try = self.now,
             // It answers, so it is there; its list is what is wrong.
             Ok(NodeReply::Refused(Refusal::Behind(_))) => {
                 member.answered();
                 (member.told, member.level, member.stored) = (Some(sent), false, None);
             }
-            Ok(NodeReply::Refused(Refusal::Busy(_))) => {}
-            // A node that is only starting says so, and is asked again soon.
-            Ok(NodeReply::Refused(Refusal::Unavailable(reason))) => {
-                member.strikes += 1;
-                member.trouble = Some(reason);
-            }
-            Ok(NodeReply::Refused(refusal)) => {
-                member.strikes += 2;
-                member.trouble = Some(refusal.to_string());
-            }
-            Ok(_) => {
-                member.strikes += 2;
-                member.trouble = Some(CallError::Nonsense.to_string());
-            }
+            answer => member.failed(answer),
         }
         if member.is_failing() {
             self.changed = true;
@@ -280,81 +249,6 @@ impl Group {
         }
         self.plan_trim();
         self.heed_leftovers(asked.disk, &head.prepared);
-    }
-
-    fn on_holdings(&mut self, disk: DiskId, holdings: &[Holding], more: bool) {
-        let Some(index) = self.row.index_held_or_joined(disk) else { return };
-        let Some(member) = self.members.get_mut(&disk) else { return };
-        let Some(counting) = &mut member.counting else { return };
-        let before = counting.after;
-        counting.take(holdings, index);
-        if more && counting.after > before {
-            return;
-        }
-        if more {
-            // Pages that do not move on are no listing.
-            (member.counting, member.recount) = (None, true);
-            member.next_try = self.now + self.config.retry_after;
-            return;
-        }
-        let Some(counting) = member.counting.take() else { return };
-        let mut missing: std::collections::BTreeSet<ExtentKey> =
-            self.list.keys().filter(|extent| !counting.have.contains(extent)).copied().collect();
-        if counting.on.is_none() {
-            missing.retain(|extent| !counting.stored.contains(extent));
-        }
-        missing.extend(counting.damaged.iter().filter(|extent| self.list.contains_key(extent)));
-        if member.missing.as_ref() != Some(&missing) {
-            member.missing = Some(missing);
-            self.changed = true;
-        }
-        if let Some(on) = counting.on {
-            self.counted(disk, on);
-        }
-    }
-
-    pub(super) fn on_restored(&mut self, disk: DiskId, extent: ExtentKey) {
-        let Some(member) = self.members.get_mut(&disk) else { return };
-        if let Some(counting) = &mut member.counting {
-            counting.damaged.remove(&extent);
-            counting.stored.insert(extent);
-        }
-        if member.missing.as_mut().is_some_and(|missing| missing.remove(&extent)) {
-            self.changed = true;
-        }
-    }
-
-    pub(super) fn on_damaged(&mut self, disk: DiskId, extent: ExtentKey) {
-        if !self.list.contains_key(&extent) {
-            return;
-        }
-        let Some(member) = self.members.get_mut(&disk) else { return };
-        // A recount that has counted it as sound is worth nothing any more.
-        self.settle = None;
-        if let Some(counting) = &mut member.counting {
-            counting.stored.remove(&extent);
-            counting.damaged.insert(extent);
-        }
-        if member.missing.as_mut().is_some_and(|missing| missing.insert(extent)) {
-            self.changed = true;
-        }
-    }
-}
-
-impl Counting {
-    pub(super) fn new(on: Option<Order>) -> Self {
-        Self { after: None, have: Default::default(), damaged: Default::default(), stored: Default::default(), on }
-    }
-
-    /// Takes a page of the folder: sound names of the index's own fragments count.
-    fn take(&mut self, holdings: &[Holding], index: u16) {
-        for holding in holdings {
-            let fragment = holding.fragment;
-            self.after = self.after.max(Some(fragment));
-            if fragment.index == index && fragment.generation == super::write::GENERATION && !holding.damaged {
-                self.have.insert(fragment.extent);
-            }
-        }
     }
 }
 

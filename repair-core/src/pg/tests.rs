@@ -1,5 +1,6 @@
 //! The owner against fake members and a catalog that loses answers.
 
+mod counts;
 mod memory;
 mod schedules;
 mod storm;

@@ -71,12 +71,13 @@ impl Group {
             (false, true) => Standing::Behind,
             (false, false) => Standing::Level,
         };
-        Some(SlotView { index, disk, standing, reachable: member.answers(), missing: member.missing.clone() })
+        let (reachable, counted, missing) = (member.answers(), member.counted, member.missing.clone());
+        Some(SlotView { index, disk, standing, reachable, missing, counted })
     }
 
     /// What reachable disks lack and could be given: they must have the list that names it.
     pub(super) fn needs(&self) -> Vec<Need> {
-        if !self.is_ready() {
+        if !self.is_ready() || self.frozen.is_some() {
             return Vec::new();
         }
         let members = (0u16..).zip(&self.row.members).filter(|(index, _)| !self.row.joining.contains_key(index));
@@ -164,6 +165,9 @@ impl Group {
         }
         if member.missing.is_none() {
             return Some("has not been counted yet".to_owned());
+        }
+        if lacking == 0 && !member.counted {
+            return Some("is counted again after a repair".to_owned());
         }
         (lacking > 0).then(|| format!("lacks {lacking} fragments"))
     }

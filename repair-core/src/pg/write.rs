@@ -104,8 +104,8 @@ impl Group {
         if !self.is_ready() {
             return None;
         }
-        if self.settle.is_some() {
-            // A recount is on its way, of this very row: nothing else may be written before it was used.
+        if self.is_settled() {
+            // The recount has ended: the row rests until all it counted are at it, which is one word to each.
             return self.transition().map(upkeep);
         }
         self.upkeep_row().map(upkeep).or_else(|| self.commit_write())
@@ -193,7 +193,7 @@ impl Group {
         for (disk, member) in &mut self.members {
             match (entry.kind, &mut member.counting) {
                 (EntryKind::Create, _) if !prepared.contains(disk) => member.lacks(extent),
-                (EntryKind::Create, Some(counting)) => _ = counting.stored.insert(extent),
+                (EntryKind::Create, Some(counting)) => _ = counting.created.insert(extent),
                 (EntryKind::Create, None) => {}
                 (EntryKind::Delete, _) => _ = member.missing.as_mut().map(|missing| missing.remove(&extent)),
             }

@@ -361,11 +361,23 @@ impl World {
         let knows = |row: &PgRow| self.oracle.pgs.get(&row.pg).is_none_or(|truth| truth.row.order() == row.order());
         let lacking =
             |row: &&PgRow| !row.behind.is_empty() || !row.joining.is_empty() || (knows(row) && self.lost_journals(row));
-        let flawed = coordinator.owners().filter_map(|(_, owner)| owner.row()).find(lacking).map(|row| row.pg);
-        if let Some(pg) = flawed {
-            let what = format!("daemon {daemon} says that redundancy is full; pg {pg} is not");
+        let rows: Vec<&PgRow> = coordinator.owners().filter_map(|(_, owner)| owner.row()).collect();
+        let flawed = rows.iter().copied().find(lacking).map(|row| format!("pg {} is not", row.pg));
+        let known = rows.iter().copied().filter(|row| knows(row));
+        let held = known.map(|row| self.all_held(row)).find_map(Result::err);
+        if let Some(what) = flawed.or(held.map(|violation| violation.what)) {
+            let what = format!("daemon {daemon} says that redundancy is full; {what}");
             self.judge(Err(Violation::new(Invariant::ReportsAreTrue, what)));
         }
+    }
+
+    /// Whether every member has on its disk what the list says. What a fault took or hurt may not have been noticed yet.
+    fn all_held(&self, row: &PgRow) -> Result<(), Violation> {
+        let Some(truth) = self.oracle.pgs.get(&row.pg) else { return Ok(()) };
+        (0..).zip(&row.members).try_for_each(|(index, member)| {
+            let held = |extent| self.holds_owed(row.pg, *member, extent, index, Invariant::ReportsAreTrue);
+            truth.list.keys().try_for_each(|extent| held(*extent))
+        })
     }
 
     /// Whether a member runs, was not hurt meanwhile, and has a list that does not come to the row.
