@@ -206,6 +206,8 @@ impl Group {
 
     /// The journal as a new file that says `ledger`.
     pub(super) fn replace_call(&mut self, pg: PgId, ledger: &Ledger) -> StoreCall {
+        // It was made of the one that has the lazy changes. Those that come while the file is written go into the next record.
+        self.lazy.clear();
         let (bytes, number) = journal::snapshot(pg, ledger);
         self.journal.writing = (number, bytes.len() as u64);
         StoreCall::ReplaceJournal { pg, bytes }
@@ -246,6 +248,23 @@ impl Group {
     pub(super) fn apply_lazily(&mut self, change: Change) {
         self.lazy.push(change.clone());
         self.ledger.apply(change);
+    }
+
+    /// Takes findings over that were made while another ledger was on its way to the disk, those that are still about something
+    /// on the list.
+    pub(super) fn found_meanwhile(&mut self, found: Vec<Change>) {
+        for change in found {
+            let matters = match &change {
+                Change::Damaged(fragment, _) | Change::Sound(fragment) => {
+                    self.ledger.list().contains_key(&fragment.extent)
+                }
+                _ => true,
+            };
+            if matters {
+                self.apply_lazily(change);
+            }
+        }
+        self.note_due |= !self.lazy.is_empty();
     }
 
     /// Whether the journal is much longer than what it says.

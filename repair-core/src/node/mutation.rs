@@ -466,13 +466,15 @@ impl Node {
     ) -> Option<Active> {
         let (disk, now) = (self.disk(), self.now);
         let group = self.groups.get_mut(&pg)?;
-        group.lazy.clear();
+        // Found out while the file was written: neither the file nor the new ledger has it.
+        let found = std::mem::take(&mut group.lazy);
         group.waiting.retain(|attempt, _| ledger.prepared.contains_key(attempt));
         ledger.prepared.keys().for_each(|attempt| {
             group.waiting.entry(*attempt).or_insert(now);
         });
         group.ledger = ledger;
         group.sweep_due = true;
+        group.found_meanwhile(found);
         let reply = match (files, &active.mutation.authority) {
             (Some(files), _) => NodeReply::Retired { files },
             (None, Some(authority)) => NodeReply::Heard(group.ledger.head(&authority.row, disk)),

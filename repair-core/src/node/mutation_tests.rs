@@ -363,6 +363,41 @@ fn a_list_is_adopted_in_pages_and_only_if_it_sums() {
 }
 
 #[test]
+fn what_is_found_out_while_a_list_is_adopted_is_not_forgotten() {
+    let (mut world, mut owner) = (World::new(), Owner::new());
+    world.head(owner.fence());
+    let (rotten, mended) = (world.create(&mut owner), world.create(&mut owner));
+    let check = |made: &Made| NodeRequest::Check { fragment: made.fragment() };
+    let spoil = |world: &mut World, made: &Made, class: &str| {
+        world.disk.files.get_mut(&made.fragment()).unwrap().class = class.into();
+    };
+    spoil(&mut world, &mended, "rot.payload");
+    world.ask(check(&mended));
+    assert!(world.node.is_damaged(mended.fragment()));
+    owner.row.seq += 1;
+    world.held = true;
+    let id = world.send(adopt(&owner, 0, true, &[&rotten, &mended], vec![]), Body::new());
+    while world.waiting.iter().all(|(_, call)| call_name(call) != "replace") {
+        world.perform(0);
+    }
+    // The new journal is on its way to the disk when a reader and a check find out about two files.
+    spoil(&mut world, &rotten, "rot.payload");
+    spoil(&mut world, &mended, "healthy");
+    for made in [&rotten, &mended] {
+        world.send(check(made), Body::new());
+        let at = world.waiting.iter().position(|(_, call)| call_name(call) == "check").unwrap();
+        world.perform(at);
+    }
+    world.release();
+    assert!(matches!(world.answer(id), Some(NodeReply::Heard(head)) if head.level));
+    for life in ["this life", "the next"] {
+        assert!(world.node.is_damaged(rotten.fragment()), "{life}");
+        assert!(!world.node.is_damaged(mended.fragment()), "{life}");
+        world = world.restart(false);
+    }
+}
+
+#[test]
 fn pages_of_two_owners_are_not_one_list() {
     let (mut world, mut owner) = (World::new(), Owner::new());
     world.head(owner.fence());
