@@ -33,13 +33,11 @@ impl RedbCatalog {
     /// # Errors
     /// Another process has it open; it is damaged, or no catalog; the file system refuses.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let new = !path.try_exists()?;
         let database = builder().create(path).map_err(opening)?;
         let catalog = Self::over(database)?;
-        if new {
-            // Or a power failure could leave a cell without the file that says what it is.
-            File::open(folder_of(path))?.sync_all()?;
-        }
+        // Or a power failure could leave a cell without the file that says what it is. Also where the file was there: it may be of
+        // a life that ended before this line.
+        File::open(folder_of(path))?.sync_all()?;
         Ok(catalog)
     }
 

@@ -70,7 +70,7 @@ impl DiskStore {
     /// [`OpenError`].
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let io = |action: &'static str| move |source: io::Error| OpenError::Io { action, source };
-        make_folder(path).map_err(io("make the folder"))?;
+        make_folder(path, &mut sync_folder).map_err(io("make the folder"))?;
         let root = Folder::open(path).map_err(io("open the folder"))?;
         let lock = lock(&root)?;
         let label = label(&root)?;
@@ -270,15 +270,25 @@ impl DiskStore {
     }
 }
 
-/// Makes the folder, and its name durable.
-fn make_folder(path: &Path) -> io::Result<()> {
+/// Makes the folder, and those it lies in, and has the name of each made durable by `sync` of the folder that has it. One that is
+/// there may be of a life that ended before it could do so.
+fn make_folder(path: &Path, sync: &mut impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
     if path.is_dir() {
-        return Ok(());
+        return match sync(parent) {
+            // Somebody else's folder, and made by somebody else, who saw to it.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            other => other,
+        };
     }
-    fs::create_dir_all(path)?;
-    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => File::open(".")?.sync_all(),
+    make_folder(parent, sync)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
 }
 
@@ -286,6 +296,11 @@ fn lock(root: &Folder) -> Result<File, OpenError> {
     let io = |source: io::Error| OpenError::Io { action: "lock the folder", source };
     // Not even a lock is left in a folder that is not ours.
     if !root.has(super::label::LABEL).map_err(io)? && !is_ours(root).map_err(io)? {
+    sync(parent)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
         return Err(OpenError::Foreign);
     }
     let file = root.open_or_new_file(LOCK).map_err(io)?;
@@ -316,4 +331,34 @@ fn label(root: &Folder) -> Result<Label, OpenError> {
     let label = Label { disk: DiskId(disk), cell: None };
     label.write(root).map_err(io)?;
     Ok(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    #[test]
+    fn the_name_of_every_folder_made_is_made_durable() {
+        let temporary = tempfile::tempdir().unwrap();
+        let base = temporary.path();
+        let synced = |path: &Path| {
+            let mut synced: Vec<PathBuf> = Vec::new();
+            make_folder(path, &mut |folder| {
+                synced.push(folder.strip_prefix(base).map(Path::to_owned).unwrap_or_default());
+                sync_folder(folder)
+            })
+            .unwrap();
+            synced
+        };
+        let path = base.join("a/b/c");
+        let made = synced(&path);
+        for parent in ["", "a", "a/b"] {
+            assert!(made.contains(&PathBuf::from(parent)), "{parent:?} in {made:?}");
+        }
+        assert!(path.is_dir());
+        // A life that was killed behind a `mkdir`.
+        assert_eq!(synced(&path), [PathBuf::from("a/b")]);
+        assert_eq!(synced(&base.join("a/b/d")), [PathBuf::from("a"), PathBuf::from("a/b")]);
+    }
 }
