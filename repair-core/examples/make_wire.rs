@@ -215,8 +215,8 @@ pub fn node_replies() -> Vec<Sample<NodeReply>> {
     let none = Bytes::new;
     let prepared = Prepared { attempt: attempt(), kind: EntryKind::Create, extent: extent(), hash: hash(0x24) };
     let head = Head { heard: (2, 41), count: 12, sum: Sum::of([&hash(0x21)]), level: true, prepared: vec![prepared] };
-    let holding = Holding { fragment: fragment(), file_bytes: 12_288, damaged: true };
-    let info = NodeReply::Info { cell: Some(cell()), disk: disk(1), boot: 77, fragments: 5, free_bytes: 1 << 40 };
+    let holding = Holding { fragment: fragment(), damaged: true };
+    let info = NodeReply::Info { cell: Some(cell()), disk: disk(1), boot: 77, extents: 5, free_bytes: 1 << 40 };
     let mut samples = vec![
         ("refused-not-found", NodeReply::Refused(Refusal::NotFound), none()),
         ("heard", NodeReply::Heard(head), none()),
@@ -289,9 +289,10 @@ pub fn daemon_requests() -> Vec<Sample<DaemonRequest>> {
     let end = EndOfStream { extents: 1, bytes: 1_000_003, names: 2 };
     let suspect = DaemonRequest::Suspect { disk: disk(1), fragment: fragment(), reason: "block 3".into() };
     let explain = |subject| DaemonRequest::Explain { subject };
+    let broken = Some("cannot force a journal to the disk".into());
     let samples = vec![
         ("register", register),
-        ("beat", DaemonRequest::Beat { disk: disk(1), boot: 77, free_bytes: 1 << 40, damaged }),
+        ("beat", DaemonRequest::Beat { disk: disk(1), boot: 77, free_bytes: 1 << 40, broken, damaged }),
         ("ask", DaemonRequest::Ask { pg: PgId(7), attempt }),
         ("begin-put", DaemonRequest::BeginPut { stream }),
         ("allocate", DaemonRequest::Allocate { stream, ordinal: 0, bytes: 1_000_003 }),

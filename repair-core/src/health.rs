@@ -13,7 +13,7 @@ pub enum Health {
     Healthy,
     /// It is silent, or its connection ended. Its data is waited for.
     Suspect,
-    /// It has been silent for so long that its data is built elsewhere.
+    /// It has been silent for so long that its data is built elsewhere, or it said that nothing can be stored on it.
     Lost,
     /// It has come, and is not welcomed yet.
     Returning,
@@ -97,6 +97,15 @@ impl DiskHealth {
         (!self.is_healthy()).then(|| {
             self.turn(now, Health::Healthy);
             Turn::Back
+        })
+    }
+
+    /// It beats, and says itself that nothing can be stored on it: there is nothing to wait for.
+    pub fn fail(&mut self, now: Time) -> Option<Turn> {
+        self.heard = now;
+        (!self.is_lost()).then(|| {
+            self.turn(now, Health::Lost);
+            Turn::Lost
         })
     }
 

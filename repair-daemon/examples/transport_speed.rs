@@ -20,7 +20,7 @@ impl Handler<ToNode> for Echo {
     fn request(&self, peer: PeerId, id: RequestId, request: NodeRequest, _: Bytes) {
         let (reply, body) = match request {
             NodeRequest::Read { .. } => (NodeReply::Data { crcs: vec![0; 256] }, self.slice.clone()),
-            _ => (NodeReply::Info { cell: None, disk: DiskId(1), boot: 1, fragments: 0, free_bytes: 0 }, Bytes::new()),
+            _ => (NodeReply::Info { cell: None, disk: DiskId(1), boot: 1, extents: 0, free_bytes: 0 }, Bytes::new()),
         };
         self.replies.send(peer, id, reply, body);
     }

@@ -8,7 +8,7 @@ use cell::{QUICK, TestCell, eventually, ninefold, noise, text};
 use rustix::process::Signal;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -142,36 +142,117 @@ fn more_losses_than_the_code_survives_are_said_and_end_when_nodes_return() {
     assert_eq!(cell.status().unwrap().1, 0);
 }
 
+/// Starts a node on a small file system of its own, which nobody outside its mount namespace sees but through the process. Gives
+/// its folder by that way.
+fn start_on_small_disk(cell: &mut TestCell, number: usize) -> PathBuf {
+    cell.kill_node(number);
+    let data = cell.nodes[number].data.clone();
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::create_dir(&data).unwrap();
+    let mut node = cell.node_command(number);
+    node.args(["--headroom", "0"]);
+    let words: Vec<String> = std::iter::once(node.get_program())
+        .chain(node.get_args())
+        .map(|word| format!("'{}'", word.to_str().unwrap()))
+        .collect();
+    let mount = format!("mount -t tmpfs -o size=64m,nr_inodes=200 tmpfs '{}'", data.display());
+    let script = format!("{mount} && exec {}", words.join(" "));
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).stdin(Stdio::null());
+    let log = File::create(cell.path(format!("node-{number}.log"))).unwrap();
+    let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    let seen = PathBuf::from(format!("/proc/{}/root{}", child.id(), data.display()));
+    cell.nodes[number].child = Some(child);
+    seen
+}
+
+fn wait_for_event(cell: &TestCell, kind: &str, words: &str) {
+    eventually(&format!("{kind}: {words}"), || {
+        let events: serde_json::Value = serde_json::from_slice(&cell.good(&["events", "--json"]).stdout).unwrap();
+        let events = events["events"].as_array().unwrap();
+        let said =
+            |event: &&serde_json::Value| event["kind"] == kind && event["text"].as_str().unwrap().contains(words);
+        let last = || events.iter().rev().take(5).map(|event| event["text"].to_string()).collect::<Vec<_>>().join("\n");
+        events.iter().find(said).map(|_| ()).ok_or_else(last)
+    });
+}
+
+fn a_fragment_below(data: &Path) -> PathBuf {
+    let groups = std::fs::read_dir(data.join("fragments")).unwrap();
+    let mut files = groups.flat_map(|group| std::fs::read_dir(group.unwrap().path()).unwrap());
+    files.next().unwrap().unwrap().path()
+}
+
+fn fragments_below(data: &Path) -> usize {
+    let Ok(groups) = std::fs::read_dir(data.join("fragments")) else { return 0 };
+    groups.map(|group| std::fs::read_dir(group.unwrap().path()).unwrap().count()).sum()
+}
+
 #[test]
 fn a_full_disk_takes_no_more_and_loses_nothing() {
     if std::env::var_os("NINEFOLD_TEST_NO_MOUNT").is_some() {
         return;
     }
     let mut cell = TestCell::start(7, &format!("{QUICK}{RS}"));
-    // The eighth stands on a small disk of its own, in a mount namespace of its own.
-    cell.kill_node(6);
-    let number = 6;
-    std::fs::remove_dir_all(&cell.nodes[number].data).unwrap();
-    std::fs::create_dir(&cell.nodes[number].data).unwrap();
-    let node = cell.node_command(number);
-    let words: Vec<String> = std::iter::once(node.get_program())
-        .chain(node.get_args())
-        .map(|word| format!("'{}'", word.to_str().unwrap()))
-        .collect();
-    let script =
-        format!("mount -t tmpfs -o size=12m tmpfs '{}' && exec {}", cell.nodes[number].data.display(), words.join(" "));
-    let mut command = std::process::Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]).stdin(Stdio::null());
-    let log = File::create(cell.path("node-6.log")).unwrap();
-    cell.nodes[number].child = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    let disk = start_on_small_disk(&mut cell, 6);
     cell.wait_healthy(7);
     let mut stored = Vec::new();
-    for number in 0..12 {
-        let (name, bytes) = (format!("file-{number}"), noise(number, 4 << 20));
+    let mut put = |cell: &TestCell| {
+        let (name, bytes) = (format!("file-{}", stored.len()), noise(stored.len() as u64, 300_000));
         cell.put(&name, &bytes);
         stored.push((name, bytes));
+        stored.len()
+    };
+    while fragments_below(&disk) == 0 {
+        assert!(put(&cell) < 40, "none of the extents has a fragment on the small disk");
     }
+    let first = a_fragment_below(&disk);
+    // Not one file more fits, whatever the node has measured: every fragment sent to it meets ENOSPC of the file system.
+    let ballast = disk.join("ballast");
+    std::fs::create_dir(&ballast).unwrap();
+    let full = (0..1000).map(|number| File::create(ballast.join(number.to_string()))).find_map(Result::err).unwrap();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let before = fragments_below(&disk);
+    for _ in 0..12 {
+        put(&cell);
+    }
+    assert_eq!(fragments_below(&disk), before, "there was no room for another");
+    let log = std::fs::read_to_string(cell.path("node-6.log")).unwrap();
+    assert!(log.contains("No space left on device"), "{log}");
+    // Once it offers to try again, a repair has to go there: a fragment of its own has rotted.
+    std::thread::sleep(Duration::from_secs(11));
+    flip(&first);
+    wait_for_event(&cell, "repair_failed", "No space left on device");
+    // It will not go well there, so it is done elsewhere.
+    cell.wait_full();
+    assert!(File::create(ballast.join("one more")).is_err(), "it is as full as it was");
     for (name, bytes) in &stored {
         assert!(cell.get(name).unwrap() == *bytes, "{name}");
     }
+}
+
+#[test]
+fn a_disk_whose_sync_failed_is_replaced_without_waiting_for_it_to_fall_silent() {
+    // With long grace nobody would rebuild what a silent disk held.
+    let cell = TestCell::start(8, &format!("beat_ms = 200\nsuspect_ms = 1000\ngrace_seconds = 3600\n{RS}"));
+    let bytes = noise(11, 1_000_000);
+    cell.put("before", &bytes);
+    let holder = (0..8).find(|node| !cell.fragments(*node).is_empty()).unwrap();
+    let pid = cell.nodes[holder].child.as_ref().unwrap().id().to_string();
+    let faults =
+        ["-f", "-qq", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO", "-o", "/dev/null"];
+    let mut strace = std::process::Command::new("strace").args(faults).args(["-p", &pid]).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    for number in 0..6 {
+        cell.put(&format!("after-{number}"), &bytes);
+    }
+    wait_for_event(&cell, "disk_lost", "nothing can be stored on it");
+    cell.wait_full();
+    let log = std::fs::read_to_string(cell.path(format!("node-{holder}.log"))).unwrap();
+    assert!(log.contains("nothing is stored here until it is started again"), "{log}");
+    for name in ["before", "after-0", "after-5"] {
+        assert!(cell.get(name).unwrap() == bytes, "{name}");
+    }
+    strace.kill().unwrap();
+    strace.wait().unwrap();
 }

@@ -11,6 +11,7 @@ use crate::topology::Domain;
 use crate::wire::codec::{decode_row, encode_row};
 use crate::wire::node::{DamageReport, FragmentKey};
 use crate::wire::{CallError, DaemonReply, NodeReply, NodeRequest, Refusal};
+use std::collections::BTreeMap;
 
 const ADDRESS_BYTES_MAX: usize = 255;
 /// Checks asked for by readers and not answered yet; more hints than that are dropped, a scrub finds what they meant.
@@ -47,6 +48,10 @@ pub(super) struct Disk {
     probing: bool,
     /// It refused a fragment for lack of room then, with so many bytes free.
     pub(super) full: Option<(Time, u64)>,
+    /// It says, in this life of its process, that nothing can be stored on it.
+    broken: Option<String>,
+    /// Repairs of each group that its store refused since the last it took, and when it refused the last.
+    pub(super) refused: BTreeMap<PgId, (u32, Time)>,
     announced: bool,
 }
 
@@ -67,6 +72,8 @@ impl Disk {
             mute: false,
             probing: false,
             full: None,
+            broken: None,
+            refused: BTreeMap::new(),
             announced: false,
         }
     }
@@ -112,6 +119,10 @@ impl Coordinator {
         let restarted = !again;
         if restarted && disk.health.is_healthy() {
             disk.health.cut_off(now);
+        }
+        if restarted {
+            disk.broken = None;
+            disk.refused.clear();
         }
         disk.health.registering(now);
         if let Some(gone) = gone {
@@ -212,7 +223,7 @@ impl Coordinator {
         let Some(disk) = self.disks.get_mut(&id) else { return };
         // It may have left while its row was written.
         let Some(asker) = disk.asker.take().filter(|asker| disk.peer == Some(asker.peer)) else { return };
-        let turn = disk.health.beat(self.now);
+        let turn = if disk.broken.is_some() { disk.health.fail(self.now) } else { disk.health.beat(self.now) };
         let first = !std::mem::replace(&mut disk.announced, true);
         let text = format!("{} (disk {id}) at {}", disk.row.domain, disk.row.address);
         let fields = vec![("disk", id.to_string()), ("domain", disk.row.domain.clone())];
@@ -224,7 +235,15 @@ impl Coordinator {
         self.watch(id);
     }
 
-    pub(super) fn beat(&mut self, asker: Asker, id: DiskId, boot: u64, free_bytes: u64, damaged: &[DamageReport]) {
+    pub(super) fn beat(
+        &mut self,
+        asker: Asker,
+        id: DiskId,
+        boot: u64,
+        free_bytes: u64,
+        broken: Option<String>,
+        damaged: &[DamageReport],
+    ) {
         let known = self.disks.get_mut(&id).filter(|disk| {
             disk.boot == Some(boot) && disk.peer == Some(asker.peer) && disk.asker.is_none() && disk.announced
         });
@@ -232,6 +251,7 @@ impl Coordinator {
             return self.reply(asker, DaemonReply::RegisterFirst);
         };
         disk.free_bytes = free_bytes;
+        disk.broken = broken.or(disk.broken.take());
         let probe = disk.mute && !std::mem::replace(&mut disk.probing, disk.mute);
         let silent = disk.mute;
         self.reply(asker, DaemonReply::BeatTaken);
@@ -248,6 +268,12 @@ impl Coordinator {
 
     fn heard(&mut self, id: DiskId) {
         let Some(disk) = self.disks.get_mut(&id) else { return };
+        if let Some(reason) = &disk.broken {
+            // It lives, and no sync will ever go well there: what it was to hold is built elsewhere at once.
+            let why = format!("nothing can be stored on it: {reason}");
+            let turn = disk.health.fail(self.now);
+            return self.turned(id, turn, &why);
+        }
         if disk.health.beat(self.now) == Some(Turn::Back) {
             let text = format!("{} (disk {id}) answers again", disk.row.domain);
             let fields = vec![("disk", id.to_string()), ("domain", disk.row.domain.clone())];

@@ -5,7 +5,7 @@ use crate::catalog::PgState;
 use crate::id::{DiskId, PgId};
 use crate::pg::PgEvent;
 use crate::placement::{self, Candidate};
-use crate::time::Millis;
+use crate::time::{Millis, Time};
 use std::collections::BTreeMap;
 
 /// How long an owner may take to write a take-over down before it is asked again.
@@ -13,9 +13,14 @@ const ASK_AGAIN: Millis = Millis(5_000);
 /// How long a disk that had no room for a fragment is not chosen again, unless it has more room by then.
 const FULL_FOR: Millis = Millis(60_000);
 const ROOM_REGAINED_BYTES: u64 = 64 << 20;
+/// A disk whose store refused so many repairs of a group in a row takes none.
+const REFUSALS_MAX: u32 = 3;
+/// How long it is not chosen for that group then. A member that refuses stays one to be replaced until it takes a fragment or is
+/// started anew.
+const REFUSED_FOR: Millis = Millis(600_000);
 
 impl Coordinator {
-    /// Healthy disks with their fault domains and how many indexes each holds, without those known to be full.
+    /// Healthy disks with their fault domains and how many indexes each holds, without those that are full.
     pub(super) fn candidates(&self) -> Vec<Candidate<'_>> {
         let mut slots: BTreeMap<DiskId, u32> = BTreeMap::new();
         for group in self.groups.values() {
@@ -26,9 +31,10 @@ impl Coordinator {
             }
         }
         let full = |disk: &super::disks::Disk| {
-            disk.full.is_some_and(|(since, free)| {
-                since + FULL_FOR > self.now && disk.free_bytes < free.saturating_add(ROOM_REGAINED_BYTES)
-            })
+            disk.room() == Some(0)
+                || disk.full.is_some_and(|(since, free)| {
+                    since + FULL_FOR > self.now && disk.free_bytes < free.saturating_add(ROOM_REGAINED_BYTES)
+                })
         };
         self.disks
             .iter()
@@ -57,8 +63,8 @@ impl Coordinator {
         let row = row.clone();
         for (index, joining) in &row.joining {
             let member = row.members.get(usize::from(*index)).copied();
-            let is_back = member.is_some_and(|member| self.is_healthy(member));
-            if is_back || self.is_lost(*joining) || self.is_full(*joining) {
+            let is_back = member.is_some_and(|member| self.is_healthy(member) && !self.refuses(member, pg));
+            if is_back || self.is_lost(*joining) || self.is_full(*joining) || self.is_shunned(*joining, pg) {
                 self.cancel_join(pg, *index, *joining);
             }
         }
@@ -70,7 +76,8 @@ impl Coordinator {
         }
         for (index, member) in (0u16..).zip(&row.members) {
             let asked = self.groups.get(&pg).is_some_and(|group| group.asked.contains_key(&index));
-            if self.is_lost(*member) && !row.joining.contains_key(&index) && !asked {
+            let is_wanted = self.is_lost(*member) || self.refuses(*member, pg);
+            if is_wanted && !row.joining.contains_key(&index) && !asked {
                 self.begin_join(pg, &row, index);
             }
         }
@@ -99,7 +106,7 @@ impl Coordinator {
                     || asked.contains(disk)
             };
             let mut candidates = self.candidates();
-            candidates.retain(|candidate| !taken(&candidate.disk));
+            candidates.retain(|candidate| !taken(&candidate.disk) && !self.is_shunned(candidate.disk, pg));
             let others: Vec<&str> = self.other_domains(row, index, &asked);
             let tolerance = self.tolerance(row);
             let may_crowd = row.crowded || self.config.code.is_some();
@@ -143,6 +150,35 @@ impl Coordinator {
 
     fn is_full(&self, disk: DiskId) -> bool {
         self.disks.get(&disk).is_some_and(|known| known.full.is_some_and(|(since, _)| since + FULL_FOR > self.now))
+    }
+
+    /// Whether a disk's store refused every repair of a group for a while.
+    fn refuses(&self, disk: DiskId, pg: PgId) -> bool {
+        self.refusals(disk, pg).is_some()
+    }
+
+    fn is_shunned(&self, disk: DiskId, pg: PgId) -> bool {
+        self.refusals(disk, pg).is_some_and(|last| last + REFUSED_FOR > self.now)
+    }
+
+    fn refusals(&self, disk: DiskId, pg: PgId) -> Option<Time> {
+        let (count, last) = self.disks.get(&disk)?.refused.get(&pg)?;
+        (*count >= REFUSALS_MAX).then_some(*last)
+    }
+
+    /// A disk's store took a fragment of this group, or would not.
+    pub(super) fn target_answered(&mut self, disk: DiskId, pg: PgId, took: bool) {
+        let now = self.now;
+        let Some(known) = self.disks.get_mut(&disk) else { return };
+        if took {
+            known.refused.remove(&pg);
+            return;
+        }
+        let (count, last) = known.refused.entry(pg).or_insert((0, now));
+        (*count, *last) = (count.saturating_add(1), now);
+        if *count >= REFUSALS_MAX {
+            self.refresh_at_once(pg);
+        }
     }
 
     /// Health changed: groups that wait for a disk look again.

@@ -493,8 +493,8 @@ impl Coordinator {
             return self.refuse(asker, Refusal::Unavailable("the daemon is starting".into()));
         }
         match request {
-            DaemonRequest::Beat { disk, boot, free_bytes, damaged } => {
-                self.beat(asker, disk, boot, free_bytes, &damaged);
+            DaemonRequest::Beat { disk, boot, free_bytes, broken, damaged } => {
+                self.beat(asker, disk, boot, free_bytes, broken, &damaged);
             }
             DaemonRequest::Ask { pg, attempt } => self.ask(asker, pg, attempt),
             DaemonRequest::BeginPut { stream } => self.begin_put(asker, stream),

@@ -230,10 +230,16 @@ impl Coordinator {
         for (index, disk) in &published {
             self.inbox.push_back((pg, PgEvent::Restored { disk: *disk, extent }));
             self.fragment_healed(*disk, extent, *index);
+            self.target_answered(*disk, pg, true);
         }
         for (index, reason) in &outcome.failed {
-            if let Some(disk) = running.targets.get(index).filter(|_| reason.contains("no space")) {
-                self.disk_is_full(*disk, pg);
+            let Some(disk) = running.targets.get(index).copied() else { continue };
+            let full = reason.contains("no space");
+            if full {
+                self.disk_is_full(disk, pg);
+            }
+            if full || reason.contains("store failed") {
+                self.target_answered(disk, pg, false);
             }
         }
         if published.len() == running.targets.len() {

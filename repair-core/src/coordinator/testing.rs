@@ -5,8 +5,7 @@ use crate::catalog::memory::MemoryCatalog;
 use crate::catalog::{Txn, TxnResult};
 use crate::id::{CellKey, ClaimId, DiskId, ExtentKey, PgId, StreamKey};
 use crate::node::{
-    Body, Found, JournalFile, Node, NodeConfig, NodeEffect, NodeEvent, PeerId, RequestId, StoreCall, StoreError,
-    StoreOk,
+    Body, JournalFile, Node, NodeConfig, NodeEffect, NodeEvent, PeerId, RequestId, StoreCall, StoreError, StoreOk,
 };
 use crate::pg::CallId;
 use crate::repair::{RepairOutcome, RepairSpec};
@@ -266,6 +265,12 @@ impl World {
             self.calls.remove(&key);
             self.soon(Happening::Daemon(key.0, CoordinatorEvent::Call { call: key.1, result: Err(CallError::Lost) }));
         }
+    }
+
+    /// The node's store takes nothing any more; its process goes on.
+    pub(super) fn break_node(&mut self, disk: DiskId) {
+        let reason = "cannot force a journal to the disk: Input/output error".into();
+        self.soon(Happening::Node(disk, self.nodes[&disk].life, NodeEvent::Broken { reason }));
     }
 
     // Time.
@@ -687,13 +692,13 @@ impl Store {
             StoreCall::Quarantine { fragment, .. } => drop(self.files.remove(&fragment)),
             StoreCall::ListFolder { pg } => {
                 let of_pg = self.files.keys().filter(|fragment| fragment.extent.pg() == pg);
-                let found = of_pg.map(|fragment| Found { fragment: *fragment, file_bytes: 1 });
-                return Ok(StoreOk::Folder(found.collect()));
+                return Ok(StoreOk::Folder(of_pg.copied().collect()));
             }
             StoreCall::AppendJournal { pg, bytes } => self.journals.entry(pg).or_default().extend(bytes),
             StoreCall::ReplaceJournal { pg, bytes } => drop(self.journals.insert(pg, bytes)),
             StoreCall::Read { .. } => return Err(StoreError::Io("not read in these tests".into())),
-            StoreCall::SyncFolder { .. }
+            StoreCall::Touch
+            | StoreCall::SyncFolder { .. }
             | StoreCall::UnlinkQuarantined { .. }
             | StoreCall::IndexPut { .. }
             | StoreCall::IndexRemove { .. } => {}

@@ -361,9 +361,9 @@ fn wrong_cells_twins_and_second_processes_of_a_disk_are_refused() {
     let cell = world.coordinator().cell().unwrap().cell;
     let welcome = world.ask(register(9, Some(cell.0), "r/z/rack1/node1", 1));
     assert_eq!(welcome, DaemonReply::Welcome { cell, beat_every: Millis(500) });
-    let beat = DaemonRequest::Beat { disk: DiskId(9), boot: 2, free_bytes: 5, damaged: vec![] };
+    let beat = DaemonRequest::Beat { disk: DiskId(9), boot: 2, free_bytes: 5, broken: None, damaged: vec![] };
     assert_eq!(world.ask(beat), DaemonReply::RegisterFirst, "of another life");
-    let beat = DaemonRequest::Beat { disk: DiskId(9), boot: 1, free_bytes: 5, damaged: vec![] };
+    let beat = DaemonRequest::Beat { disk: DiskId(9), boot: 1, free_bytes: 5, broken: None, damaged: vec![] };
     assert_eq!(world.ask(beat), DaemonReply::BeatTaken);
     assert_eq!(world.rows(key::DISKS), 4);
 }
@@ -699,5 +699,61 @@ fn explanations_are_given_for_everything_and_for_nothing_else() {
     ];
     for subject in unknown {
         assert_eq!(world.ask(DaemonRequest::Explain { subject }), DaemonReply::Refused(Refusal::NotFound));
+    }
+}
+
+#[test]
+fn a_disk_that_says_it_is_broken_is_replaced_at_once_and_read_meanwhile() {
+    let mut world = World::new(8, CoordinatorConfig { grace: Millis(3_600_000), ..hasty() });
+    let entry = world.put(A, "a", &data(5_000, 1));
+    world.settle();
+    let broken = locate(&mut world, entry.extent).slots[3][0].disk;
+    world.break_node(broken);
+    let began = world.now;
+    let spec = world.repair_one();
+    assert!(world.now.since(began) < Millis(5_000), "nobody waited for the grace: {}", world.now.since(began).0);
+    assert_ne!(spec.targets[&3].disk, broken);
+    let lost = world.notes.iter().find(|note| note.kind == "disk_lost").unwrap();
+    assert!(lost.text.contains("cannot force a journal to the disk"), "{}", lost.text);
+    world.settle();
+    assert!(locate(&mut world, entry.extent).slots[3].iter().all(|place| place.disk != broken));
+    // It goes on beating and stays what it is, also behind a new connection to another daemon.
+    world.pass(Millis(5_000));
+    world.start_daemon();
+    world.until("it is up", |world| world.coordinator().idle());
+    world.pass(Millis(5_000));
+    assert_eq!(world.coordinator().status().nodes.lost, 1);
+    // Another disk goes: this one is no place for its fragments.
+    let killed = locate(&mut world, entry.extent).slots[0][0].disk;
+    world.kill_node(killed);
+    world.pass(Millis(5_000));
+    world.kill_node(broken);
+    world.start_node(broken);
+    world.until("a new life counts anew", |world| world.coordinator().status().nodes.lost == 0);
+}
+
+#[test]
+fn a_target_whose_store_refuses_again_and_again_is_given_up_for_another() {
+    for why in [Refusal::Store("input/output error".into()), Refusal::NoSpace("0 bytes free".into())] {
+        let mut world = World::new(8, hasty());
+        let entry = world.put(A, "a", &data(1_000, 1));
+        world.settle();
+        let member = locate(&mut world, entry.extent).slots[3][0].disk;
+        world.nodes.get_mut(&member).unwrap().files().values_mut().for_each(|file| file.class = "rot.payload");
+        let fragment = FragmentKey { extent: entry.extent, generation: 1, index: 3 };
+        world.ask(DaemonRequest::Suspect { disk: member, fragment, reason: "crc".into() });
+        for _ in 0..3 {
+            world.until("a repair is wanted", |world| !world.repairs.is_empty());
+            let (job, spec) = world.repairs.pop_front().unwrap();
+            assert_eq!(spec.targets[&3].disk, member);
+            let failed = std::collections::BTreeMap::from([(3, why.to_string())]);
+            let outcome = RepairOutcome { failed, ..RepairOutcome::default() };
+            world.tell(CoordinatorEvent::RepairDone { job, outcome });
+        }
+        world.until("another disk joins", |world| {
+            world.repairs.front().is_some_and(|(_, spec)| spec.targets[&3].disk != member)
+        });
+        world.settle();
+        assert!(locate(&mut world, entry.extent).slots[3].iter().all(|place| place.disk != member), "{why}");
     }
 }

@@ -146,6 +146,12 @@ pub enum NodeEvent {
         /// Bytes in all.
         total_bytes: u64,
     },
+    /// The store takes nothing any more for as long as this process lives: a sync failed, and nobody knows what is on the disk. It
+    /// goes on being read.
+    Broken {
+        /// Why, in few words.
+        reason: String,
+    },
     /// The moment asked for with [`NodeEffect::WakeAt`] has come.
     Tick,
 }
@@ -269,6 +275,8 @@ pub enum StoreCall {
         /// Which.
         fragment: FragmentKey,
     },
+    /// Look whether the disk is there, by its label. Nothing else is read.
+    Touch,
     /// The fragment files of a placement group, from a listing of its folder.
     ListFolder {
         /// Which.
@@ -302,15 +310,6 @@ pub enum StoreCall {
     },
 }
 
-/// A file found in a folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Found {
-    /// Which fragment its name says.
-    pub fragment: FragmentKey,
-    /// Its length.
-    pub file_bytes: u64,
-}
-
 /// A store operation that ended well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreOk {
@@ -336,8 +335,8 @@ pub enum StoreOk {
         /// The root computed from its payload.
         root: Option<[u8; 32]>,
     },
-    /// Files of a folder, by fragment.
-    Folder(Vec<Found>),
+    /// Files of a folder, by the fragments that their names say.
+    Folder(Vec<FragmentKey>),
 }
 
 /// A store operation that failed. What was being written is discarded.

@@ -14,6 +14,8 @@ const REPORTS_MAX: usize = 64;
 const QUESTIONS_MAX: usize = 64;
 /// Attempts asked about at once.
 const ASKED_MAX: usize = 8;
+/// Of why the store is broken.
+const REASON_BYTES_MAX: usize = 200;
 /// A daemon that refused is not asked more often than this.
 const REFUSED_MS: u64 = 1000;
 /// One that is not ready is asked again so soon.
@@ -42,6 +44,8 @@ pub(super) struct Link {
     questions: BTreeMap<u64, Question>,
     /// Findings the daemon has not taken yet.
     reports: BTreeMap<FragmentKey, String>,
+    /// Why nothing can be stored here any more.
+    broken: Option<String>,
 }
 
 impl Link {
@@ -56,6 +60,22 @@ impl Link {
             next_number: 0,
             questions: BTreeMap::new(),
             reports: BTreeMap::new(),
+            broken: None,
+        }
+    }
+
+    /// Nothing can be stored any more.
+    pub(super) fn broke(&mut self, now: Time, mut reason: String) {
+        let end = (0..=reason.len().min(REASON_BYTES_MAX)).rev().find(|at| reason.is_char_boundary(*at));
+        reason.truncate(end.unwrap_or(0));
+        self.broken = Some(reason);
+        self.beat_soon(now);
+    }
+
+    /// What the daemon knows is not so any more: it should not wait for the next beat.
+    pub(super) fn beat_soon(&mut self, now: Time) {
+        if self.registered {
+            self.due = self.due.min(now);
         }
     }
 }
@@ -63,7 +83,7 @@ impl Link {
 impl Node {
     pub(super) fn register(&mut self) {
         let Some(host) = &self.host else { return };
-        let (free_bytes, total_bytes) = self.stages.room.unwrap_or_default();
+        let (free_bytes, total_bytes) = self.room();
         let request = DaemonRequest::Register {
             disk: host.disk,
             cell: host.cell,
@@ -135,7 +155,8 @@ impl Node {
         }
         (self.link.registered, self.link.refusal) = (true, None);
         self.link.beat_every = Millis(beat_every.0.max(1));
-        self.link.due = self.now + self.link.beat_every;
+        // It takes us for sound as long as nobody says otherwise.
+        self.link.due = if self.link.broken.is_some() { self.now } else { self.now + self.link.beat_every };
         // A daemon that is new knows of no damage.
         let damaged = self.groups.values().flat_map(|group| &group.ledger.damaged);
         let damaged: Vec<_> = damaged.map(|(fragment, class)| (*fragment, class.clone())).collect();
@@ -154,10 +175,7 @@ impl Node {
     /// A finding for the daemon.
     pub(super) fn report(&mut self, fragment: FragmentKey, class: String) {
         self.link.reports.insert(fragment, class);
-        // Redundancy is missing from now on: the daemon should not wait for the next beat to know.
-        if self.link.registered {
-            self.link.due = self.link.due.min(self.now);
-        }
+        self.link.beat_soon(self.now);
     }
 
     /// Beats, registers and asks where it is time to.
@@ -178,8 +196,9 @@ impl Node {
         let reports = self.link.reports.iter().take(REPORTS_MAX);
         let damaged: Vec<DamageReport> =
             reports.map(|(fragment, class)| DamageReport { fragment: *fragment, class: class.clone() }).collect();
-        let free_bytes = self.stages.room.map_or(0, |(free_bytes, _)| free_bytes);
-        let request = DaemonRequest::Beat { disk: host.disk, boot: host.boot, free_bytes, damaged: damaged.clone() };
+        let (free_bytes, _) = self.room();
+        let (disk, boot, broken) = (host.disk, host.boot, self.link.broken.clone());
+        let request = DaemonRequest::Beat { disk, boot, free_bytes, broken, damaged: damaged.clone() };
         self.link.due = self.now + self.link.beat_every;
         self.ask(Question::Beat(damaged), request);
     }

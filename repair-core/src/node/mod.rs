@@ -10,6 +10,7 @@ mod group;
 mod journal;
 mod ledger;
 mod link;
+mod listings;
 mod mutation;
 mod publish;
 mod scrub;
@@ -17,15 +18,14 @@ mod serve;
 mod stage;
 
 pub use effect::{
-    Body, Found, Hosted, JournalFile, NodeEffect, NodeEvent, OpId, Payload, PeerId, RequestId, StoreCall, StoreError,
-    StoreOk,
+    Body, Hosted, JournalFile, NodeEffect, NodeEvent, OpId, Payload, PeerId, RequestId, StoreCall, StoreError, StoreOk,
 };
 
 use crate::catalog::PgRow;
 use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, Token};
 use crate::time::{Millis, Time};
 use crate::wire::Refusal;
-use crate::wire::node::{FragmentKey, Holding, NodeReply, NodeRequest, Prepared, StageKey};
+use crate::wire::node::{FragmentKey, NodeReply, NodeRequest, Prepared, StageKey};
 use group::{Group, Kind, Mutation};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -103,15 +103,12 @@ enum Pending {
     },
     HoldingsSynced {
         asker: Asker,
-        holdings: Vec<Holding>,
-        more: bool,
+        pg: PgId,
+        after: Option<FragmentKey>,
+        names: BTreeSet<FragmentKey>,
     },
     Check(serve::Checking),
-    Info {
-        asker: Asker,
-        left: Vec<PgId>,
-        fragments: u64,
-    },
+    Info(Asker),
 }
 
 /// A storage node.
@@ -127,6 +124,7 @@ pub struct Node {
     effects: VecDeque<NodeEffect>,
     link: link::Link,
     scrub: scrub::Scrub,
+    listings: listings::Listings,
     /// The moment a Tick is on its way for.
     wake: Option<Time>,
 }
@@ -145,6 +143,7 @@ impl Node {
             effects: VecDeque::new(),
             link: link::Link::new(config.beat_every),
             scrub: scrub::Scrub::default(),
+            listings: listings::Listings::default(),
             wake: None,
         }
     }
@@ -160,13 +159,19 @@ impl Node {
                 }
             }
             NodeEvent::Request { peer, id, request, body } => self.request(Asker { peer, id }, request, body),
-            NodeEvent::PeerGone { peer } => self.drop_stages_of(peer),
+            NodeEvent::PeerGone { peer } => {
+                self.drop_stages_of(peer);
+                self.listings.forget_peer(peer);
+            }
             NodeEvent::Stored { op, result } => self.stored(op, result),
             NodeEvent::Daemon { number, result } => self.daemon_answered(number, result),
             NodeEvent::DaemonReached => self.register(),
             NodeEvent::Room { free_bytes, total_bytes } => self.stages.measured(free_bytes, total_bytes),
+            NodeEvent::Broken { reason } => self.link.broke(self.now, reason),
             NodeEvent::Tick => self.wake = None,
         }
+        self.listings.expire(self.now);
+        self.stages.try_again(self.now);
         if self.host.is_some() {
             self.link_due();
             self.scrub_due();
@@ -243,6 +248,10 @@ impl Node {
     }
 
     fn stored(&mut self, op: OpId, result: Result<StoreOk, StoreError>) {
+        if matches!(result, Err(StoreError::NoSpace(_))) {
+            self.stages.ran_full(self.now);
+            self.link.beat_soon(self.now);
+        }
         match self.pending.remove(&op) {
             None | Some(Pending::Nothing) => {}
             Some(Pending::Cell(cell)) => self.cell_stored(cell, result),
@@ -251,15 +260,18 @@ impl Node {
             Some(Pending::Read { asker, fragment }) => self.read_done(asker, fragment, result),
             Some(Pending::Record { asker, hash }) => self.record_done(asker, hash, result),
             Some(Pending::Holdings { asker, pg, after }) => self.holdings_done(asker, pg, after, result),
-            Some(Pending::HoldingsSynced { asker, holdings, more }) => {
-                self.holdings_synced(asker, holdings, more, result);
+            Some(Pending::HoldingsSynced { asker, pg, after, names }) => {
+                self.holdings_synced(asker, pg, after, names, result);
             }
             Some(Pending::Check(checking)) => self.check_done(checking, result),
-            Some(Pending::Info { asker, left, fragments }) => self.info_done(asker, left, fragments, result),
+            Some(Pending::Info(asker)) => self.info_done(asker, result),
         }
     }
 
     fn store(&mut self, pending: Pending, call: StoreCall) -> OpId {
+        if let StoreCall::Quarantine { fragment, .. } = &call {
+            self.unlisted(*fragment);
+        }
         let op = self.expect(pending);
         self.effects.push_back(NodeEffect::Store { op, call });
         op
@@ -292,6 +304,11 @@ impl Node {
 
     fn cell(&self) -> Option<CellKey> {
         self.host.as_ref().and_then(|host| host.cell)
+    }
+
+    /// Bytes that can still be taken, and bytes in all, as others are told: a grant of more than that would be refused here.
+    fn room(&self) -> (u64, u64) {
+        self.stages.usable(self.config.headroom_bytes).unwrap_or_default()
     }
 
     fn ask_to_be_woken(&mut self) {

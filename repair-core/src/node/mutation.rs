@@ -506,7 +506,7 @@ impl Node {
         let row = &active.mutation.authority.as_ref()?.row;
         let (disk, seq) = (self.disk(), row.seq);
         let ledger = &self.groups.get(&pg)?.ledger;
-        let files = found.iter().map(|found| found.fragment);
+        let files = found.into_iter();
         if row.index_held_or_joined(disk).is_none() {
             let sweeping = Sweeping { tasks: files.map(Task::Expel).collect(), ..Sweeping::default() };
             return self.sweep(pg, active, sweeping);

@@ -2,6 +2,7 @@
 
 use super::journal::Change;
 use super::ledger::GENERATION;
+use super::listings;
 use super::{Asker, Node, Pending, StoreCall, StoreError, StoreOk, unavailable};
 use crate::id::{DiskId, ExtentKey, PgId, RecordHash};
 use crate::limits::{LIST_PAGE_MAX, SLICE_BYTES};
@@ -9,10 +10,8 @@ use crate::wire::Refusal;
 use crate::wire::node::{FragmentKey, Holding, Listed, NodeReply};
 use ec_core::fragment::Class;
 use ec_core::geometry::BLOCK_BYTES;
+use std::collections::BTreeSet;
 use std::ops::Bound;
-
-/// Files in one page of a listing.
-const HOLDINGS_PAGE_MAX: usize = 500;
 
 /// Who wants a fragment judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +46,18 @@ impl Node {
     }
 
     pub(super) fn holdings(&mut self, asker: Asker, pg: PgId, after: Option<FragmentKey>) {
+        let Some(last) = after else {
+            // A count begins: what was listed for an earlier one says nothing about it.
+            self.listings.forget(asker.peer, pg);
+            return self.list_folder(asker, pg, after);
+        };
+        match self.listings.next_page(asker.peer, pg, last) {
+            Some(page) => self.reply_holdings(asker, pg, page),
+            None => self.list_folder(asker, pg, after),
+        }
+    }
+
+    fn list_folder(&mut self, asker: Asker, pg: PgId, after: Option<FragmentKey>) {
         self.store(Pending::Holdings { asker, pg, after }, StoreCall::ListFolder { pg });
     }
 
@@ -57,41 +68,57 @@ impl Node {
         after: Option<FragmentKey>,
         result: Result<StoreOk, StoreError>,
     ) {
-        let mut found = match result {
-            Ok(StoreOk::Folder(found)) => found,
+        let names: BTreeSet<FragmentKey> = match result {
+            Ok(StoreOk::Folder(found)) => found.into_iter().collect(),
             // A folder appears with its first fragment.
-            Err(StoreError::NotFound) => Vec::new(),
+            Err(StoreError::NotFound) => BTreeSet::new(),
             Ok(_) => return self.refuse(asker, Refusal::Unavailable("no listing".into())),
             Err(error) => return self.refuse(asker, unavailable(&error)),
         };
-        found.retain(|found| after.is_none_or(|after| found.fragment > after));
-        found.sort_unstable();
-        let more = found.len() > HOLDINGS_PAGE_MAX;
-        let damaged = self.groups.get(&pg).map(|group| &group.ledger.damaged);
-        let holding = |found: super::Found| Holding {
-            fragment: found.fragment,
-            file_bytes: found.file_bytes,
-            damaged: damaged.is_some_and(|damaged| damaged.contains_key(&found.fragment)),
-        };
-        let holdings: Vec<Holding> = found.into_iter().take(HOLDINGS_PAGE_MAX).map(holding).collect();
-        if holdings.is_empty() {
-            return self.reply(asker, NodeReply::HoldingsPage { holdings, more });
+        if names.is_empty() {
+            return self.reply_holdings(asker, pg, (Vec::new(), false));
         }
         // A name is seen before it is durable: beside a publish, after one that failed, after a life that was killed in one.
-        self.store(Pending::HoldingsSynced { asker, holdings, more }, StoreCall::SyncFolder { pg });
+        self.store(Pending::HoldingsSynced { asker, pg, after, names }, StoreCall::SyncFolder { pg });
     }
 
     /// All names listed before it are durable by a sync that went well.
     pub(super) fn holdings_synced(
         &mut self,
         asker: Asker,
-        holdings: Vec<Holding>,
-        more: bool,
+        pg: PgId,
+        after: Option<FragmentKey>,
+        names: BTreeSet<FragmentKey>,
         result: Result<StoreOk, StoreError>,
     ) {
-        match result {
-            Ok(_) => self.reply(asker, NodeReply::HoldingsPage { holdings, more }),
-            Err(error) => self.refuse(asker, unavailable(&error)),
+        if let Err(error) = result {
+            return self.refuse(asker, unavailable(&error));
+        }
+        let page = listings::page(&names, after);
+        if page.1 {
+            self.listings.keep(asker.peer, pg, names, self.now);
+        }
+        self.reply_holdings(asker, pg, page);
+    }
+
+    /// What is known of damage is of now, whenever the names were listed.
+    fn reply_holdings(&mut self, asker: Asker, pg: PgId, (names, more): listings::Page) {
+        let damaged = self.groups.get(&pg).map(|group| &group.ledger.damaged);
+        let holding = |fragment: FragmentKey| Holding {
+            fragment,
+            damaged: damaged.is_some_and(|damaged| damaged.contains_key(&fragment)),
+        };
+        let holdings = names.into_iter().map(holding).collect();
+        self.reply(asker, NodeReply::HoldingsPage { holdings, more });
+    }
+
+    /// A file is about to leave its folder: no listing made before counts it.
+    pub(super) fn unlisted(&mut self, fragment: FragmentKey) {
+        self.listings.forget_name(fragment);
+        for pending in self.pending.values_mut() {
+            if let Pending::HoldingsSynced { names, .. } = pending {
+                names.remove(&fragment);
+            }
         }
     }
 
@@ -142,34 +169,21 @@ impl Node {
         }
     }
 
+    /// Says who we are, from memory; of the disk no more than that it is there. Whoever asks wants to know whether we answer, and
+    /// a look at every file would take a big disk longer than he waits.
     pub(super) fn info(&mut self, asker: Asker) {
-        let left = self.groups.keys().rev().copied().collect();
-        self.info_next(asker, left, 0);
+        self.store(Pending::Info(asker), StoreCall::Touch);
     }
 
-    fn info_next(&mut self, asker: Asker, mut left: Vec<PgId>, fragments: u64) {
-        if let Some(pg) = left.pop() {
-            self.store(Pending::Info { asker, left, fragments }, StoreCall::ListFolder { pg });
-            return;
+    pub(super) fn info_done(&mut self, asker: Asker, result: Result<StoreOk, StoreError>) {
+        if let Err(error) = result {
+            return self.refuse(asker, unavailable(&error));
         }
         let Some(host) = &self.host else { return };
-        let free_bytes = self.stages.room.map_or(0, |(free_bytes, _)| free_bytes);
-        let reply = NodeReply::Info { cell: host.cell, disk: host.disk, boot: host.boot, fragments, free_bytes };
+        let (free_bytes, _) = self.room();
+        let extents = self.groups.values().map(|group| group.ledger.list().len() as u64).sum();
+        let reply = NodeReply::Info { cell: host.cell, disk: host.disk, boot: host.boot, extents, free_bytes };
         self.reply(asker, reply);
-    }
-
-    pub(super) fn info_done(
-        &mut self,
-        asker: Asker,
-        left: Vec<PgId>,
-        fragments: u64,
-        result: Result<StoreOk, StoreError>,
-    ) {
-        match result {
-            Ok(StoreOk::Folder(found)) => self.info_next(asker, left, fragments + found.len() as u64),
-            Ok(_) | Err(StoreError::NotFound) => self.info_next(asker, left, fragments),
-            Err(error) => self.refuse(asker, unavailable(&error)),
-        }
     }
 
     /// Has a fragment read whole and judged, by the record we know of its extent.

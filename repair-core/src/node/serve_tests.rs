@@ -63,7 +63,7 @@ fn only_an_authoritative_absence_is_not_found() {
     world.disk.failing.push(("list", StoreError::Io("cable".into())));
     let reply = world.ask(NodeRequest::Holdings { pg: PG, after: None });
     assert!(matches!(refused(&reply), Refusal::Unavailable(_)));
-    world.disk.failing.push(("list", StoreError::Io("cable".into())));
+    world.disk.failing.push(("touch", StoreError::Io("cable".into())));
     assert!(matches!(refused(&world.ask(NodeRequest::Info)), Refusal::Unavailable(_)));
     assert!(!world.node.is_damaged(made[0].fragment()), "a failing device says nothing about a fragment");
     world.disk.files.remove(&made[0].fragment());
@@ -172,6 +172,95 @@ fn a_name_is_counted_only_once_no_crash_can_take_it_away() {
     }
 }
 
+/// A node with so many durable files beside the one it made; how it is asked for a page, and the names on it.
+fn with_files(count: u64) -> (World, Owner) {
+    let (mut world, mut owner, _) = with(1);
+    let file = world.disk.files.values().next().unwrap().clone();
+    for _ in 0..count {
+        world.disk.files.insert(owner.make(5000).fragment(), file.clone());
+    }
+    (world, owner)
+}
+
+fn names_after(world: &mut World, peer: PeerId, after: Option<FragmentKey>) -> (Vec<FragmentKey>, bool) {
+    let id = world.send_from(peer, NodeRequest::Holdings { pg: PG, after }, Body::new());
+    let Some(NodeReply::HoldingsPage { holdings, more }) = world.answer(id) else { panic!("no page") };
+    (holdings.iter().map(|holding| holding.fragment).collect(), *more)
+}
+
+fn calls(world: &World, name: &str) -> usize {
+    world.disk.log.iter().filter(|call| **call == name).count()
+}
+
+#[test]
+fn a_count_costs_one_listing_and_one_sync_however_many_pages_it_has() {
+    let (mut world, _) = with_files(2600);
+    let other = PeerId(2);
+    for (round, peer) in [PEER, other, PEER].into_iter().enumerate() {
+        world.disk.log.clear();
+        let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let (names, more) = names_after(&mut world, peer, after);
+            pages += 1;
+            after = names.last().copied();
+            seen.extend(names);
+            if !more {
+                break;
+            }
+        }
+        assert_eq!((calls(&world, "list"), calls(&world, "sync"), pages), (1, 1, 6), "round {round}");
+        assert!(seen.iter().eq(world.disk.files.keys()));
+    }
+}
+
+#[test]
+fn a_listing_is_of_its_count_and_of_its_asker_and_does_not_stay() {
+    let (mut world, mut owner) = with_files(1200);
+    let first = names_after(&mut world, PEER, None).0;
+    // Another count begins anew: it sees what came.
+    let new = owner.make(5000);
+    let file = world.disk.files.values().next().unwrap().clone();
+    world.disk.files.insert(new.fragment(), file);
+    world.disk.log.clear();
+    assert_eq!(names_after(&mut world, PEER, None).0, first);
+    assert_eq!(calls(&world, "list"), 1);
+    let second = names_after(&mut world, PEER, first.last().copied()).0;
+    let third = names_after(&mut world, PEER, second.last().copied());
+    assert!(third.0.contains(&new.fragment()) && !third.1);
+    assert_eq!(calls(&world, "list"), 1);
+    // Behind its last page, without a first one, after its time and after its connection there is none.
+    for (peer, after) in [(PEER, second.last().copied()), (PeerId(9), first.last().copied())] {
+        world.disk.log.clear();
+        names_after(&mut world, peer, after);
+        assert_eq!(calls(&world, "list"), 1);
+    }
+    for end in 0..2 {
+        names_after(&mut world, PEER, None);
+        if end == 0 {
+            world.tick_at(31_000)
+        } else {
+            world.event(NodeEvent::PeerGone { peer: PEER })
+        }
+        world.disk.log.clear();
+        names_after(&mut world, PEER, first.last().copied());
+        assert_eq!((calls(&world, "list"), calls(&world, "sync")), (1, 1));
+    }
+}
+
+#[test]
+fn what_left_the_folder_since_it_was_listed_is_not_told() {
+    let (mut world, mut owner) = with_files(1200);
+    let first = names_after(&mut world, PEER, None).0;
+    let strays: Vec<FragmentKey> = world.disk.files.keys().skip(first.len()).copied().collect();
+    owner.row.seq += 1;
+    world.head(owner.hear());
+    // None but one of the files is on the list.
+    assert!(matches!(world.ask(owner.retire()), NodeReply::Retired { .. }));
+    assert!(strays.iter().any(|stray| !world.disk.files.contains_key(stray)));
+    let (names, _) = names_after(&mut world, PEER, first.last().copied());
+    assert!(names.iter().all(|name| world.disk.files.contains_key(name)), "{} names", names.len());
+}
+
 #[test]
 fn a_folder_that_cannot_be_synced_is_not_counted() {
     let (mut world, mut owner, _) = with(1);
@@ -277,11 +366,13 @@ fn a_scrub_by_itself_takes_about_its_period_and_comes_again() {
 }
 
 #[test]
-fn info_counts_files_and_is_answered_before_there_is_a_cell() {
+fn info_costs_one_touch_of_the_disk_and_is_answered_before_there_is_a_cell() {
     let (mut world, ..) = with(3);
     world.event(NodeEvent::Room { free_bytes: 5, total_bytes: 9 });
-    let info = NodeReply::Info { cell: Some(CELL), disk: DISK, boot: 77, fragments: 3, free_bytes: 5 };
+    world.disk.log.clear();
+    let info = NodeReply::Info { cell: Some(CELL), disk: DISK, boot: 77, extents: 3, free_bytes: 5 };
     assert_eq!(world.ask(NodeRequest::Info), info);
+    assert_eq!(world.disk.log, ["touch"], "who asks whether we live does not wait for a look at every file");
     let mut new = World::boot(config(), Disk::default(), None);
     assert!(matches!(new.ask(NodeRequest::Info), NodeReply::Info { cell: None, .. }));
     let (mut owner, extent) = (Owner::new(), ExtentKey(0));
@@ -291,7 +382,7 @@ fn info_counts_files_and_is_answered_before_there_is_a_cell() {
     }
     let request = NodeRequest::Record { extent, hash: made.hash };
     assert!(matches!(refused(&new.ask(request)), Refusal::Unavailable(_)));
-    assert!(new.disk.log.is_empty());
+    assert_eq!(new.disk.log, ["touch"]);
 }
 
 #[test]
@@ -476,4 +567,71 @@ fn answers_to_nothing_are_ignored_and_nothing_is_done_before_the_boot() {
     world.event(NodeEvent::Daemon { number, result: Ok(DaemonReply::RegisterFirst) });
     world.node.disown(PG, AttemptId { claim: ClaimId(1), number: 1 });
     assert!(world.replies.is_empty() && world.asked.is_empty() && world.disk.log.is_empty());
+}
+
+#[test]
+fn a_store_that_takes_nothing_any_more_is_told_at_once_and_in_every_beat() {
+    let mut world = World::new();
+    world.reach_daemon(Millis(1000));
+    let reason = "x".repeat(199) + "é, and much more";
+    world.event(NodeEvent::Broken { reason });
+    let told = |world: &mut World| -> Vec<Option<String>> {
+        let asked = std::mem::take(&mut world.asked).into_iter();
+        asked
+            .filter_map(|(_, request)| match request {
+                DaemonRequest::Beat { broken, .. } => Some(broken),
+                _ => None,
+            })
+            .collect()
+    };
+    let broken = Some("x".repeat(199));
+    assert_eq!(told(&mut world), std::slice::from_ref(&broken), "not with the next beat");
+    world.tick_at(2000);
+    assert_eq!(told(&mut world), std::slice::from_ref(&broken));
+    // Another daemon takes it for sound until it hears better.
+    world.reach_daemon(Millis(1000));
+    assert_eq!(told(&mut world), [broken]);
+}
+
+#[test]
+fn the_room_told_is_what_can_be_taken() {
+    let headroom_bytes = 100_000;
+    let mut world = World::boot(NodeConfig { headroom_bytes, ..config() }, Disk::default(), Some(CELL));
+    let mut owner = Owner::new();
+    world.head(owner.fence());
+    let told = |world: &mut World| match world.ask(NodeRequest::Info) {
+        NodeReply::Info { free_bytes, .. } => free_bytes,
+        other => panic!("{other:?}"),
+    };
+    let made = owner.make(5000);
+    for free_bytes in [0, headroom_bytes - 1, headroom_bytes, 2 * headroom_bytes] {
+        world.event(NodeEvent::Room { free_bytes, total_bytes: 1 << 30 });
+        let room = told(&mut world);
+        assert_eq!(room, free_bytes.saturating_sub(headroom_bytes));
+        let opened = world.ask(owner.stage(&made));
+        assert_eq!(opened == NodeReply::StageOpen, room > 0, "{opened:?} with {room}");
+    }
+    // What was promised since the last measurement is not there any more.
+    assert!(told(&mut world) < headroom_bytes);
+    world.reach_daemon(Millis(10));
+    world.tick_at(2000);
+    let Some((_, DaemonRequest::Beat { free_bytes, .. })) = world.asked.pop() else { panic!("no beat") };
+    assert_eq!(free_bytes, told(&mut world));
+}
+
+#[test]
+fn a_store_without_room_is_told_as_full_whatever_was_measured() {
+    let mut world = World::new();
+    let mut owner = Owner::new();
+    world.head(owner.fence());
+    world.event(NodeEvent::Room { free_bytes: 1 << 40, total_bytes: 1 << 40 });
+    world.reach_daemon(Millis(1000));
+    let made = owner.make(5000);
+    world.disk.failing.push(("open", StoreError::NoSpace("no inodes".into())));
+    assert!(matches!(refused(&world.ask(owner.stage(&made))), Refusal::NoSpace(_)));
+    let Some((_, DaemonRequest::Beat { free_bytes: 0, .. })) = world.asked.pop() else { panic!("not told at once") };
+    world.event(NodeEvent::Room { free_bytes: 1 << 40, total_bytes: 1 << 40 });
+    assert!(matches!(refused(&world.ask(owner.stage(&made))), Refusal::NoSpace(_)), "not tried");
+    world.tick_at(12_000);
+    assert_eq!(world.ask(owner.stage(&made)), NodeReply::StageOpen, "tried again after a while");
 }

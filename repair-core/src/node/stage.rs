@@ -5,6 +5,7 @@ use super::ledger::GENERATION;
 use super::{Asker, Body, Node, PeerId, Pending, StoreCall, StoreError, StoreOk, write_failed};
 use crate::id::{AttemptId, CellKey, Token};
 use crate::limits::{NAME_BYTES_MAX, SLICE_BYTES};
+use crate::time::{Millis, Time};
 use crate::wire::Refusal;
 use crate::wire::node::{NodeReply, StageKey};
 use ec_core::code::DESCRIPTOR_BYTES;
@@ -13,6 +14,8 @@ use ec_core::geometry::BLOCK_BYTES;
 use ec_core::{CodeSpec, Geometry, ShardIndex};
 use std::collections::{BTreeMap, VecDeque};
 
+/// How long a store that had no room is not tried again.
+const FULL_FOR: Millis = Millis(10_000);
 /// Requests of one stage that may wait.
 const WAITING_MAX: usize = 64;
 /// Of a record: the fixed part and its CRC with room for a long name, and each fragment's line.
@@ -81,10 +84,12 @@ impl Slot {
 pub(super) struct Stages {
     slots: BTreeMap<StageKey, Slot>,
     /// Bytes free and in all, where they were measured.
-    pub(super) room: Option<(u64, u64)>,
+    room: Option<(u64, u64)>,
     measurements: u64,
     /// Bytes promised since the last measurement.
     reserved_bytes: u64,
+    /// Nothing is taken before then, whatever was measured.
+    full_until: Option<Time>,
 }
 
 impl Stages {
@@ -95,9 +100,27 @@ impl Stages {
         self.reserved_bytes = 0;
     }
 
+    /// The store had no room for what the measurement would allow: names may have run out, or somebody else fills the disk.
+    pub(super) fn ran_full(&mut self, now: Time) {
+        self.full_until = Some(now + FULL_FOR);
+    }
+
+    /// Time passed.
+    pub(super) fn try_again(&mut self, now: Time) {
+        self.full_until = self.full_until.filter(|until| *until > now);
+    }
+
+    /// Bytes that fragments can still take, and bytes in all; none where nothing was measured.
+    pub(super) fn usable(&self, headroom_bytes: u64) -> Option<(u64, u64)> {
+        let kept = match self.full_until {
+            Some(_) => u64::MAX,
+            None => self.reserved_bytes.saturating_add(headroom_bytes),
+        };
+        self.room.map(|(free_bytes, total_bytes)| (free_bytes.saturating_sub(kept), total_bytes))
+    }
+
     fn has_room(&self, bytes: u64, headroom_bytes: u64) -> bool {
-        let wanted = self.reserved_bytes.saturating_add(bytes).saturating_add(headroom_bytes);
-        self.room.is_none_or(|(free_bytes, _)| wanted <= free_bytes)
+        self.usable(headroom_bytes).is_none_or(|(free_bytes, _)| bytes <= free_bytes)
     }
 
     fn reserve(&mut self, key: &StageKey, bytes: u64) {

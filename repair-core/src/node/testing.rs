@@ -67,6 +67,7 @@ pub(super) fn call_name(call: &StoreCall) -> &'static str {
         StoreCall::Check { .. } => "check",
         StoreCall::Quarantine { .. } => "quarantine",
         StoreCall::UnlinkQuarantined { .. } => "unlink",
+        StoreCall::Touch => "touch",
         StoreCall::ListFolder { .. } => "list",
         StoreCall::AppendJournal { .. } => "append",
         StoreCall::ReplaceJournal { .. } => "replace",
@@ -140,11 +141,7 @@ impl Disk {
             }
             StoreCall::ListFolder { pg } => {
                 let here = self.files.iter().filter(|(fragment, _)| fragment.extent.pg() == pg);
-                let found = |(fragment, file): (&FragmentKey, &File)| Found {
-                    fragment: *fragment,
-                    file_bytes: file.payload.len() as u64,
-                };
-                return Ok(StoreOk::Folder(here.map(found).collect()));
+                return Ok(StoreOk::Folder(here.map(|(fragment, _)| *fragment).collect()));
             }
             StoreCall::AppendJournal { pg, bytes } => {
                 self.journals.get_mut(&pg).expect("append to no journal").extend_from_slice(&bytes);
@@ -152,7 +149,7 @@ impl Disk {
             StoreCall::ReplaceJournal { pg, bytes } => {
                 self.journals.insert(pg, bytes);
             }
-            StoreCall::IndexPut { .. } | StoreCall::IndexRemove { .. } => {}
+            StoreCall::Touch | StoreCall::IndexPut { .. } | StoreCall::IndexRemove { .. } => {}
         }
         Ok(StoreOk::Done)
     }

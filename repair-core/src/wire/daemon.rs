@@ -114,7 +114,7 @@ pub enum DaemonRequest {
         address: String,
         /// Random, of this life of the process.
         boot: u64,
-        /// Bytes free.
+        /// Bytes that fragments can still take.
         free_bytes: u64,
         /// Bytes in all.
         total_bytes: u64,
@@ -125,8 +125,10 @@ pub enum DaemonRequest {
         disk: DiskId,
         /// Of this life of the process.
         boot: u64,
-        /// Bytes free.
+        /// Bytes that fragments can still take.
         free_bytes: u64,
+        /// Why nothing can be stored on it any more in this life, where that is so. What it has can be read.
+        broken: Option<String>,
         /// Damage found since the last beat that was answered, at most 64.
         damaged: Vec<DamageReport>,
     },

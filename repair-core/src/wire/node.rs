@@ -77,13 +77,11 @@ pub struct Tombstone {
     pub seq: u64,
 }
 
-/// A fragment file in a store's folder, by name and size. Not read, so not proven.
+/// A fragment file in a store's folder, by name. Not read, so not proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Holding {
     /// Which fragment.
     pub fragment: FragmentKey,
-    /// Length of the file.
-    pub file_bytes: u64,
     /// Set where the node knows it to be damaged: it does not count.
     pub damaged: bool,
 }
@@ -320,9 +318,9 @@ pub enum NodeReply {
         disk: DiskId,
         /// Random, of this life of the process.
         boot: u64,
-        /// Fragments in its folders.
-        fragments: u64,
-        /// Bytes free.
+        /// Extents on its lists. What lies in its folders nobody has looked at for this.
+        extents: u64,
+        /// Bytes that fragments can still take.
         free_bytes: u64,
     },
 }

@@ -36,6 +36,9 @@ pub struct NodeCommand {
     /// Every fragment is read and judged in about this time, again and again. 14 days without it, never with 0.
     #[arg(long, value_name = "SECONDS")]
     scrub_period: Option<u64>,
+    /// Room that fragments leave free, for journals, deletes and quarantine. 64 MiB without it.
+    #[arg(long, value_name = "BYTES")]
+    headroom: Option<u64>,
     /// End when the process that started this one ends, however it does.
     #[arg(long, hide = true, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     die_with_parent: Option<u32>,
@@ -68,6 +71,7 @@ impl NodeCommand {
         }
         let domain: Domain = self.domain.parse().map_err(|error| FilesError::Usage(format!("{error}")))?;
         let mut config = NodeConfig::default();
+        config.headroom_bytes = self.headroom.unwrap_or(config.headroom_bytes);
         match self.scrub_period {
             Some(0) => config.scrub_period = None,
             Some(seconds) => config.scrub_period = Some(Millis(seconds.saturating_mul(1000))),

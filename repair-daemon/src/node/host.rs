@@ -9,18 +9,20 @@ use crate::process::{Clock, listening, on_end_signals};
 use crate::store::DiskStore;
 use crate::transport::{Handler, OutBody, Replies, Server, ToNode};
 use bytes::Bytes;
-use repair_core::node::{Node, NodeConfig, NodeEffect, NodeEvent, PeerId, RequestId};
+use repair_core::node::{Node, NodeConfig, NodeEffect, NodeEvent, PeerId, RequestId, StoreError};
 use repair_core::time::Time;
 use repair_core::topology::Domain;
 use repair_core::wire::{NodeReply, NodeRequest, Refusal};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// How often free space is measured.
 const ROOM_EVERY: Duration = Duration::from_secs(5);
+/// How often it is said that the disk is full.
+const SAY_FULL_EVERY: Duration = Duration::from_secs(60);
 
 /// What a node is started with.
 #[derive(Clone, Debug)]
@@ -85,6 +87,7 @@ pub async fn run(options: Options) -> Result<(), FilesError> {
         inputs: inputs.clone(),
         wake: None,
         refused: None,
+        said_full: None,
     };
     // First of all events, before anybody can be heard.
     actor.happened(boot);
@@ -143,6 +146,8 @@ struct Actor {
     wake: Option<Time>,
     /// What the daemon last refused this node for, once it was said.
     refused: Option<Refusal>,
+    /// When it was last said that the disk is full.
+    said_full: Option<Instant>,
 }
 
 impl Actor {
@@ -171,7 +176,10 @@ impl Actor {
                 }
             };
             match input {
-                Some(Input::Happened(event)) => self.happened(event),
+                Some(Input::Happened(event)) => {
+                    self.say_fault(&event);
+                    self.happened(event);
+                }
                 Some(Input::Linked(link)) => {
                     let is_new = link.is_some();
                     self.link = link;
@@ -202,6 +210,22 @@ impl Actor {
             },
             NodeEffect::WakeAt(moment) => self.wake = Some(moment),
         }
+    }
+
+    /// What somebody has to see to, though the node goes on: a disk that takes nothing any more, and a full one now and then.
+    fn say_fault(&mut self, event: &NodeEvent) {
+        let (what, reason) = match event {
+            NodeEvent::Broken { reason } => ("nothing is stored here until it is started again", reason),
+            NodeEvent::Stored { result: Err(StoreError::NoSpace(reason)), .. } => {
+                if self.said_full.is_some_and(|said| said.elapsed() < SAY_FULL_EVERY) {
+                    return;
+                }
+                self.said_full = Some(Instant::now());
+                ("the disk is full", reason)
+            }
+            _ => return,
+        };
+        let _ = writeln!(io::stderr(), "ninefold node: {what}: {}", printable(reason));
     }
 
     /// A node that the daemon does not take is of no use until somebody sees to it, so it says why. A disk of another cell never

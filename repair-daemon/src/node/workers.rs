@@ -7,6 +7,7 @@ use repair_core::id::CellKey;
 use repair_core::node::{NodeEvent, OpId, StoreCall, StoreError, StoreOk};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,11 +41,20 @@ impl Workers {
         let (jobs, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
         let (alive, ended) = mpsc::channel();
+        let broken = Arc::new(AtomicBool::new(false));
         for number in 0..THREADS {
             let (store, inputs, queue, alive) = (Arc::clone(store), inputs.clone(), Arc::clone(&queue), alive.clone());
+            let broken = Arc::clone(&broken);
             let work = move || {
                 while let Some(job) = next(&queue) {
-                    perform(&store, job, &inputs);
+                    let done = perform(&store, job);
+                    // Before the answer that failed by it: whoever tries again should know that it is no use.
+                    if let Some(reason) = store.broken()
+                        && !broken.swap(true, Ordering::Relaxed)
+                    {
+                        inputs.happened(NodeEvent::Broken { reason: reason.to_owned() });
+                    }
+                    done.into_iter().for_each(|event| inputs.happened(event));
                 }
                 // The store is closed before the end is seen.
                 drop(store);
@@ -73,18 +83,15 @@ fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
     queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }
 
-fn perform(store: &DiskStore, job: Job, inputs: &Inputs) {
+fn perform(store: &DiskStore, job: Job) -> Option<NodeEvent> {
     match job {
-        Job::Call { op, call } => inputs.happened(NodeEvent::Stored { op, result: guarded(|| store.perform(call)) }),
-        Job::SetCell { op, cell } => {
-            inputs.happened(NodeEvent::Stored { op, result: guarded(|| store.set_cell(cell)) });
-        }
+        Job::Call { op, call } => Some(NodeEvent::Stored { op, result: guarded(|| store.perform(call)) }),
+        Job::SetCell { op, cell } => Some(NodeEvent::Stored { op, result: guarded(|| store.set_cell(cell)) }),
         Job::Room => {
-            // Not measured is not told: the machine goes by what it knew.
-            if let Ok((free_bytes, total_bytes)) = store.room() {
-                inputs.happened(NodeEvent::Room { free_bytes, total_bytes });
-            }
             store.flush_index();
+            // Not measured is not told: the machine goes by what it knew.
+            let (free_bytes, total_bytes) = store.room().ok()?;
+            Some(NodeEvent::Room { free_bytes, total_bytes })
         }
     }
 }

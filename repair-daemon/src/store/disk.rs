@@ -143,6 +143,11 @@ impl DiskStore {
         self.root.room()
     }
 
+    /// Why all writing has ended, where it has.
+    pub fn broken(&self) -> Option<&str> {
+        self.fence.reason()
+    }
+
     /// Commits what the index has gathered. Nothing depends on it.
     pub fn flush_index(&self) {
         self.index.flush();
@@ -182,6 +187,7 @@ impl DiskStore {
                 self.fence.check()?;
                 self.quarantine.unlink(&file_name(fragment), &self.fence)
             }
+            StoreCall::Touch => self.is_there().map(|()| StoreOk::Done),
             StoreCall::ListFolder { pg } => self.list(pg),
             StoreCall::AppendJournal { pg, bytes } => {
                 self.even_if_full(|| self.journals.append(pg, &bytes, &self.fence)).map(|()| StoreOk::Done)
@@ -290,17 +296,17 @@ fn make_folder(path: &Path, sync: &mut impl FnMut(&Path) -> io::Result<()>) -> i
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
+    sync(parent)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 fn lock(root: &Folder) -> Result<File, OpenError> {
     let io = |source: io::Error| OpenError::Io { action: "lock the folder", source };
     // Not even a lock is left in a folder that is not ours.
     if !root.has(super::label::LABEL).map_err(io)? && !is_ours(root).map_err(io)? {
-    sync(parent)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
         return Err(OpenError::Foreign);
     }
     let file = root.open_or_new_file(LOCK).map_err(io)?;

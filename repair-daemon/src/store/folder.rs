@@ -221,6 +221,32 @@ impl Folder {
         Ok(names)
     }
 
+    /// The names in it that are text and of regular files, without a look at each file where the file system says what it is.
+    ///
+    /// # Errors
+    /// That of the system.
+    pub fn file_names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.fd)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            let is_file = match entry.file_type() {
+                FileType::RegularFile => true,
+                FileType::Unknown => match self.file_bytes(name) {
+                    Ok(bytes) => bytes.is_some(),
+                    // Put aside since it was listed.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+                    Err(error) => return Err(error),
+                },
+                _ => false,
+            };
+            if is_file {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
     /// Makes new and changed names durable: making or renaming alone is not.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use ec_core::fragment::{Class, ExtentRecord, FragmentName, Hash, bad_blocks, jud
 use ec_core::geometry::BLOCK_BYTES;
 use repair_core::id::{ExtentKey, PgId, RecordHash};
 use repair_core::limits::SLICE_BYTES;
-use repair_core::node::{Body, Found, Hosted, Payload, StoreError, StoreOk};
+use repair_core::node::{Body, Hosted, Payload, StoreError, StoreOk};
 use repair_core::wire::node::FragmentKey;
 use rustix::fs::{Advice, fadvise};
 use std::collections::BTreeSet;
@@ -261,21 +261,12 @@ impl Fragments {
     }
 
     /// The files of a placement group that are fragments by name and kind, in order.
-    pub(super) fn list(&self, pg: PgId) -> Result<Vec<Found>, StoreError> {
+    pub(super) fn list(&self, pg: PgId) -> Result<Vec<FragmentKey>, StoreError> {
         let failed = |error: io::Error| as_store_error("list a folder of fragments", &error);
         let Some(folder) = self.folder(pg)? else { return Ok(Vec::new()) };
-        let mut found = Vec::new();
-        for name in folder.names().map_err(failed)? {
-            let Some(fragment) = FragmentName::parse(&name).and_then(|name| key_in(pg, name)) else { continue };
-            match folder.file_bytes(&name) {
-                Ok(Some(file_bytes)) => found.push(Found { fragment, file_bytes }),
-                // A folder, a link, a FIFO: no fragment, whatever its name.
-                Ok(None) => {}
-                // Put aside since it was listed.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
+        let names = folder.file_names().map_err(failed)?;
+        let mut found: Vec<FragmentKey> =
+            names.iter().filter_map(|name| FragmentName::parse(name).and_then(|name| key_in(pg, name))).collect();
         found.sort_unstable();
         Ok(found)
     }

@@ -47,8 +47,12 @@ impl Fence {
         StoreError::Io(reason)
     }
 
+    fn reason(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+
     fn check(&self) -> Result<(), StoreError> {
-        match self.0.get() {
+        match self.reason() {
             None => Ok(()),
             Some(reason) => Err(StoreError::Io(format!("writing ended until the node is started again: {reason}"))),
         }

@@ -97,7 +97,7 @@ fn read_of(number: u64) -> NodeRequest {
 }
 
 fn info() -> NodeReply {
-    NodeReply::Info { cell: None, disk: DiskId(5), boot: 1, fragments: 2, free_bytes: 3 }
+    NodeReply::Info { cell: None, disk: DiskId(5), boot: 1, extents: 2, free_bytes: 3 }
 }
 
 /// Asks in a task of its own.

@@ -4,7 +4,7 @@ use super::file::FakeFile;
 use ec_core::fragment::{BirthIdentity, Hash, Header, Structure, build_tail, examine, examine_structure, examine_tail};
 use ec_core::geometry::BLOCK_BYTES;
 use repair_core::id::{CellKey, DiskId, PgId, RecordHash};
-use repair_core::node::{Body, Found, JournalFile, StoreCall, StoreError, StoreOk};
+use repair_core::node::{Body, JournalFile, StoreCall, StoreError, StoreOk};
 use repair_core::rng::Dice;
 use repair_core::wire::node::{FragmentKey, StageKey};
 use std::collections::{BTreeMap, BTreeSet};
@@ -148,11 +148,10 @@ impl FakeDisk {
             StoreCall::UnlinkQuarantined { fragment } => {
                 self.quarantine.remove(fragment).map(|_| StoreOk::Done).ok_or(StoreError::NotFound)
             }
+            StoreCall::Touch => Ok(StoreOk::Done),
             StoreCall::ListFolder { pg } => {
                 let of_pg = self.names.iter().filter(|(key, _)| key.extent.pg() == *pg);
-                Ok(StoreOk::Folder(
-                    of_pg.map(|(key, named)| Found { fragment: *key, file_bytes: named.file.bytes() as u64 }).collect(),
-                ))
+                Ok(StoreOk::Folder(of_pg.map(|(key, _)| *key).collect()))
             }
             StoreCall::AppendJournal { pg, bytes } => {
                 let journal = self.journals.entry(*pg).or_default();

@@ -194,6 +194,7 @@ impl Display for Call<'_> {
             StoreCall::Check { fragment: of, .. } => write!(f, "Check {}", fragment(of)),
             StoreCall::Quarantine { fragment: of, reason } => write!(f, "Quarantine {}: {reason}", fragment(of)),
             StoreCall::UnlinkQuarantined { fragment: of } => write!(f, "UnlinkQuarantined {}", fragment(of)),
+            StoreCall::Touch => write!(f, "Touch"),
             StoreCall::ListFolder { pg } => write!(f, "ListFolder {pg}"),
             StoreCall::AppendJournal { pg, bytes } => write!(f, "AppendJournal {pg} {} bytes", bytes.len()),
             StoreCall::ReplaceJournal { pg, bytes } => write!(f, "ReplaceJournal {pg} {} bytes", bytes.len()),

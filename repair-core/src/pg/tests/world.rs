@@ -174,7 +174,6 @@ impl Fake {
     fn holdings_page(&self, after: Option<FragmentKey>) -> NodeReply {
         let all = self.files.iter().map(|((extent, index), damaged)| Holding {
             fragment: FragmentKey { extent: *extent, generation: 1, index: *index },
-            file_bytes: 1,
             damaged: *damaged,
         });
         let mut rest = all.filter(|holding| Some(holding.fragment) > after);
