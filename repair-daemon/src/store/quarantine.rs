@@ -12,7 +12,7 @@ const REASONS: &str = "reasons";
 /// Then the lines begin anew: they are for people, nothing depends on them.
 const REASONS_BYTES_MAX: u64 = 1 << 20;
 /// Copies of one fragment kept: it may be damaged, rebuilt and damaged again.
-const COPIES_MAX: u32 = 64;
+const COPIES_MAX: u32 = 8;
 
 /// The quarantine of a disk.
 #[derive(Debug)]
@@ -68,22 +68,27 @@ impl Quarantine {
                 Err(error) => return Err(error),
             }
         }
-        Err(io::Error::other("as many copies of this fragment as are kept were put aside before"))
+        // What is put aside keeps nothing sound from its place: the oldest makes room.
+        self.folder.remove(&copy_name(name, 0))?;
+        for copy in 1..COPIES_MAX {
+            self.folder.replace(&copy_name(name, copy), &copy_name(name, copy - 1))?;
+        }
+        from.move_new(name, &self.folder, &copy_name(name, COPIES_MAX - 1)).map(|()| true)
     }
 
     /// Removes all copies of a fragment for good, durably.
     pub(super) fn unlink(&self, name: &str, fence: &Fence) -> Result<StoreOk, StoreError> {
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        let failed = |error: io::Error| as_store_error("remove what was put aside", &error);
-        let mut copies = 0;
-        while copies < COPIES_MAX && self.folder.has(&copy_name(name, copies)).map_err(failed)? {
-            copies += 1;
+        let mut removed = false;
+        // From the last on: what a crash leaves is numbered from 0. Every number, since one in the moving of others leaves a gap.
+        for copy in (0..COPIES_MAX).rev() {
+            match self.folder.remove(&copy_name(name, copy)) {
+                Ok(()) => removed = true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(as_store_error("remove what was put aside", &error)),
+            }
         }
-        // From the last on: what a crash leaves is numbered from 0 without a gap.
-        for copy in (0..copies).rev() {
-            self.folder.remove(&copy_name(name, copy)).map_err(failed)?;
-        }
-        if copies > 0 {
+        if removed {
             self.folder.sync().map_err(|error| fence.close("force the quarantine to the disk", &error))?;
         }
         Ok(StoreOk::Done)
