@@ -230,7 +230,7 @@ pub fn node_replies() -> Vec<Sample<NodeReply>> {
         ("stage-sealed", NodeReply::StageSealed { root: [0x31; 32] }, none()),
         ("stage-dropped", NodeReply::StageDropped, none()),
         ("published", NodeReply::Published, none()),
-        ("retired", NodeReply::Retired { files: 3 }, none()),
+        ("retired", NodeReply::Retired { files: 3, more: true }, none()),
         ("data", NodeReply::Data { crcs: vec![0x1234_5678] }, payload()),
         ("record", NodeReply::Record, record()),
         ("checked", NodeReply::Checked { class: "rot".into(), healthy: false }, none()),

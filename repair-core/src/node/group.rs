@@ -84,6 +84,10 @@ pub(super) struct Sweeping {
     /// The one the store was asked for.
     pub(super) current: Option<Task>,
     pub(super) quarantined: u64,
+    /// Whether there are more that had no turn.
+    pub(super) more: bool,
+    /// Whether anything came of it.
+    pub(super) moved: bool,
 }
 
 /// What to do with one file.
@@ -138,6 +142,12 @@ pub(super) struct Group {
     pub(super) lazy: Vec<Change>,
     /// Set where doomed files may have to be moved on.
     pub(super) sweep_due: bool,
+    /// Whether the last turn was a sweep's: the next is of what waits.
+    pub(super) swept_last: bool,
+    /// Files put aside because this disk left the group, in this life, while the group was not whole.
+    pub(super) expelled: BTreeSet<FragmentKey>,
+    /// When what such a disk had goes for good.
+    pub(super) condemned_until: Option<Time>,
     /// Set where lazy changes should not wait for others.
     pub(super) note_due: bool,
     /// Doomed files known to be in quarantine. A restart forgets it and moves them again, which does no harm.
@@ -168,6 +178,23 @@ impl Group {
             waiting,
             ..Self::default()
         }
+    }
+
+    /// Of a group that this disk has left, what was doomed then goes for good at this time.
+    pub(super) fn condemn(&mut self, until: Time) {
+        let left = self.ledger.heard.is_none() && !self.ledger.doomed.is_empty();
+        self.condemned_until = left.then_some(until);
+    }
+
+    /// What goes for good of a group that this disk leaves: all that it put aside, once the group was `whole` at some row, and until
+    /// then what was so before.
+    pub(super) fn condemned(&mut self, whole: Option<u64>) -> BTreeMap<FragmentKey, u64> {
+        let mut condemned = if self.ledger.heard.is_none() { self.ledger.doomed.clone() } else { BTreeMap::new() };
+        self.expelled.extend(self.ledger.doomed.keys());
+        if let Some(seq) = whole {
+            condemned.extend(std::mem::take(&mut self.expelled).into_iter().map(|fragment| (fragment, seq)));
+        }
+        condemned
     }
 
     /// Whether nothing is known and nothing in work.

@@ -221,9 +221,9 @@ impl Ledger {
         })
     }
 
-    /// What is left when nothing of the placement group is here any more.
-    pub(super) fn forgotten(&self) -> Self {
-        Self { token: self.token, aborted: self.aborted.clone(), ..Self::default() }
+    /// What is left when nothing of the placement group is here any more but, in quarantine, what goes for good one day.
+    pub(super) fn forgotten(&self, doomed: BTreeMap<FragmentKey, u64>) -> Self {
+        Self { token: self.token, aborted: self.aborted.clone(), doomed, ..Self::default() }
     }
 
     /// Makes a change.

@@ -44,6 +44,8 @@ pub struct NodeConfig {
     pub headroom_bytes: u64,
     /// Mutations of one placement group that may wait.
     pub queue_max: usize,
+    /// How long what a disk held is kept in quarantine after it was replaced and the group was whole without it.
+    pub quarantine_for: Millis,
     /// A journal longer than this, and four times as long as what it says, is written anew.
     pub journal_bytes_max: u64,
 }
@@ -57,6 +59,7 @@ impl Default for NodeConfig {
             beat_every: Millis(500),
             headroom_bytes: 64 << 20,
             queue_max: 256,
+            quarantine_for: Millis(24 * 3_600_000),
             journal_bytes_max: 64 << 10,
         }
     }
@@ -175,6 +178,7 @@ impl Node {
         if self.host.is_some() {
             self.link_due();
             self.scrub_due();
+            self.sweep_condemned();
             self.ask_to_be_woken();
         }
     }
@@ -186,7 +190,8 @@ impl Node {
 
     fn boot(&mut self, journals: Vec<JournalFile>) {
         for file in journals {
-            let group = Group::from_journal(file.pg, &file.bytes, self.now);
+            let mut group = Group::from_journal(file.pg, &file.bytes, self.now);
+            group.condemn(self.now + self.config.quarantine_for);
             self.groups.insert(file.pg, group);
         }
         let pgs: Vec<PgId> = self.groups.keys().copied().collect();
@@ -312,7 +317,8 @@ impl Node {
     }
 
     fn ask_to_be_woken(&mut self) {
-        let next = [self.link_wake(), self.scrub_wake()].into_iter().flatten().min();
+        let condemned = self.groups.values().filter_map(|group| group.condemned_until).min();
+        let next = [self.link_wake(), self.scrub_wake(), condemned].into_iter().flatten().min();
         let Some(next) = next.filter(|next| self.wake.is_none_or(|wake| *next < wake)) else { return };
         self.wake = Some(next);
         self.effects.push_back(NodeEffect::WakeAt(next));
@@ -402,5 +408,7 @@ mod mutation_tests;
 mod random_tests;
 #[cfg(test)]
 mod serve_tests;
+#[cfg(test)]
+mod sweep_tests;
 #[cfg(test)]
 mod testing;

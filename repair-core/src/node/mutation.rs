@@ -17,6 +17,9 @@ use std::collections::BTreeMap;
 /// Records on a list that is taken over: what the memory of a node is sized for.
 const ADOPTED_MAX: usize = 4_000_000;
 
+/// Files that one retirement puts aside: each costs two syncs, and somebody waits for the answer.
+pub(super) const RETIRED_AT_ONCE: usize = 64;
+
 /// What was decided to be done.
 #[derive(Debug)]
 pub(super) enum Act {
@@ -66,9 +69,12 @@ impl Node {
         let bytes_max = self.config.journal_bytes_max;
         let group = self.groups.get_mut(&pg).filter(|group| group.active.is_none())?;
         let own = |kind| Some(Mutation { asker: None, authority: None, kind });
-        if std::mem::take(&mut group.sweep_due) {
+        // A sweep syncs for each file, so it takes turns with what somebody waits for.
+        if group.sweep_due && (!group.swept_last || group.queue.is_empty()) {
+            (group.sweep_due, group.swept_last) = (false, true);
             return own(Kind::Sweep);
         }
+        group.swept_last = false;
         if let Some(mutation) = group.queue.pop_front() {
             return Some(mutation);
         }
@@ -160,7 +166,9 @@ impl Node {
                     Change::Doomed(fragment, _) => Some(Task::Quarantine(*fragment)),
                     _ => None,
                 });
-                let sweeping = Sweeping { tasks: tasks.collect(), ..Sweeping::default() };
+                let tasks: std::collections::VecDeque<Task> = tasks.collect();
+                let more = tasks.len() == RETIRED_AT_ONCE;
+                let sweeping = Sweeping { tasks, more, ..Sweeping::default() };
                 self.sweep(pg, active, sweeping)
             }
             Step::Sweeping(sweeping) => self.swept(pg, active, sweeping, result),
@@ -464,7 +472,7 @@ impl Node {
         ledger: super::ledger::Ledger,
         files: Option<u64>,
     ) -> Option<Active> {
-        let (disk, now) = (self.disk(), self.now);
+        let (disk, now, keep) = (self.disk(), self.now, self.config.quarantine_for);
         let group = self.groups.get_mut(&pg)?;
         // Found out while the file was written: neither the file nor the new ledger has it.
         let found = std::mem::take(&mut group.lazy);
@@ -475,8 +483,11 @@ impl Node {
         group.ledger = ledger;
         group.sweep_due = true;
         group.found_meanwhile(found);
+        if files.is_some() {
+            group.condemn(now + keep);
+        }
         let reply = match (files, &active.mutation.authority) {
-            (Some(files), _) => NodeReply::Retired { files },
+            (Some(files), _) => NodeReply::Retired { files, more: false },
             (None, Some(authority)) => NodeReply::Heard(group.ledger.head(&authority.row, disk)),
             (None, None) => return None,
         };
@@ -506,16 +517,19 @@ impl Node {
         let row = &active.mutation.authority.as_ref()?.row;
         let (disk, seq) = (self.disk(), row.seq);
         let ledger = &self.groups.get(&pg)?.ledger;
-        let files = found.into_iter();
-        if row.index_held_or_joined(disk).is_none() {
-            let sweeping = Sweeping { tasks: files.map(Task::Expel).collect(), ..Sweeping::default() };
-            return self.sweep(pg, active, sweeping);
+        let guest = row.index_held_or_joined(disk).is_none();
+        let mut files = found.into_iter().filter(|file| guest || !ledger.keeps(file, disk));
+        let some: Vec<FragmentKey> = files.by_ref().take(RETIRED_AT_ONCE).collect();
+        let more = files.next().is_some();
+        if guest {
+            let tasks = some.into_iter().map(Task::Expel).collect();
+            return self.sweep(pg, active, Sweeping { tasks, more, ..Sweeping::default() });
         }
-        let surplus: Vec<Change> =
-            files.filter(|file| !ledger.keeps(file, disk)).map(|file| Change::Doomed(file, seq)).collect();
-        if surplus.is_empty() {
-            return self.finish(&active, NodeReply::Retired { files: 0 });
+        if some.is_empty() {
+            return self.finish(&active, NodeReply::Retired { files: 0, more: false });
         }
+        // Where there are more, as many again are doomed by the next call.
+        let surplus = some.into_iter().map(|file| Change::Doomed(file, seq)).collect();
         self.journal(pg, active, surplus, Step::Dooming)
     }
 }

@@ -358,7 +358,7 @@ fn a_list_is_adopted_in_pages_and_only_if_it_sums() {
         assert!(world.disk.files.contains_key(&lost.fragment()), "left for the retirement");
         world = world.restart(false);
     }
-    assert_eq!(world.ask(owner.retire()), NodeReply::Retired { files: 1 });
+    assert_eq!(world.ask(owner.retire()), NodeReply::Retired { files: 1, more: false });
     assert_eq!(names(&world.disk), [kept.fragment(), waiting.fragment()]);
 }
 
@@ -445,7 +445,7 @@ fn a_disk_that_is_not_in_the_row_is_a_guest_and_its_retirement_forgets_all_but_t
     let other = owner.make(5000);
     world.stage(&owner, &other);
     assert!(matches!(refused(&world.ask_with(owner.prepare(&other), other.record)), Refusal::Behind(_)));
-    assert_eq!(world.ask(owner.retire()), NodeReply::Retired { files: 1 });
+    assert_eq!(world.ask(owner.retire()), NodeReply::Retired { files: 1, more: false });
     assert!(world.disk.files.is_empty() && world.disk.quarantine.contains(&made.fragment()));
     for _ in 0..2 {
         assert!(world.node.list(PG).unwrap().is_empty() && world.node.heard(PG).is_none());
@@ -473,9 +473,9 @@ fn retiring_puts_aside_what_neither_list_nor_preparation_names() {
     let other_index = FragmentKey { index: 2, ..kept.fragment() };
     world.disk.files.insert(orphan.fragment(), file.clone());
     world.disk.files.insert(other_index, file);
-    assert_eq!(world.ask(owner.retire()), NodeReply::Retired { files: 2 });
+    assert_eq!(world.ask(owner.retire()), NodeReply::Retired { files: 2, more: false });
     assert_eq!(names(&world.disk), [kept.fragment(), waiting.fragment()]);
-    assert_eq!(world.ask(owner.retire()), NodeReply::Retired { files: 0 });
+    assert_eq!(world.ask(owner.retire()), NodeReply::Retired { files: 0, more: false });
     // The next row ends their time in quarantine.
     owner.trim();
     world.head(owner.hear());
@@ -492,7 +492,7 @@ fn a_file_put_aside_published_anew_and_deleted_goes_for_good() {
     let mut file = world.disk.files[&kept.fragment()].clone();
     file.record = made.record.clone();
     world.disk.files.insert(made.fragment(), file);
-    assert_eq!(world.ask(owner.retire()), NodeReply::Retired { files: 1 });
+    assert_eq!(world.ask(owner.retire()), NodeReply::Retired { files: 1, more: false });
     owner.commit(&made);
     world.stage(&owner, &made);
     assert_eq!(world.ask_with(owner.publish(made.key()), made.record.clone()), NodeReply::Published);
@@ -548,7 +548,9 @@ fn a_repair_replaces_a_damaged_file_and_keeps_a_sound_one() {
         assert_eq!(world.ask_with(owner.publish(key), made.record.clone()), NodeReply::Published);
         assert!(!world.node.is_damaged(made.fragment()));
         assert_eq!(world.disk.files[&made.fragment()].class, "healthy");
-        assert_eq!(world.disk.quarantine.contains(&made.fragment()), class != "healthy");
+        // What it replaced is of no use any more.
+        assert_eq!(world.disk.unlinked.contains(&made.fragment()), class != "healthy");
+        assert!(world.disk.quarantine.is_empty());
         assert_eq!(world.disk.stages(), 0);
     }
     assert!(!world.restart(false).node.is_damaged(made.fragment()));

@@ -1,16 +1,19 @@
 //! A staged fragment on its way to its name: finished, named, its folder synced. What has the name already is looked at: if it
 //! is the same fragment and sound it stays, else it goes to quarantine first.
 
-use super::group::{Active, Kind, Step, Sweeping, Task};
+use super::group::{Active, Group, Kind, Step, Sweeping, Task};
 use super::journal::Change;
 use super::{Body, Node, Pending, StoreCall, StoreError, StoreOk, write_failed};
-use crate::catalog::EntryKind;
+use crate::catalog::{EntryKind, PgState};
 use crate::id::{PgId, RecordHash};
 use crate::wire::Refusal;
 use crate::wire::node::{FragmentKey, NodeReply, Prepared, StageKey};
 
 /// Times a name is tried for. More than two means that somebody else writes into the folder.
 const TRIES_MAX: u32 = 3;
+
+/// What one sweep has done, as far as it has something to do: others wait meanwhile.
+const SWEPT_AT_ONCE: usize = 16;
 
 /// A fragment on its way to its name.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(super) struct Publishing {
     record: Body,
     /// Whether there is a stage, still without its name. Without one only a file that is there already can do.
     staged: bool,
+    /// Whether a file that had the name was put aside for it.
+    cleared: bool,
     at: At,
     tries: u32,
 }
@@ -34,6 +39,8 @@ enum At {
     Judging,
     Clearing,
     Syncing,
+    Discarding,
+    Done,
 }
 
 impl Publishing {
@@ -46,7 +53,7 @@ impl Publishing {
         staged: bool,
     ) -> Self {
         let at = if staged { At::Finishing } else { At::Judging };
-        Self { key, fragment, hash, root, record, staged, at, tries: 0 }
+        Self { key, fragment, hash, root, record, staged, cleared: false, at, tries: 0 }
     }
 
     fn call(&self, pg: PgId) -> StoreCall {
@@ -58,6 +65,7 @@ impl Publishing {
                 StoreCall::Quarantine { fragment: self.fragment, reason: "replaced by a proven one".into() }
             }
             At::Syncing => StoreCall::SyncFolder { pg },
+            At::Discarding | At::Done => StoreCall::UnlinkQuarantined { fragment: self.fragment },
         }
     }
 
@@ -79,7 +87,10 @@ impl Publishing {
             }
             (At::Judging, Ok(_) | Err(StoreError::Damaged(_))) => Ok(At::Clearing),
             (At::Judging | At::Clearing, Err(StoreError::NotFound)) | (At::Clearing, Ok(_)) => again(),
-            (At::Syncing, Ok(_)) => Ok(At::Syncing),
+            // What it replaced was no fragment of this extent, or not whole: nobody will want it back.
+            (At::Syncing, Ok(_)) => Ok(if self.cleared { At::Discarding } else { At::Done }),
+            // What stays takes room, no more.
+            (At::Discarding | At::Done, _) => Ok(At::Done),
             (At::Finishing | At::Naming, Err(StoreError::Invalid(reason))) => Err(Refusal::NotStaged(reason)),
             (_, Err(error)) => Err(write_failed(error)),
         }
@@ -116,9 +127,10 @@ impl Node {
                 return self.finish(&active, NodeReply::Refused(refusal));
             }
         };
-        if at == At::Syncing && publishing.at == At::Syncing {
+        if at == At::Done {
             return self.published(pg, active, &publishing);
         }
+        publishing.cleared |= at == At::Clearing;
         if at == At::Naming {
             publishing.tries += 1;
         }
@@ -146,17 +158,36 @@ impl Node {
     }
 
     pub(super) fn begin_sweep(&mut self, pg: PgId, active: Active) -> Option<Active> {
+        let now = self.now;
         let group = self.groups.get(&pg)?;
         let mut sweeping = Sweeping::default();
+        let condemned = group.ledger.heard.is_none() && group.condemned_until.is_none_or(|until| until <= now);
         for (fragment, seq) in &group.ledger.doomed {
+            if sweeping.tasks.len() >= SWEPT_AT_ONCE {
+                sweeping.more = true;
+                break;
+            }
             if !group.quarantined.contains(fragment) {
                 sweeping.tasks.push_back(Task::Quarantine(*fragment));
             }
-            if group.ledger.unlinkable(*seq) {
+            if condemned || group.ledger.unlinkable(*seq) {
                 sweeping.tasks.push_back(Task::Unlink(*fragment));
             }
         }
         self.sweep(pg, active, sweeping)
+    }
+
+    /// What disks that were replaced had is kept for a while, then it goes.
+    pub(super) fn sweep_condemned(&mut self) {
+        let now = self.now;
+        let over = |group: &Group| group.condemned_until.is_some_and(|until| until <= now);
+        let due: Vec<PgId> = self.groups.iter().filter(|(_, group)| over(group)).map(|(pg, _)| *pg).collect();
+        for pg in due {
+            if let Some(group) = self.groups.get_mut(&pg) {
+                (group.condemned_until, group.sweep_due) = (None, true);
+            }
+            self.run_group(pg);
+        }
     }
 
     /// Asks for the next file to go; when there is none, answers.
@@ -168,6 +199,7 @@ impl Node {
                 Task::Quarantine(fragment) | Task::Unlink(fragment) if group.ledger.keeps(&fragment, disk) => {
                     // Doomed once, wanted again: whoever wants it has proven it since.
                     group.apply_lazily(Change::Undoomed(fragment));
+                    sweeping.moved = true;
                     continue;
                 }
                 // Its quarantine failed: it stays doomed.
@@ -183,16 +215,25 @@ impl Node {
             self.store(Pending::Mutation(pg), call);
             return Some(active);
         }
-        self.sweep_over(pg, active, sweeping.quarantined)
+        self.sweep_over(pg, active, &sweeping)
     }
 
-    fn sweep_over(&mut self, pg: PgId, mut active: Active, files: u64) -> Option<Active> {
-        let authority = active.mutation.authority.as_deref()?;
-        if authority.row.index_held_or_joined(self.disk()).is_some() {
-            return self.finish(&active, NodeReply::Retired { files });
-        }
+    fn sweep_over(&mut self, pg: PgId, mut active: Active, sweeping: &Sweeping) -> Option<Active> {
+        let disk = self.disk();
         let group = self.groups.get_mut(&pg)?;
-        let ledger = group.ledger.forgotten();
+        let (files, more) = (sweeping.quarantined, sweeping.more);
+        let Some(row) = active.mutation.authority.as_ref().map(|authority| &authority.row) else {
+            // Where nothing moves, the next row may help.
+            group.sweep_due |= more && sweeping.moved;
+            return None;
+        };
+        if more || row.index_held_or_joined(disk).is_some() {
+            return self.finish(&active, NodeReply::Retired { files, more });
+        }
+        // An open group was counted whole without what this disk had.
+        let whole = row.state == PgState::Open && row.joining.is_empty() && row.behind.is_empty();
+        let condemned = group.condemned(whole.then_some(row.seq));
+        let ledger = group.ledger.forgotten(condemned);
         let call = group.replace_call(pg, &ledger);
         active.step = Step::Replacing(Box::new(ledger), Some(files));
         self.store(Pending::Mutation(pg), call);
@@ -208,6 +249,7 @@ impl Node {
     ) -> Option<Active> {
         let gone = matches!(result, Ok(_) | Err(StoreError::NotFound));
         sweeping.quarantined += u64::from(result.is_ok());
+        sweeping.moved |= gone;
         let task = sweeping.current.take()?;
         match (task, result) {
             (Task::Expel(_), Err(error)) if !gone => {
@@ -219,12 +261,17 @@ impl Node {
                 self.store(Pending::Nothing, StoreCall::IndexRemove { fragment });
             }
             (Task::Expel(fragment), _) => {
+                let group = self.groups.get_mut(&pg)?;
+                group.expelled.insert(fragment);
+                group.quarantined.insert(fragment);
                 self.store(Pending::Nothing, StoreCall::IndexRemove { fragment });
             }
             (Task::Unlink(fragment), _) if gone => {
                 let group = self.groups.get_mut(&pg)?;
                 group.quarantined.remove(&fragment);
                 group.apply_lazily(Change::Undoomed(fragment));
+                // No other change of a group we have left will take it along.
+                group.note_due |= group.ledger.heard.is_none();
             }
             _ => {}
         }

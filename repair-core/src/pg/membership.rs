@@ -275,11 +275,18 @@ impl Group {
     }
 
     pub(super) fn on_retire_answer(&mut self, asked: Asked, answer: Result<NodeReply, CallError>) {
-        if matches!(answer, Ok(NodeReply::Retired { .. })) {
-            self.retiring.remove(&asked.disk);
-        } else if let Some(retiring) = self.retiring.get_mut(&asked.disk) {
-            retiring.call = None;
-            retiring.next_try = self.now + self.config.retry_after;
+        let is_open = self.row.state == PgState::Open;
+        let Some(retiring) = self.retiring.get_mut(&asked.disk) else { return };
+        retiring.call = None;
+        match answer {
+            // Put aside; that it may go for good is said when all others are counted.
+            Ok(NodeReply::Retired { more: false, .. }) if retiring.replaced.is_some() && !is_open => {
+                retiring.replaced = None;
+                retiring.again(self.now);
+            }
+            Ok(NodeReply::Retired { more: false, .. }) => drop(self.retiring.remove(&asked.disk)),
+            Ok(NodeReply::Retired { more: true, .. }) => retiring.again(self.now),
+            _ => retiring.next_try = self.now + self.config.retry_after,
         }
     }
 }

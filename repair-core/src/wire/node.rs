@@ -293,6 +293,8 @@ pub enum NodeReply {
     Retired {
         /// Files.
         files: u64,
+        /// Whether there may be more: ask again.
+        more: bool,
     },
     /// Payload. `[payload]`
     Data {

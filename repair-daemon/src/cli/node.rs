@@ -39,6 +39,9 @@ pub struct NodeCommand {
     /// Room that fragments leave free, for journals, deletes and quarantine. 64 MiB without it.
     #[arg(long, value_name = "BYTES")]
     headroom: Option<u64>,
+    /// How long what it held of a placement group is kept in quarantine after another disk took over. A day without it.
+    #[arg(long, value_name = "SECONDS")]
+    quarantine_period: Option<u64>,
     /// End when the process that started this one ends, however it does.
     #[arg(long, hide = true, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     die_with_parent: Option<u32>,
@@ -71,6 +74,9 @@ impl NodeCommand {
         }
         let domain: Domain = self.domain.parse().map_err(|error| FilesError::Usage(format!("{error}")))?;
         let mut config = NodeConfig::default();
+        if let Some(seconds) = self.quarantine_period {
+            config.quarantine_for = Millis(seconds.saturating_mul(1000));
+        }
         config.headroom_bytes = self.headroom.unwrap_or(config.headroom_bytes);
         match self.scrub_period {
             Some(0) => config.scrub_period = None,

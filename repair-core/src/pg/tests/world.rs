@@ -188,7 +188,7 @@ impl Fake {
         let list = &self.list;
         self.files
             .retain(|(extent, at), _| Some(*at) == index && (list.contains_key(extent) || prepared.contains(extent)));
-        NodeReply::Retired { files: (before - self.files.len()) as u64 }
+        NodeReply::Retired { files: (before - self.files.len()) as u64, more: false }
     }
 }
 
