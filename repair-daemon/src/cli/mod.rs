@@ -47,7 +47,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the main job on real files: spread them over folders that stand for fault domains, lose some, rebuild, prove every byte.
+    /// Run the main job on real files: start a cell, store them in it, kill nodes, watch it rebuild, prove every byte.
     Demo(demo::Demo),
     /// Cut FILE into fragments of which some may be lost.
     Encode(encode::Encode),

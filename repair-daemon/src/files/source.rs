@@ -77,10 +77,7 @@ impl FileSource {
 }
 
 fn not_regular(path: &Path, kind: &str) -> FilesError {
-    FilesError::Usage(format!(
-        "{}: is a {kind}; this takes one regular file (pack folders with tar first)",
-        shown(path)
-    ))
+    FilesError::Usage(format!("{}: is a {kind}; only regular files can be stored", shown(path)))
 }
 
 /// A word for the kind of a file that is not regular.

@@ -41,6 +41,15 @@ struct Text {
     ninefold_disk: u32,
     disk: String,
     cell: Option<String>,
+    crc: u32,
+}
+
+impl Text {
+    fn of(label: &Label) -> Self {
+        let (disk, cell) = (label.disk.to_string(), label.cell.map(|cell| cell.to_string()));
+        let crc = crc32fast::hash(format!("{disk}/{}", cell.as_deref().unwrap_or("")).as_bytes());
+        Self { ninefold_disk: FORMAT, disk, cell, crc }
+    }
 }
 
 /// Only the number that says how to read the rest.
@@ -75,8 +84,13 @@ impl Label {
         }
         let text: Text = serde_json::from_slice(bytes).map_err(damaged)?;
         let not_an_id = |_| LabelError::Damaged("an id is not 32 lower-case hex digits".into());
-        let cell = text.cell.map(|cell| cell.parse()).transpose().map_err(not_an_id)?;
-        Ok(Self { disk: text.disk.parse().map_err(not_an_id)?, cell })
+        let cell = text.cell.as_deref().map(str::parse).transpose().map_err(not_an_id)?;
+        let label = Self { disk: text.disk.parse().map_err(not_an_id)?, cell };
+        // One wrong digit would make another disk of it, and all that it holds a stranger's.
+        if Text::of(&label).crc != text.crc {
+            return Err(LabelError::Damaged("its ids do not have their CRC".into()));
+        }
+        Ok(label)
     }
 
     /// Writes the label in one step, durably.
@@ -84,9 +98,7 @@ impl Label {
     /// # Errors
     /// That of the system; the label is then the old one or the new one.
     pub fn write(&self, folder: &Folder) -> io::Result<()> {
-        let text =
-            Text { ninefold_disk: FORMAT, disk: self.disk.to_string(), cell: self.cell.map(|cell| cell.to_string()) };
-        let mut bytes = serde_json::to_vec(&text)?;
+        let mut bytes = serde_json::to_vec(&Text::of(self))?;
         bytes.push(b'\n');
         match folder.remove(LABEL_NEW) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -128,7 +140,8 @@ mod tests {
     fn what_is_no_label_is_not_taken_for_one() {
         let (temporary, folder) = folder();
         let path = temporary.path().join(LABEL);
-        let good = format!("{{\"ninefold_disk\":1,\"disk\":\"{:032x}\",\"cell\":null}}", 5);
+        let crc = crc32fast::hash(format!("{:032x}/", 5).as_bytes());
+        let good = format!("{{\"ninefold_disk\":1,\"disk\":\"{:032x}\",\"cell\":null,\"crc\":{crc}}}", 5);
         fs::write(&path, &good).unwrap();
         assert_eq!(Label::read(&folder).unwrap().map(|label| label.disk), Some(DiskId(5)));
         for bad in [
@@ -137,6 +150,9 @@ mod tests {
             &good[..good.len() - 2],
             &good.replace("null", "\"1\""),
             &good.replace("disk\":\"0", "disk\":\"+"),
+            &good.replace("disk\":\"0", "disk\":\"1"),
+            &good.replace("null", &format!("\"{:032x}\"", 1)),
+            &good.replace(&format!(",\"crc\":{crc}"), ""),
         ] {
             fs::write(&path, bad).unwrap();
             assert!(matches!(Label::read(&folder), Err(LabelError::Damaged(_))), "{bad}");
