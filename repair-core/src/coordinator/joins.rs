@@ -6,7 +6,7 @@ use crate::id::{DiskId, PgId};
 use crate::pg::PgEvent;
 use crate::placement::{self, Candidate};
 use crate::time::{Millis, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long an owner may take to write a take-over down before it is asked again.
 const ASK_AGAIN: Millis = Millis(5_000);
@@ -61,6 +61,7 @@ impl Coordinator {
             return;
         };
         let row = row.clone();
+        self.judge_crowding(pg, &row);
         for (index, joining) in &row.joining {
             let member = row.members.get(usize::from(*index)).copied();
             let is_back = member.is_some_and(|member| self.is_healthy(member) && !self.refuses(member, pg));
@@ -80,6 +81,16 @@ impl Coordinator {
             if is_wanted && !row.joining.contains_key(&index) && !asked {
                 self.begin_join(pg, &row, index);
             }
+        }
+    }
+
+    /// A take-over may bring members together in one fault domain, or apart again: the row is to say so.
+    fn judge_crowding(&mut self, pg: PgId, row: &crate::catalog::PgRow) {
+        let domain = |disk| Some(self.disks.get(disk)?.domain.as_ref()?.at(self.config.fault_domain));
+        let Some(domains) = row.members.iter().map(domain).collect::<Option<Vec<&str>>>() else { return };
+        let apart = domains.iter().collect::<BTreeSet<_>>().len() == domains.len();
+        if row.crowded == apart {
+            self.inbox.push_back((pg, PgEvent::Crowded { crowded: !apart }));
         }
     }
 

@@ -5,7 +5,7 @@ use super::testing::{CLIENT, World, hasty};
 use super::tests::{A, B, data, locate};
 use super::{Coordinator, CoordinatorConfig, CoordinatorEvent};
 use crate::catalog::{Txn, TxnResult, key};
-use crate::id::StreamKey;
+use crate::id::{DiskId, StreamKey};
 use crate::node::{Body, PeerId, RequestId};
 use crate::pg::CallId;
 use crate::time::Millis;
@@ -281,4 +281,32 @@ fn a_cell_row_of_another_revision_keeps_no_put_waiting() {
     world.catalog.apply(&Txn::new().put(key::cell(), cell.value));
     world.put(A, "a", &data(1_000, 1));
     assert_eq!(world.stopped, None);
+}
+
+fn take_time(world: &mut World) {
+    for _ in 0..40 {
+        world.pass(Millis(500));
+        while !world.repairs.is_empty() {
+            world.repair_one();
+        }
+    }
+}
+
+#[test]
+fn a_group_says_that_it_is_crowded_while_it_is() {
+    let code = "rs:4+2".parse().ok();
+    let mut world = World::new(6, CoordinatorConfig { code, slots_per_disk: 1, ..hasty() });
+    let pg = world.put(A, "a", &data(60_000, 1)).extent.pg();
+    world.settle();
+    let crowded = |world: &World| world.coordinator().owner(pg).and_then(|owner| owner.row()).unwrap().crowded;
+    assert!(!crowded(&world));
+    // The only disk that is left shares the rack of another one.
+    world.kill_node(DiskId(1));
+    world.add_node(DiskId(7), "r/z/rack2/node7".into());
+    take_time(&mut world);
+    assert!(crowded(&world), "after a take-over that brought two together");
+    world.kill_node(DiskId(7));
+    world.add_node(DiskId(8), "r/z/rack8/node8".into());
+    take_time(&mut world);
+    assert!(!crowded(&world), "after one that brought them apart");
 }

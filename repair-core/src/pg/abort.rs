@@ -57,7 +57,8 @@ impl Group {
         for change in prepared {
             let ours = change.attempt.claim == self.token.claim;
             let settled = self.settled.get(&change.attempt.number);
-            if ours && !matches!(settled, Some(Settled::Dead | Settled::Failed)) {
+            let over = matches!(settled, Some(Settled::Dead | Settled::Failed)) || self.is_long_over(change.attempt);
+            if ours && !over {
                 continue;
             }
             // What another incarnation prepared is evidence for whoever restored the catalog.
@@ -109,7 +110,7 @@ impl Group {
         let certain = marked >= self.quorum();
         let over = !dead.targets.iter().any(|(disk, telling)| self.may_be_told(disk, telling));
         if certain && attempt.claim == self.token.claim {
-            self.settled.insert(attempt.number, Settled::Failed);
+            self.remember_end(attempt.number, Settled::Failed);
         }
         if !certain && !over {
             return;

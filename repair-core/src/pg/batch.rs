@@ -68,7 +68,7 @@ impl Group {
     pub(super) fn finish_committed(&mut self, attempts: &[AttemptId]) {
         for attempt in attempts {
             let Some(change) = self.changes.remove(attempt) else { continue };
-            self.settled.insert(attempt.number, Settled::Committed);
+            self.remember_end(attempt.number, Settled::Committed);
             let prepared = change.prepared();
             let degraded = !self.row.members.iter().all(|disk| prepared.contains(disk));
             for ticket in change.tickets {

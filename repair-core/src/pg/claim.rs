@@ -150,7 +150,9 @@ impl Claiming {
                 self.later.retain(|earlier| reach_of(earlier) != Some(disk));
                 self.later.push(event);
             }
-            PgEvent::Join { .. } | PgEvent::CancelJoin { .. } | PgEvent::Proceed => self.later.push(event),
+            PgEvent::Join { .. } | PgEvent::CancelJoin { .. } | PgEvent::Proceed | PgEvent::Crowded { .. } => {
+                self.later.push(event);
+            }
             _ => {}
         }
         if let Step::Waiting(at) = self.step {

@@ -165,7 +165,7 @@ impl Group {
             None => self.check_record(extent, &record),
         };
         if let Err(reason) = refused {
-            self.settled.insert(attempt.number, Settled::Failed);
+            self.remember_end(attempt.number, Settled::Failed);
             self.tell_failed(ticket, &reason);
             return;
         }
@@ -185,7 +185,7 @@ impl Group {
             self.tell_unknown(EntryKind::Create, ticket, "the group cannot say yet what is on file");
         } else {
             if ours {
-                self.settled.insert(attempt.number, Settled::Dead);
+                self.remember_end(attempt.number, Settled::Dead);
             }
             let disks = self.row.members.clone();
             let reason = "the attempt is not open any more";
@@ -265,7 +265,7 @@ impl Group {
 
     pub(super) fn on_forsake(&mut self, attempt: AttemptId) {
         if attempt.claim == self.token.claim && self.granted.remove(&attempt.number).is_some() {
-            self.settled.insert(attempt.number, Settled::Failed);
+            self.remember_end(attempt.number, Settled::Failed);
         }
     }
 
@@ -506,13 +506,13 @@ impl Group {
         let Some(change) = self.changes.remove(&attempt) else { return };
         self.calls.retain(|_, asked| asked.what != What::Prepare(attempt));
         if !change.was_sent() {
-            self.settled.insert(attempt.number, Settled::Failed);
+            self.remember_end(attempt.number, Settled::Failed);
             for ticket in change.tickets {
                 self.tell_dead(change.kind, ticket, &reason);
             }
             return;
         }
-        self.settled.insert(attempt.number, Settled::Dead);
+        self.remember_end(attempt.number, Settled::Dead);
         let disks = self.row.members.iter().copied().chain(change.heard_of()).collect();
         self.bury(attempt, change.kind, change.tickets, reason, disks);
     }
@@ -532,7 +532,7 @@ impl Group {
         for attempt in ended {
             let Some(change) = self.changes.remove(&attempt) else { continue };
             self.calls.retain(|_, asked| asked.what != What::Prepare(attempt));
-            self.settled.insert(attempt.number, Settled::Dead);
+            self.remember_end(attempt.number, Settled::Dead);
             for ticket in change.tickets {
                 self.tell_unknown(change.kind, ticket, &format!("the group was frozen: {reason}"));
             }

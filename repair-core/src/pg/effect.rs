@@ -107,6 +107,11 @@ pub enum PgEvent {
         /// The disk.
         disk: DiskId,
     },
+    /// Whether some members share a fault domain now: to be written into the row where it says otherwise.
+    Crowded {
+        /// Whether they do.
+        crowded: bool,
+    },
     /// Members may be given the token now. Until then a claimed group only looks: its neighbours may find that the catalog went
     /// back, and then nothing of this claim may be left on any member, or the right catalog would be refused for it.
     Proceed,

@@ -18,6 +18,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::OnceLock;
 
+/// Ends of attempts that are remembered, 16 bytes each. A member asks about what it prepared seconds ago.
+pub(super) const SETTLED_MAX: usize = 16_384;
+
 /// Effects on their way out, and the one wake-up asked for.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
@@ -122,6 +125,8 @@ pub(super) struct Group {
     /// Enough members have said that the row as it was claimed is not older than what they remember. Before that nothing is
     /// changed: not the row, and nothing on a member.
     pub(super) agreed: bool,
+    /// What the row is to say of its members' fault domains.
+    pub(super) crowded: bool,
     /// See [`PgEvent::Proceed`].
     pub(super) proceeds: bool,
     /// Proven to sum to `row`, once ready.
@@ -171,6 +176,7 @@ impl Group {
         reserved: Range<u64>,
     ) -> Self {
         let Versioned { row, revision } = row;
+        let crowded = row.crowded;
         Self {
             cell,
             cell_revision,
@@ -184,6 +190,7 @@ impl Group {
             is_new: false,
             frozen: None,
             agreed: false,
+            crowded,
             proceeds: false,
             list: BTreeMap::new(),
             tombstones: BTreeMap::new(),
@@ -248,6 +255,7 @@ impl Group {
             PgEvent::Damaged { disk, extent } => self.on_damaged(disk, extent),
             PgEvent::Guest { disk } => self.on_guest(disk),
             PgEvent::Proceed => self.proceeds = true,
+            PgEvent::Crowded { crowded } => self.crowded = crowded,
             PgEvent::Tick => self.out.woke(),
         }
         self.turn();
@@ -409,6 +417,21 @@ impl Group {
             member.begin_anew();
             self.changed = true;
         }
+    }
+
+    /// How an attempt ended, for members that ask. Only the last ones are kept: an owner may live for years.
+    pub(super) fn remember_end(&mut self, number: u64, end: Settled) {
+        self.settled.insert(number, end);
+        while self.settled.len() > SETTLED_MAX {
+            self.settled.pop_first();
+        }
+    }
+
+    /// Whether an attempt of this claim ended so long ago that only the list tells how.
+    pub(super) fn is_long_over(&self, attempt: AttemptId) -> bool {
+        let number = attempt.number;
+        let before_all = self.settled.first_key_value().is_some_and(|(first, _)| number < *first);
+        before_all && !self.changes.contains_key(&attempt) && !self.granted.contains_key(&number)
     }
 
     /// Reads only from now on.

@@ -116,11 +116,14 @@ impl Group {
             self.mark_laggards();
         }
         let due = self.trim_at.is_some_and(|at| at <= self.now);
-        if !due && self.to_mark.is_empty() && self.cancels.is_empty() && self.joins.is_empty() && !self.ids_are_low() {
+        let asked = !(self.to_mark.is_empty() && self.cancels.is_empty() && self.joins.is_empty());
+        let crowded = self.crowded != self.row.crowded;
+        if !due && !asked && !crowded && !self.ids_are_low() {
             return None;
         }
         let mut next = self.next_row();
-        let mut wanted = due && self.could_trim();
+        next.crowded = self.crowded;
+        let mut wanted = crowded || (due && self.could_trim());
         for disk in &self.to_mark {
             wanted |= next.index_of(*disk).is_some() && next.behind.insert(*disk);
         }

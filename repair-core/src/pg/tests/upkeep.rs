@@ -408,3 +408,21 @@ fn what_a_member_prepared_and_others_committed_is_not_aborted() {
     assert!(fake.files.contains_key(&(grant.extent, 4)), "its fragment counts");
     assert_eq!(world.owners[second].needs().len(), 1, "only the one it missed");
 }
+
+#[test]
+fn an_owner_that_lives_long_does_not_remember_every_attempt() {
+    let (mut world, extents) = with_extents("rs:3+2", 0, 1);
+    let many = crate::pg::group::SETTLED_MAX + 64;
+    for _ in 0..many {
+        let grant = world.owners[0].grant().unwrap_or_else(|| {
+            world.collect(0);
+            world.run();
+            world.owners[0].grant().expect("ids are reserved in time")
+        });
+        world.tell(0, PgEvent::Forsake { attempt: grant.attempt });
+    }
+    world.run();
+    let kept = format!("{:?}", world.owners[0]).matches("Failed").count();
+    assert!(kept <= crate::pg::group::SETTLED_MAX, "{kept} of {many}");
+    assert!(world.owners[0].listed(extents[0]).is_some());
+}
