@@ -118,6 +118,11 @@ impl DiskHealth {
         (was == Health::Healthy).then_some(Turn::Suspected)
     }
 
+    /// Nobody could have heard it for so long: its silence does not count.
+    pub fn was_not_listened_to(&mut self, now: Time, span: Millis) {
+        self.heard = now.min(self.heard + span);
+    }
+
     /// Time passed. At most one turn at once: ask until none comes.
     pub fn tick(&mut self, now: Time, patience: &Patience) -> Option<Turn> {
         if self.next(patience).is_none_or(|next| next > now) {

@@ -15,9 +15,12 @@ use std::time::{Duration, Instant};
 const RS: &str = "code = \"rs:4+2\"\n";
 
 fn flip(fragment: &Path) {
+    flip_at(fragment, 4096 + 100);
+}
+
+fn flip_at(fragment: &Path, at: u64) {
     let file = File::options().read(true).write(true).open(fragment).unwrap();
     let mut byte = [0];
-    let at = 4096 + 100;
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
 }
@@ -111,6 +114,28 @@ fn a_node_that_accepts_and_never_answers_delays_nobody_for_long() {
     cell.wait_healthy(8);
     cell.wait_full();
     assert!(cell.get("file").unwrap() == bytes && cell.get("another").unwrap() == bytes);
+}
+
+#[test]
+fn a_daemon_that_was_stopped_for_a_while_takes_nobody_for_lost() {
+    let cell = TestCell::start(8, &format!("{QUICK}{RS}"));
+    let bytes = noise(10, 300_000);
+    cell.put("file", &bytes);
+    cell.wait_full();
+    // Twice as long as a node may be silent, and so long that nodes give their connections up.
+    for stopped in [3, 3, 7] {
+        let seen = cell.event_count();
+        cell.signal_daemon(Signal::STOP);
+        std::thread::sleep(Duration::from_secs(stopped));
+        cell.signal_daemon(Signal::CONT);
+        std::thread::sleep(Duration::from_secs(3));
+        cell.wait_healthy(8);
+        let kinds = cell.kinds_after(seen);
+        let harm = ["disk_lost", "data_unavailable", "repair_started", "member_replaced"];
+        assert!(!kinds.iter().any(|kind| harm.contains(&kind.as_str())), "{stopped} s: {kinds:?}");
+        assert!(kinds.iter().any(|kind| kind == "daemon_paused"), "{stopped} s: {kinds:?}");
+    }
+    assert!(cell.get("file").unwrap() == bytes);
 }
 
 #[test]

@@ -32,6 +32,10 @@ pub(super) enum Boot {
 }
 
 impl Boot {
+    pub(super) fn has_begun(self) -> bool {
+        self > Self::New
+    }
+
     pub(super) fn is_done(self) -> bool {
         self == Self::Done
     }
@@ -56,6 +60,7 @@ impl Coordinator {
     pub(super) fn begin(&mut self) {
         if self.boot == Boot::New {
             self.boot = Boot::Cell;
+            self.pulse();
             self.boot_again();
         }
     }

@@ -288,10 +288,13 @@ impl Coordinator {
     /// The connection of a node ended.
     pub(super) fn node_gone(&mut self, peer: PeerId) {
         let Some(id) = self.peers.remove(&peer) else { return };
+        let deaf = self.was_deaf_lately();
         let Some(disk) = self.disks.get_mut(&id).filter(|disk| disk.peer == Some(peer)) else { return };
         (disk.peer, disk.asker) = (None, None);
-        let turn = disk.health.cut_off(self.now);
-        self.turned(id, turn, "its connection ended");
+        if !deaf {
+            let turn = disk.health.cut_off(self.now);
+            self.turned(id, turn, "its connection ended");
+        }
         self.watch(id);
     }
 

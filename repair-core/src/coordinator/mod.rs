@@ -6,6 +6,9 @@
 
 mod allocate;
 mod boot;
+mod deaf;
+#[cfg(test)]
+mod deaf_tests;
 mod disks;
 mod doomed;
 pub mod effect;
@@ -113,6 +116,7 @@ enum Timer {
     Repairs,
     Scan,
     Suspend,
+    Pulse,
 }
 
 /// What a ticket given to an owner stands for.
@@ -158,6 +162,8 @@ pub struct Coordinator {
     sizes: BTreeMap<ExtentKey, u64>,
     risk: RiskTable,
     scan: Option<scan::Scan>,
+    /// When this process was last found to have stood still.
+    deaf_at: Option<Time>,
     was_full: Option<bool>,
     was_unavailable: u64,
 }
@@ -200,6 +206,7 @@ impl Coordinator {
             sizes: BTreeMap::new(),
             risk: RiskTable::default(),
             scan: None,
+            deaf_at: None,
             was_full: None,
             was_unavailable: 0,
         }
@@ -244,7 +251,7 @@ impl Coordinator {
         if self.stopped {
             return;
         }
-        self.now = self.now.max(now);
+        self.time_passes(now);
         if self.suspending.is_some() {
             return self.suspend_onwards(event);
         }
@@ -330,6 +337,7 @@ impl Coordinator {
             Timer::Scan => self.scan_onwards(),
             // Comes only behind the end of all else.
             Timer::Suspend => {}
+            Timer::Pulse => self.pulse(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::id::{AttemptId, ExtentKey, StreamKey};
 use crate::limits::NAMES_PER_PUT_MAX;
 use crate::node::{Body, PeerId};
 use crate::pg::{CreateResult, PgEvent, Ticket};
-use crate::time::Time;
+use crate::time::{Millis, Time};
 use crate::wire::codec::encode_row;
 use crate::wire::daemon::{AttemptState, EndOfStream, ExtentEntry, NameEntry};
 use crate::wire::{DaemonReply, Refusal};
@@ -90,6 +90,11 @@ impl Put {
         }
     }
 
+    /// Its client could not have come back for so long.
+    pub(super) fn was_not_listened_to(&mut self, now: Time, span: Millis) {
+        self.quiet_since = now.min(self.quiet_since + span);
+    }
+
     pub(super) fn is_whole(&self) -> bool {
         self.phase == Phase::Whole
     }
@@ -132,8 +137,9 @@ impl Coordinator {
     /// A put that nobody came back to is given up; one that is whole is remembered for as long, for a client that asks again.
     pub(super) fn put_due(&mut self, stream: StreamKey) {
         let Some(put) = self.puts.get(&stream).filter(|put| put.peer.is_none()) else { return };
-        if put.quiet_since + self.config.put_resume > self.now {
-            return;
+        let due = put.quiet_since + self.config.put_resume;
+        if due > self.now {
+            return self.at(due, Timer::Put(stream));
         }
         match put.phase {
             Phase::Whole => {

@@ -22,6 +22,8 @@ const LATENCY: Millis = Millis(1);
 /// Longest virtual time any wish of a test may take.
 const PATIENCE: Millis = Millis(120_000);
 pub(super) const CLIENT: PeerId = PeerId(7);
+/// Another connection of a client.
+pub(super) const OTHER: PeerId = PeerId(8);
 /// The coordinator, as nodes see it.
 const DAEMON: PeerId = PeerId(1);
 
@@ -102,6 +104,8 @@ pub(super) struct World {
     pub(super) stopped: Option<super::Stopped>,
     /// Nodes that hear no call, though they beat.
     pub(super) deaf: BTreeSet<DiskId>,
+    /// Nothing happens to the daemon before.
+    paused_until: Time,
     pub(super) fates: Option<Dice>,
     shards: BTreeMap<ExtentKey, Vec<Vec<u8>>>,
 }
@@ -137,6 +141,7 @@ impl World {
             repairs: VecDeque::new(),
             stopped: None,
             deaf: BTreeSet::new(),
+            paused_until: Time::ZERO,
             fates: None,
             shards: BTreeMap::new(),
         };
@@ -223,6 +228,12 @@ impl World {
         wanted
     }
 
+    /// The daemon's process is stopped for so long. When it goes on, the clock is the first thing it looks at.
+    pub(super) fn pause_daemon(&mut self, span: Millis) {
+        self.paused_until = self.now + span;
+        self.later(self.paused_until, Happening::Daemon(self.life, CoordinatorEvent::Tick));
+    }
+
     fn node_peer(&self, disk: DiskId) -> PeerId {
         PeerId(1_000_000 * self.life + 1_000 * self.nodes[&disk].life + disk.0 as u64)
     }
@@ -273,6 +284,19 @@ impl World {
         self.soon(Happening::Node(disk, self.nodes[&disk].life, NodeEvent::Broken { reason }));
     }
 
+    /// A node gives its connection to the daemon up and makes a new one.
+    pub(super) fn reconnect(&mut self, disk: DiskId) {
+        let peer = self.node_peer(disk);
+        self.tell(CoordinatorEvent::PeerGone { peer });
+        let life = self.nodes[&disk].life;
+        self.soon(Happening::Node(disk, life, NodeEvent::DaemonReached));
+    }
+
+    /// Ends a node so that nobody is told: its connections stay, and are silent.
+    pub(super) fn cut_power(&mut self, disk: DiskId) {
+        self.nodes.get_mut(&disk).unwrap().node = None;
+    }
+
     // Time.
 
     pub(super) fn until(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) {
@@ -299,6 +323,7 @@ impl World {
         let ((at, _), happening) = entry.remove_entry();
         self.now = at;
         match happening {
+            Happening::Daemon(..) if at < self.paused_until => self.later(self.paused_until, happening),
             Happening::Daemon(life, event) if life == self.life => {
                 let Some(coordinator) = &mut self.coordinator else { return true };
                 coordinator.handle(at, event);
@@ -335,7 +360,7 @@ impl World {
                 let result = self.transact(&txn);
                 self.tell(CoordinatorEvent::Txn { op, result });
             }
-            CoordinatorEffect::Reply { peer, id, reply, body } if peer == CLIENT => {
+            CoordinatorEffect::Reply { peer: CLIENT | OTHER, id, reply, body } => {
                 self.replies.insert(id.0, (reply, body));
             }
             CoordinatorEffect::Reply { peer, id, reply, .. } => {
@@ -418,9 +443,13 @@ impl World {
     // A client by hand.
 
     pub(super) fn send(&mut self, request: DaemonRequest, body: Body) -> u64 {
+        self.send_over(CLIENT, request, body)
+    }
+
+    fn send_over(&mut self, peer: PeerId, request: DaemonRequest, body: Body) -> u64 {
         self.sequence += 1;
         let id = self.sequence;
-        self.tell(CoordinatorEvent::Request { peer: CLIENT, id: RequestId(id), request, body });
+        self.tell(CoordinatorEvent::Request { peer, id: RequestId(id), request, body });
         id
     }
 

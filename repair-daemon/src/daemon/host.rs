@@ -59,7 +59,7 @@ pub async fn run(options: Options) -> Result<(), FilesError> {
     let log = EventLog::open(&events_path).map_err(FilesError::io(&events_path, "open"))?;
 
     let (sender, inbox) = unbounded_channel();
-    let inputs = Inputs(sender);
+    let inputs = Inputs { sender, clock: Clock::start() };
     let keeper = Keeper::start(path, Box::new(catalog), &inputs)?;
     let greeting = format!("clients and nodes at {}, operators at {operators_at}", server.address());
     let replies = server.replies();
@@ -68,7 +68,7 @@ pub async fn run(options: Options) -> Result<(), FilesError> {
     let mut actor =
         Actor::new(options.config, path.clone(), log, keeper.calls.clone(), replies, inputs.clone(), greeting)?;
     // First of all events, before anybody can be heard.
-    actor.happened(CoordinatorEvent::Boot);
+    actor.happened(inputs.clock.now(), CoordinatorEvent::Boot);
     tokio::spawn(server.serve(Arc::new(inputs.clone())));
     tokio::spawn(admin::serve(operators, inputs));
     let ended = actor.run(inbox).await;
@@ -94,14 +94,24 @@ enum Input {
     },
 }
 
+/// What came, and when: however late it is read, nobody has been silent since.
+#[derive(Debug)]
+struct Letter {
+    at: Time,
+    input: Input,
+}
+
 /// The actor's letter box. Not bounded by itself: requests are bounded by the transport, all else by what the actor began.
 #[derive(Clone, Debug)]
-pub(super) struct Inputs(UnboundedSender<Input>);
+pub(super) struct Inputs {
+    sender: UnboundedSender<Letter>,
+    clock: Clock,
+}
 
 impl Inputs {
     fn send(&self, input: Input) {
         // Without an actor the process is ending.
-        let _ = self.0.send(input);
+        let _ = self.sender.send(Letter { at: self.clock.now(), input });
     }
 
     /// Asks as an operator; none where the daemon is ending.
@@ -155,7 +165,7 @@ impl Actor {
         let mut dice = Dice::new(random_u128()? as u64);
         Ok(Self {
             coordinator: Coordinator::new(config, claim, dice.child("coordinator", 0)),
-            clock: Clock::start(),
+            clock: inputs.clock,
             dice: Dice::new(dice.bits()),
             path,
             log,
@@ -170,37 +180,41 @@ impl Actor {
         })
     }
 
-    fn happened(&mut self, event: CoordinatorEvent) {
-        self.coordinator.handle(self.clock.now(), event);
+    fn happened(&mut self, at: Time, event: CoordinatorEvent) {
+        self.coordinator.handle(at, event);
     }
 
     /// Until the end. An event, then everything that is wanted after it.
-    async fn run(&mut self, mut inbox: UnboundedReceiver<Input>) -> Result<(), FilesError> {
+    async fn run(&mut self, mut inbox: UnboundedReceiver<Letter>) -> Result<(), FilesError> {
         loop {
             while let Some(effect) = self.coordinator.poll_effect() {
                 self.perform(effect)?;
             }
             self.greet();
             let wait = self.wake.map_or(Duration::MAX, |wake| self.clock.until(wake));
-            let input = tokio::select! {
-                input = inbox.recv() => input,
-                () = tokio::time::sleep(wait) => Some(Input::Happened(CoordinatorEvent::Tick)),
+            let letter = tokio::select! {
+                // Whatever has come is read before time is found to have passed.
+                biased;
+                letter = inbox.recv() => letter,
+                () = tokio::time::sleep(wait) => {
+                    Some(Letter { at: self.clock.now(), input: Input::Happened(CoordinatorEvent::Tick) })
+                }
             };
+            // The actor itself holds a sender.
+            let Some(Letter { at, input }) = letter else { return Ok(()) };
             match input {
-                Some(Input::Happened(event)) => self.take(event),
-                Some(Input::Asked { request, answer }) => self.take_question(request, answer),
-                Some(Input::CatalogBroken(reason)) => return Err(self.stop(reason)),
-                Some(Input::End { signal }) => {
+                Input::Happened(event) => self.take(at, event),
+                Input::Asked { request, answer } => self.take_question(at, request, answer),
+                Input::CatalogBroken(reason) => return Err(self.stop(reason)),
+                Input::End { signal } => {
                     self.note("daemon_stopped", format!("the daemon was told to end ({signal})"));
                     return Ok(());
                 }
-                // The actor itself holds a sender.
-                None => return Ok(()),
             }
         }
     }
 
-    fn take(&mut self, event: CoordinatorEvent) {
+    fn take(&mut self, at: Time, event: CoordinatorEvent) {
         match event {
             CoordinatorEvent::Request { peer, id, request: DaemonRequest::Events { after }, .. } => {
                 let (reply, body) = self.events(after);
@@ -208,13 +222,13 @@ impl Actor {
             }
             CoordinatorEvent::Tick => {
                 self.wake = None;
-                self.happened(CoordinatorEvent::Tick);
+                self.happened(at, CoordinatorEvent::Tick);
             }
-            event => self.happened(event),
+            event => self.happened(at, event),
         }
     }
 
-    fn take_question(&mut self, request: DaemonRequest, answer: oneshot::Sender<(DaemonReply, Body)>) {
+    fn take_question(&mut self, at: Time, request: DaemonRequest, answer: oneshot::Sender<(DaemonReply, Body)>) {
         if let DaemonRequest::Events { after } = request {
             let _ = answer.send(self.events(after));
             return;
@@ -223,7 +237,7 @@ impl Actor {
         self.questions += 1;
         let id = RequestId(self.questions);
         self.asked.insert(id, answer);
-        self.happened(CoordinatorEvent::Request { peer: OPERATORS, id, request, body: Bytes::new() });
+        self.happened(at, CoordinatorEvent::Request { peer: OPERATORS, id, request, body: Bytes::new() });
     }
 
     fn perform(&mut self, effect: CoordinatorEffect) -> Result<(), FilesError> {

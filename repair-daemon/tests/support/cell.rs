@@ -1,6 +1,7 @@
 //! A cell of real processes for the tests: daemon and nodes of the real binary, on loopback, in a temporary folder.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -153,10 +154,29 @@ impl TestCell {
     }
 
     /// Sends a signal to a node's process.
-    pub fn signal_node(&self, number: usize, signal: rustix::process::Signal) {
-        let id = self.nodes[number].child.as_ref().unwrap().id();
-        let pid = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
-        rustix::process::kill_process(pid, signal).unwrap();
+    pub fn signal_node(&self, number: usize, signal: Signal) {
+        send_signal(self.nodes[number].child.as_ref().unwrap(), signal);
+    }
+
+    /// Sends a signal to the daemon's process.
+    pub fn signal_daemon(&self, signal: Signal) {
+        send_signal(self.daemon.as_ref().unwrap(), signal);
+    }
+
+    /// Events on disk now: quicker than to ask for them, and there when the daemon is not.
+    pub fn event_count(&self) -> usize {
+        fs::read_to_string(self.path("events.jsonl")).unwrap_or_default().lines().count()
+    }
+
+    /// Those after the first `seen`, in order.
+    pub fn events_after(&self, seen: usize) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("events.jsonl")).unwrap_or_default();
+        text.lines().skip(seen).filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Their kinds.
+    pub fn kinds_after(&self, seen: usize) -> Vec<String> {
+        self.events_after(seen).iter().map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
     }
 
     /// A client command on this cell, ready to run.
@@ -262,6 +282,11 @@ impl Drop for TestCell {
 fn spawn(mut command: Command, log: &Path) -> Child {
     let log = File::options().create(true).append(true).open(log).unwrap();
     command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+fn send_signal(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 fn kill(child: &mut Option<Child>) {
