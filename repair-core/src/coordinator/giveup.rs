@@ -17,10 +17,10 @@ const LOOK_AGAIN: Millis = Millis(2_000);
 
 impl Coordinator {
     pub(super) fn abort_put(&mut self, asker: Asker, stream: StreamKey) {
-        let Some(put) = self.puts.get_mut(&stream) else { return self.refuse(asker, Refusal::NotFound) };
-        if put.is_whole() {
+        if self.finished.get(stream).is_some() {
             return self.refuse(asker, Refusal::Invalid("the put is whole: remove its names instead".into()));
         }
+        let Some(put) = self.puts.get_mut(&stream) else { return self.refuse(asker, Refusal::NotFound) };
         put.mourners.push(asker);
         self.give_up(stream);
     }
@@ -41,19 +41,9 @@ impl Coordinator {
 
     /// A commit of a put ended that was given up meanwhile.
     pub(super) fn bury_if_dying(&mut self, stream: StreamKey) {
-        let Some(put) = self.puts.get_mut(&stream) else { return };
-        match put.phase {
-            Phase::Open => {}
-            Phase::Whole => {
-                let text = "the put became whole before it could be given up";
-                for asker in std::mem::take(&mut put.mourners) {
-                    self.refuse(asker, Refusal::Invalid(text.into()));
-                }
-            }
-            Phase::Dying => {
-                put.grants.retain(|_, held| !matches!(held.state, GrantState::Granted));
-                self.give_up_onwards(stream);
-            }
+        if let Some(put) = self.puts.get_mut(&stream).filter(|put| put.phase == Phase::Dying) {
+            put.grants.retain(|_, held| !matches!(held.state, GrantState::Granted));
+            self.give_up_onwards(stream);
         }
     }
 
@@ -105,8 +95,9 @@ impl Coordinator {
         let unsure: Vec<u64> =
             self.puts.get(&stream).map(|put| put.grants.keys().copied().collect()).unwrap_or_default();
         let states: Vec<AttemptState> = unsure.into_iter().map(|ordinal| self.look_again(stream, ordinal)).collect();
-        if self.puts.get(&stream).is_some_and(super::puts::Put::is_whole) {
-            return self.bury_if_dying(stream);
+        if !self.puts.contains_key(&stream) {
+            // Its end turned out to have been committed.
+            return;
         }
         if states.contains(&AttemptState::Live) {
             return self.after(LOOK_AGAIN, Timer::GiveUp(stream));

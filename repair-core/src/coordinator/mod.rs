@@ -13,6 +13,7 @@ mod disks;
 mod doomed;
 pub mod effect;
 mod ending;
+mod finished;
 #[cfg(test)]
 mod gather_tests;
 mod giveup;
@@ -21,6 +22,8 @@ mod guests;
 mod joins;
 mod locks;
 pub mod names;
+#[cfg(test)]
+mod put_tests;
 mod puts;
 mod queries;
 mod removing;
@@ -154,6 +157,7 @@ pub struct Coordinator {
     making: Option<allocate::Making>,
     allocations: Vec<allocate::Allocation>,
     puts: BTreeMap<StreamKey, puts::Put>,
+    finished: finished::Finished,
     tasks: BTreeMap<u64, tasks::Task>,
     locks: locks::Locks,
     doomed: doomed::Doomed,
@@ -198,6 +202,7 @@ impl Coordinator {
             making: None,
             allocations: Vec::new(),
             puts: BTreeMap::new(),
+            finished: finished::Finished::default(),
             tasks: BTreeMap::new(),
             locks: locks::Locks::default(),
             doomed: doomed::Doomed::default(),
@@ -238,7 +243,7 @@ impl Coordinator {
         self.boot.is_done()
             && self.groups.values().all(|group| !group.dirty && group.view.full)
             && self.repairs.running.is_empty()
-            && self.puts.values().all(puts::Put::is_whole)
+            && self.puts.is_empty()
             && self.doomed.is_empty()
             && self.guests_are_asked()
             && self.tasks.is_empty()

@@ -1,5 +1,6 @@
-//! Puts: what clients have begun and not ended.
+//! Puts: what clients have begun and not ended. What has ended is remembered by [`finished`](super::finished).
 
+use super::finished::Whole;
 use super::{Asker, Coordinator, Op, TicketUse, Timer};
 use crate::catalog::{Found, Txn, key};
 use crate::id::{AttemptId, ExtentKey, StreamKey};
@@ -15,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Puts open at once.
 const PUTS_MAX: usize = 1024;
+/// Of them, those of one connection: a client that begins puts and never ends them keeps only itself from putting.
+const PUTS_PER_PEER_MAX: usize = 64;
 /// Bytes of names kept for one put, and for all.
 const PUT_NAMES_BYTES_MAX: usize = 128 << 20;
 const NAMES_BYTES_MAX: usize = 512 << 20;
@@ -46,7 +49,6 @@ pub(super) struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
-    Whole,
     /// Given up; what was committed of it is being doomed.
     Dying,
 }
@@ -94,15 +96,6 @@ impl Put {
     pub(super) fn was_not_listened_to(&mut self, now: Time, span: Millis) {
         self.quiet_since = now.min(self.quiet_since + span);
     }
-
-    pub(super) fn is_whole(&self) -> bool {
-        self.phase == Phase::Whole
-    }
-
-    fn forget_names(&mut self) {
-        self.names = BTreeMap::new();
-        self.names_bytes = 0;
-    }
 }
 
 impl Coordinator {
@@ -134,32 +127,43 @@ impl Coordinator {
         }
     }
 
-    /// A put that nobody came back to is given up; one that is whole is remembered for as long, for a client that asks again.
+    /// A put that nobody came back to is given up.
     pub(super) fn put_due(&mut self, stream: StreamKey) {
         let Some(put) = self.puts.get(&stream).filter(|put| put.peer.is_none()) else { return };
         let due = put.quiet_since + self.config.put_resume;
         if due > self.now {
             return self.at(due, Timer::Put(stream));
         }
-        match put.phase {
-            Phase::Whole => {
-                self.puts.remove(&stream);
-            }
-            Phase::Open => self.give_up(stream),
-            Phase::Dying => {}
-        }
+        self.give_up(stream);
     }
 
     pub(super) fn begin_put(&mut self, asker: Asker, stream: StreamKey) {
+        if self.finished.get(stream).is_some() {
+            return self.put_is_whole(asker);
+        }
         match self.puts.get(&stream).map(|put| put.phase) {
             Some(Phase::Dying) => {
                 self.refuse(asker, Refusal::Busy("this put is being given up".into()));
             }
-            Some(Phase::Open | Phase::Whole) => self.put_begun(asker, stream),
-            None if self.puts.len() >= PUTS_MAX => {
-                self.refuse(asker, Refusal::Busy(format!("{PUTS_MAX} puts are open")));
-            }
+            Some(Phase::Open) => self.put_begun(asker, stream),
             None => self.get(Op::Begin { asker, stream }, vec![key::stream(stream)]),
+        }
+    }
+
+    fn put_is_whole(&mut self, asker: Asker) {
+        let extent_bytes = self.config.extent_bytes;
+        self.reply(asker, DaemonReply::PutBegun { extent_bytes, committed: vec![], whole: true });
+    }
+
+    /// Whether one more put may be open, begun over this connection.
+    fn room_for_put(&self, peer: PeerId) -> Result<(), Refusal> {
+        let of_peer = self.puts.values().filter(|put| put.peer == Some(peer)).count();
+        if self.puts.len() >= PUTS_MAX {
+            Err(Refusal::Busy(format!("{PUTS_MAX} puts are open")))
+        } else if of_peer >= PUTS_PER_PEER_MAX {
+            Err(Refusal::Busy(format!("{PUTS_PER_PEER_MAX} puts of this connection are open")))
+        } else {
+            Ok(())
         }
     }
 
@@ -168,12 +172,15 @@ impl Coordinator {
             Ok(rows) => rows.into_iter().flatten().next().is_some(),
             Err(reason) => return self.refuse(asker, Refusal::Unavailable(reason)),
         };
-        if whole && !self.puts.contains_key(&stream) {
-            let extent_bytes = self.config.extent_bytes;
-            return self.reply(asker, DaemonReply::PutBegun { extent_bytes, committed: vec![], whole: true });
+        if !self.puts.contains_key(&stream) {
+            if whole || self.finished.get(stream).is_some() {
+                return self.put_is_whole(asker);
+            }
+            if let Err(refusal) = self.room_for_put(asker.peer) {
+                return self.refuse(asker, refusal);
+            }
+            self.puts.insert(stream, Put::new(self.now));
         }
-        let now = self.now;
-        self.puts.entry(stream).or_insert_with(|| Put::new(now));
         self.put_begun(asker, stream);
     }
 
@@ -188,7 +195,7 @@ impl Coordinator {
         let reply = DaemonReply::PutBegun {
             extent_bytes: self.config.extent_bytes,
             committed: put.committed.values().take(RESUMED_MAX).copied().collect(),
-            whole: put.is_whole(),
+            whole: false,
         };
         self.reply(asker, reply);
     }
@@ -196,7 +203,7 @@ impl Coordinator {
     /// Whether this extent of a put may be (re-)allocated.
     pub(super) fn may_allocate(&mut self, stream: StreamKey, ordinal: u64) -> Result<(), Refusal> {
         let put = self.puts.get(&stream).filter(|put| put.phase != Phase::Dying).ok_or(Refusal::NotFound)?;
-        if put.is_whole() || put.committed.contains_key(&ordinal) {
+        if put.committed.contains_key(&ordinal) {
             // The client knows less than is so: its session is not this one.
             return Err(Refusal::NotFound);
         }
@@ -238,13 +245,11 @@ impl Coordinator {
         if all + bytes > NAMES_BYTES_MAX {
             return self.refuse(asker, Refusal::Busy("too many names of other puts are in memory".into()));
         }
-        if !put.is_whole() {
-            for (position, name) in (first..).zip(names) {
-                let size = name.name.len() + size_of::<NameEntry>();
-                let old = put.names.insert(position, name);
-                put.names_bytes += size;
-                put.names_bytes -= old.map_or(0, |old| old.name.len() + size_of::<NameEntry>());
-            }
+        for (position, name) in (first..).zip(names) {
+            let size = name.name.len() + size_of::<NameEntry>();
+            let old = put.names.insert(position, name);
+            put.names_bytes += size;
+            put.names_bytes -= old.map_or(0, |old| old.name.len() + size_of::<NameEntry>());
         }
         self.reply(asker, DaemonReply::NamesTaken);
     }
@@ -258,13 +263,16 @@ impl Coordinator {
         end: Option<EndOfStream>,
         record: Body,
     ) {
+        self.look_again(stream, entry.ordinal);
+        if let Some(whole) = self.finished.get(stream).filter(|whole| whole.last == entry.extent) {
+            return self.reply(asker, DaemonReply::Committed { degraded: whole.degraded });
+        }
         if !self.put_spoke(asker.peer, stream) {
             return self.refuse(asker, Refusal::NotFound);
         }
-        self.look_again(stream, entry.ordinal);
         let Some(put) = self.puts.get_mut(&stream) else { return };
         if let Some(done) = put.committed.get(&entry.ordinal) {
-            let reply = match done.extent == entry.extent && (end.is_none() || put.is_whole()) {
+            let reply = match done.extent == entry.extent && end.is_none() {
                 true => DaemonReply::Committed { degraded: put.degraded },
                 false if done.extent == entry.extent => {
                     let text = "the stream's last extent was committed without its end".to_owned();
@@ -400,15 +408,19 @@ impl Coordinator {
         put.committed.insert(ordinal, entry);
         put.degraded |= degraded;
         self.sizes.insert(entry.extent, entry.bytes);
-        if !end {
-            return;
+        if end {
+            self.put_ended(stream, entry.extent);
         }
-        put.phase = Phase::Whole;
+    }
+
+    /// A put is whole. Whoever waited to see it given up waits in vain.
+    fn put_ended(&mut self, stream: StreamKey, last: ExtentKey) {
+        let Some(put) = self.puts.remove(&stream) else { return };
+        let whole = Whole { last, degraded: put.degraded };
+        self.finished.add(stream, whole, self.now, self.config.put_resume);
         let (names, extents) = (put.names.len(), put.committed.len());
         let bytes: u64 = put.committed.values().map(|entry| entry.bytes).sum();
         let took = self.now.since(put.begun).0;
-        let rests: Vec<Held> = std::mem::take(&mut put.grants).into_values().collect();
-        put.forget_names();
         let text = format!("stream {stream} is whole: {names} names, {bytes} bytes in {extents} extents");
         let fields = vec![
             ("stream", stream.to_string()),
@@ -418,11 +430,12 @@ impl Coordinator {
             ("degraded", put.degraded.to_string()),
             ("took_ms", took.to_string()),
         ];
-        if put.peer.is_none() {
-            self.after(self.config.put_resume, Timer::Put(stream));
-        }
-        for held in rests {
+        for held in put.grants.into_values() {
             self.inbox.push_back((held.extent.pg(), PgEvent::Forsake { attempt: held.attempt }));
+        }
+        for asker in put.mourners {
+            let text = "the put became whole before it could be given up";
+            self.refuse(asker, Refusal::Invalid(text.into()));
         }
         self.note("put_done", text, fields);
     }

@@ -179,7 +179,7 @@ impl Coordinator {
             risk: at_risk > 0 || unavailable > 0 || self.groups.values().any(|group| group.owner.is_unreadable()),
             repairs: self.repairs_report(),
             waits: self.waits(),
-            puts_open: self.puts.values().filter(|put| !put.is_whole()).count(),
+            puts_open: self.puts.len(),
             doomed: self.doomed.len(),
         }
     }

@@ -453,6 +453,11 @@ impl World {
         id
     }
 
+    pub(super) fn ask_over(&mut self, peer: PeerId, request: DaemonRequest) -> DaemonReply {
+        let id = self.send_over(peer, request, Body::new());
+        self.answer(id).0
+    }
+
     pub(super) fn answer(&mut self, id: u64) -> (DaemonReply, Body) {
         self.until("an answer of the daemon", |world| world.replies.contains_key(&id));
         self.replies.remove(&id).unwrap()
