@@ -10,6 +10,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Five nodes, two of them spare; extents so short that a few files make several.
 fn start() -> TestCell {
@@ -118,6 +119,34 @@ fn a_name_is_replaced_as_one_and_an_output_only_by_something_whole() {
     }
     let left: Vec<_> = fs::read_dir(cell.path(".")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".ninefold")), "{left:?}");
+}
+
+#[test]
+fn whoever_reads_a_name_while_it_is_put_over_gets_the_old_or_the_new() {
+    let cell = start();
+    let versions = [noise(1, 2_000_000), noise(2, 1_999_999)];
+    cell.put("file", &versions[0]);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let read = || {
+            let mut read = 0;
+            while !over.load(Ordering::Relaxed) {
+                let got = cell.get("file").unwrap();
+                assert!(versions.contains(&got));
+                read += 1;
+            }
+            read
+        };
+        let readers = ["one", "two", "three"].map(|name| {
+            // Each writes into a file of its own thread's name.
+            std::thread::Builder::new().name(name.into()).spawn_scoped(scope, read).unwrap()
+        });
+        for round in 1..=40 {
+            cell.put("file", &versions[round % 2]);
+        }
+        over.store(true, Ordering::Relaxed);
+        assert!(readers.into_iter().map(|reader| reader.join().unwrap()).sum::<u32>() > 20);
+    });
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::cell::CellArguments;
 use super::put::check_name;
 use super::{Outcome, human_bytes, print, print_json};
-use crate::client::{Fetched, fetch_file, fetch_folder};
+use crate::client::{Fetched, fetch};
 use crate::files::FilesError;
 use crate::files::error::{name_shown, shown};
 use serde::Serialize;
@@ -44,13 +44,7 @@ impl Get {
         let cell = self.cell.open()?;
         let progress = super::progress_bar("get");
         let started = Instant::now();
-        let Fetched { files, bytes } = match cell.lookup(&name)? {
-            Some(row) => {
-                progress.set_length(row.bytes);
-                fetch_file(&cell, &row, &self.out, &progress)?
-            }
-            None => fetch_folder(&cell, &name, &self.out, &progress)?,
-        };
+        let Fetched { files, bytes } = fetch(&cell, &name, &self.out, &progress)?;
         progress.finish_and_clear();
         let seconds = started.elapsed().as_secs_f64();
         let (shown_name, out) = (name_shown(&name), shown(&self.out));

@@ -17,6 +17,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+/// How often a name is looked up again whose bytes were replaced while they were read.
+const RESTARTS_MAX: u32 = 16;
+
 /// What was got.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
@@ -26,12 +29,28 @@ pub struct Fetched {
     pub bytes: u64,
 }
 
-/// Gets the file that `row` says into `out`, replacing a file that is there in one step. Like a copy, it is not forced to the
-/// disk.
+/// Gets what is stored under `name`: a file into the file `out`, replacing one that is there in one step; or all files of a folder
+/// into the folder `out`, which must not exist or be empty. Of a name that is put over meanwhile it gets the old bytes or the
+/// new: where they went while they were read, it begins anew. Like a copy, it is not forced to the disk.
 ///
 /// # Errors
-/// [`FilesError`]; `out` is as it was then.
-pub fn fetch_file(cell: &Cell, row: &NameRow, out: &Path, progress: &ProgressBar) -> Result<Fetched, FilesError> {
+/// [`FilesError::NoSuchName`], [`FilesError`]; `out` is as it was then.
+pub fn fetch(cell: &Cell, name: &[u8], out: &Path, progress: &ProgressBar) -> Result<Fetched, FilesError> {
+    let mut restarts = 0;
+    loop {
+        progress.set_position(0);
+        let fetched = match cell.lookup(name)? {
+            Some(row) => fetch_file(cell, &row, out, progress),
+            None => fetch_folder(cell, name, out, progress),
+        };
+        match fetched {
+            Err(FilesError::Replaced(_)) if restarts < RESTARTS_MAX => restarts += 1,
+            ended => return ended,
+        }
+    }
+}
+
+fn fetch_file(cell: &Cell, row: &NameRow, out: &Path, progress: &ProgressBar) -> Result<Fetched, FilesError> {
     match fs::symlink_metadata(out) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(FilesError::Usage(format!("{}: cannot be written: {error}", shown(out)))),
@@ -41,6 +60,7 @@ pub fn fetch_file(cell: &Cell, row: &NameRow, out: &Path, progress: &ProgressBar
         }
         Ok(_) => return Err(FilesError::Usage(format!("{}: exists and is not a regular file", shown(out)))),
     }
+    progress.set_length(row.bytes);
     let mut staged = StagedFile::new(folder_of(out), row.bytes)?;
     let wanted = wanted(row)?;
     let sink = |offset: u64, bytes: &[u8]| match overlap(&wanted, offset, bytes) {
@@ -69,11 +89,8 @@ fn overlap<'a>(wanted: &Range<u64>, offset: u64, bytes: &'a [u8]) -> Option<(u64
     (from < to).then(|| (from - wanted.start, &bytes[(from - offset) as usize..(to - offset) as usize]))
 }
 
-/// Gets all files under `folder` (a name, without the last slash) into the folder `out`, which must not exist or be empty.
-///
-/// # Errors
-/// [`FilesError::NoSuchName`] where there are none; `out` is as it was then.
-pub fn fetch_folder(cell: &Cell, folder: &[u8], out: &Path, progress: &ProgressBar) -> Result<Fetched, FilesError> {
+/// All files under `folder`, a name without its last slash.
+fn fetch_folder(cell: &Cell, folder: &[u8], out: &Path, progress: &ProgressBar) -> Result<Fetched, FilesError> {
     let prefix = [folder, b"/"].concat();
     let names = cell.names(&prefix)?;
     if names.is_empty() {

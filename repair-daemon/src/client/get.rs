@@ -45,7 +45,8 @@ impl Cell {
     ///
     /// # Errors
     /// [`FilesError::Unavailable`] where too few fragments can be read, [`FilesError::Unrecoverable`] where what was read is
-    /// wrong; what the sink took is to be discarded then. The sink's own error.
+    /// wrong, [`FilesError::Replaced`] where the stream is not on file any more; what the sink took is to be discarded then. The
+    /// sink's own error.
     pub fn read(
         &self,
         stream: StreamKey,
@@ -91,7 +92,7 @@ impl Cell {
             Some(Err(GetFailure::Unavailable(reason))) => Err(FilesError::Unavailable(name(format!(
                 "not available now: {reason}; `ninefold explain extent {extent}` says what is missing"
             )))),
-            Some(Err(GetFailure::NotFound)) => Err(FilesError::Unavailable(name(
+            Some(Err(GetFailure::NotFound)) => Err(FilesError::Replaced(name(
                 "not on file any more; was its name removed or replaced meanwhile? Run again".into(),
             ))),
             Some(Err(GetFailure::Wrong(reason))) => Err(FilesError::Unrecoverable(name(reason))),
@@ -119,9 +120,7 @@ impl Cell {
 }
 
 fn gone(stream: StreamKey, reason: &str) -> FilesError {
-    FilesError::Unavailable(format!(
-        "stream {stream}: {reason}; was it removed or replaced while it was read? Run again"
-    ))
+    FilesError::Replaced(format!("stream {stream}: {reason}; was it removed or replaced while it was read? Run again"))
 }
 
 /// Cuts ranges at the borders of extents, and joins what is close. The error is the first byte that lies in none.

@@ -11,7 +11,7 @@ mod get;
 mod names;
 mod put;
 
-pub use fetch::{Fetched, fetch_file, fetch_folder};
+pub use fetch::{Fetched, fetch};
 pub use folder::{Listing, list_folder};
 pub use put::PutSummary;
 

@@ -44,6 +44,8 @@ struct World {
     busy: usize,
     /// This node answers no read.
     mute: Option<u16>,
+    /// What the next that look a name up are told, though it is not so any more.
+    outdated: Vec<NameRow>,
 }
 
 type Shared = Arc<Mutex<World>>;
@@ -208,7 +210,7 @@ impl World {
                 self.given_up.push(stream);
                 DaemonReply::PutAborted
             }
-            DaemonRequest::Lookup { name } => match self.names.get(&name) {
+            DaemonRequest::Lookup { name } => match self.outdated.pop().as_ref().or(self.names.get(&name)) {
                 Some(row) => DaemonReply::Found(*row),
                 None => DaemonReply::Refused(Refusal::NotFound),
             },
@@ -295,9 +297,8 @@ impl Running {
     }
 
     fn got(&self, name: &str) -> Result<Vec<u8>, FilesError> {
-        let row = self.cell.lookup(name.as_bytes())?.ok_or_else(|| FilesError::NoSuchName(name.into()))?;
         let out = self.home.path().join("out");
-        fetch_file(&self.cell, &row, &out, &ProgressBar::hidden())?;
+        fetch(&self.cell, name.as_bytes(), &out, &ProgressBar::hidden())?;
         Ok(fs::read(out).unwrap())
     }
 }
@@ -329,11 +330,11 @@ fn a_folder_comes_back_as_a_whole_and_file_by_file() {
     let running = Running::new();
     put(&running);
     let out = running.home.path().join("back");
-    let fetched = fetch_folder(&running.cell, b"dir", &out, &ProgressBar::hidden()).unwrap();
+    let fetched = fetch(&running.cell, b"dir", &out, &ProgressBar::hidden()).unwrap();
     assert_eq!((fetched.files, fetched.bytes), (6, FILES.iter().map(|file| file.1 as u64).sum()));
     check_folder(&out);
     let inner = running.home.path().join("inner");
-    assert_eq!(fetch_folder(&running.cell, b"dir/b", &inner, &ProgressBar::hidden()).unwrap().files, 3);
+    assert_eq!(fetch(&running.cell, b"dir/b", &inner, &ProgressBar::hidden()).unwrap().files, 3);
     assert!(fs::read(inner.join("over")).unwrap() == content(3, 100_000));
     for (at, (name, bytes)) in FILES.iter().enumerate() {
         assert!(running.got(&format!("dir/{name}")).unwrap() == content(at, *bytes), "{name}");
@@ -355,6 +356,37 @@ fn one_file_of_any_length_comes_back_and_replaces_what_was_there() {
 }
 
 #[test]
+fn a_name_that_is_put_over_while_it_is_read_is_read_again() {
+    let running = Running::new();
+    let put = |seed: usize| {
+        let path = running.home.path().join("source");
+        fs::write(&path, content(seed, 700_000)).unwrap();
+        let source = crate::files::source::FileSource::open(&path).unwrap();
+        running.cell.put_file(b"file", &source, &ProgressBar::hidden()).unwrap();
+        running.world().names[b"file".as_slice()]
+    };
+    // Gone before its extents are asked for, and before they are read.
+    for whole_stream in [true, false] {
+        let old = put(1);
+        put(2);
+        {
+            let mut world = running.world();
+            let extents = world.streams[&old.stream].values().map(|entry| entry.extent).collect::<Vec<_>>();
+            extents.iter().for_each(|extent| drop(world.records.remove(extent)));
+            if whole_stream {
+                world.streams.remove(&old.stream);
+            }
+            world.outdated = vec![old; 3];
+        }
+        assert!(running.got("file").unwrap() == content(2, 700_000));
+        running.world().outdated = vec![old; 1_000];
+        let error = running.got("file").unwrap_err();
+        assert!(matches!(error, FilesError::Replaced(_)) && error.exit_code() == 1, "not for ever: {error}");
+        running.world().outdated.clear();
+    }
+}
+
+#[test]
 fn names_are_listed_in_order_over_pages_and_removed() {
     let running = Running::new();
     put(&running);
@@ -369,7 +401,7 @@ fn names_are_listed_in_order_over_pages_and_removed() {
     assert_eq!(names("dir/a").len(), 0);
     assert!(matches!(running.got("dir/a"), Err(FilesError::NoSuchName(_))));
     let out = running.home.path().join("none");
-    let none = fetch_folder(&running.cell, b"nothing", &out, &ProgressBar::hidden());
+    let none = fetch(&running.cell, b"nothing", &out, &ProgressBar::hidden());
     assert!(matches!(none, Err(FilesError::NoSuchName(_))) && !out.exists());
 }
 
@@ -386,7 +418,7 @@ fn lost_damaged_and_silent_fragments_are_made_up_for_and_too_many_are_told() {
         world.mute = Some(2);
     }
     let out = running.home.path().join("degraded");
-    fetch_folder(&running.cell, b"dir", &out, &ProgressBar::hidden()).unwrap();
+    fetch(&running.cell, b"dir", &out, &ProgressBar::hidden()).unwrap();
     check_folder(&out);
     assert!(running.world().suspected.contains(&1));
 
@@ -398,7 +430,7 @@ fn lost_damaged_and_silent_fragments_are_made_up_for_and_too_many_are_told() {
     assert!(matches!(error, FilesError::Unavailable(_)) && error.exit_code() == 1, "{error}");
     assert_eq!(fs::read(&out).unwrap(), b"before");
     let folder = running.home.path().join("gone");
-    assert!(fetch_folder(&running.cell, b"dir", &folder, &ProgressBar::hidden()).is_err() && !folder.exists());
+    assert!(fetch(&running.cell, b"dir", &folder, &ProgressBar::hidden()).is_err() && !folder.exists());
     let left: Vec<_> = fs::read_dir(running.home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".ninefold")), "{left:?}");
 }

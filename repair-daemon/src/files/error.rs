@@ -63,6 +63,9 @@ pub enum FilesError {
     /// Stored bytes that too few fragments can be read of now.
     #[error("{0}")]
     Unavailable(String),
+    /// Stored bytes that were removed, or replaced by others, while they were read.
+    #[error("{0}")]
+    Replaced(String),
     /// The cell cannot be reached, or did not do it.
     #[error("{0}")]
     Cell(String),
@@ -119,7 +122,7 @@ impl FilesError {
     /// Exit code of a command that fails with this (1 damage, 2 wrong use, 3 could not be done).
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Unrecoverable(_) | Self::NoSuchName(_) | Self::Unavailable(_) => 1,
+            Self::Unrecoverable(_) | Self::NoSuchName(_) | Self::Unavailable(_) | Self::Replaced(_) => 1,
             Self::Usage(_) | Self::Code(_) => 2,
             _ => 3,
         }
