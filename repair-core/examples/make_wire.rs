@@ -312,6 +312,7 @@ pub fn daemon_requests() -> Vec<Sample<DaemonRequest>> {
         ("explain-pg", explain(Subject::Pg(PgId(7)))),
         ("explain-node", explain(Subject::Node("n3".into()))),
         ("explain-disk", explain(Subject::Disk(disk(1)))),
+        ("remove-if", DaemonRequest::RemoveIf { name: b"a/b".to_vec(), stream }),
     ];
     let body = |name: &str| if name == "commit-extent" { record() } else { Bytes::new() };
     samples.into_iter().map(|(name, message)| (name, message, body(name))).collect()

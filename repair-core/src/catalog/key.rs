@@ -39,6 +39,14 @@ pub fn stream(stream: StreamKey) -> Vec<u8> {
 /// All streams.
 pub const STREAMS: &[u8] = b"stream/";
 
+/// A stream that was whole and is gone, for a client that did not hear of it.
+pub fn ended(stream: StreamKey) -> Vec<u8> {
+    format!("ended/{stream}").into_bytes()
+}
+
+/// All streams that were whole and are gone.
+pub const ENDED: &[u8] = b"ended/";
+
 /// The name of a stored file.
 pub fn name(name: &[u8]) -> Vec<u8> {
     [NAMES, name].concat()

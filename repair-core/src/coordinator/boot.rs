@@ -122,6 +122,7 @@ impl Coordinator {
         };
         if self.boot.is_done() {
             self.sweep_later();
+            self.look_at_ended();
         }
         self.boot_again();
     }

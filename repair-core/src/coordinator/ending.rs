@@ -96,7 +96,7 @@ impl Ending {
     }
 }
 
-/// Takes names off a stream in a transaction. Returns the extents it dooms, too.
+/// Takes names off a stream in a transaction, and with the last of them the stream. Returns the extents it dooms, too.
 pub(super) fn forget_names(
     txn: Txn,
     stream: StreamKey,
@@ -107,7 +107,7 @@ pub(super) fn forget_names(
     let doomed = forget(&mut row, names);
     let txn = txn.compare(key::stream(stream), revision);
     let txn = match row.names {
-        0 => txn.delete(key::stream(stream)),
+        0 => put_row(txn.delete(key::stream(stream)), key::ended(stream), &())?,
         _ => put_row(txn, key::stream(stream), &row)?,
     };
     Ok((doom_rows(txn, &doomed)?, doomed))

@@ -12,6 +12,7 @@ mod deaf_tests;
 mod disks;
 mod doomed;
 pub mod effect;
+mod ended;
 mod ending;
 mod finished;
 #[cfg(test)]
@@ -87,6 +88,7 @@ enum Op {
     Doomed { extents: Vec<ExtentKey> },
     Undoomed { extent: ExtentKey },
     Sweep,
+    Ended,
     Scan,
     Cell,
     Suspend,
@@ -116,6 +118,7 @@ enum Timer {
     GiveUp(StreamKey),
     Doomed,
     Sweep,
+    Ended,
     Repairs,
     Scan,
     Suspend,
@@ -158,6 +161,7 @@ pub struct Coordinator {
     allocations: Vec<allocate::Allocation>,
     puts: BTreeMap<StreamKey, puts::Put>,
     finished: finished::Finished,
+    ended: ended::Ended,
     tasks: BTreeMap<u64, tasks::Task>,
     locks: locks::Locks,
     doomed: doomed::Doomed,
@@ -203,6 +207,7 @@ impl Coordinator {
             allocations: Vec::new(),
             puts: BTreeMap::new(),
             finished: finished::Finished::default(),
+            ended: ended::Ended::default(),
             tasks: BTreeMap::new(),
             locks: locks::Locks::default(),
             doomed: doomed::Doomed::default(),
@@ -339,6 +344,7 @@ impl Coordinator {
             Timer::Put(stream) => self.put_due(stream),
             Timer::GiveUp(stream) => self.give_up_onwards(stream),
             Timer::Sweep => self.sweep(None),
+            Timer::Ended => self.look_at_ended(),
             Timer::Scan => self.scan_onwards(),
             // Comes only behind the end of all else.
             Timer::Suspend => {}
@@ -457,7 +463,15 @@ impl Coordinator {
             Some(Op::Task { task }) => self.task_rows(task, rows),
             Some(Op::Doomed { extents }) => self.doomed_read(&extents, rows),
             Some(Op::Cell) => rows.into_iter().for_each(|rows| self.take_cell(rows)),
-            Some(Op::Names { .. } | Op::GiveUp { .. } | Op::Undoomed { .. } | Op::Sweep | Op::Scan | Op::Suspend)
+            Some(
+                Op::Names { .. }
+                | Op::GiveUp { .. }
+                | Op::Undoomed { .. }
+                | Op::Sweep
+                | Op::Ended
+                | Op::Scan
+                | Op::Suspend,
+            )
             | None => {}
         }
     }
@@ -469,6 +483,7 @@ impl Coordinator {
             Some(Op::GiveUp { stream }) => self.give_up_rows(stream, rows),
             Some(Op::Scan) => self.scan_rows(rows),
             Some(Op::Sweep) => self.swept(rows),
+            Some(Op::Ended) => self.ended_rows(rows),
             _ => {}
         }
     }
@@ -521,7 +536,8 @@ impl Coordinator {
             DaemonRequest::Extents { stream, offset } => self.extents(asker, stream, offset),
             DaemonRequest::Locate { extent } => self.locate(asker, extent),
             DaemonRequest::Names { prefix, after } => self.list_names(asker, &prefix, after.as_deref()),
-            DaemonRequest::Remove { name } => self.remove(asker, name),
+            DaemonRequest::Remove { name } => self.remove(asker, name, None),
+            DaemonRequest::RemoveIf { name, stream } => self.remove(asker, name, Some(stream)),
             DaemonRequest::Suspect { disk, fragment, .. } => self.suspect(asker, disk, fragment),
             DaemonRequest::Explain { subject } => self.explain(asker, &subject),
             DaemonRequest::Scrub => self.scrub(asker),

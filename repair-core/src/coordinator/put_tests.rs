@@ -1,7 +1,9 @@
 //! Sessions of puts: how many there may be, and how long each is remembered.
 
 use super::testing::{CLIENT, OTHER, World, hasty};
+use super::tests::{A, B, data};
 use super::{CoordinatorConfig, CoordinatorEvent};
+use crate::catalog::{Txn, key};
 use crate::id::StreamKey;
 use crate::time::Millis;
 use crate::wire::{DaemonReply, DaemonRequest, Refusal};
@@ -42,4 +44,66 @@ fn one_connection_does_not_keep_the_others_from_putting() {
     assert_eq!(world.ask(DaemonRequest::AbortPut { stream: StreamKey(1_000) }), DaemonReply::PutAborted);
     assert!(matches!(begin_over(&mut world, CLIENT, 2), DaemonReply::PutBegun { .. }));
     assert!(matches!(begin_over(&mut world, CLIENT, 3), DaemonReply::Refused(Refusal::Busy(_))));
+}
+
+#[test]
+fn a_put_that_was_whole_stays_so_for_its_client_though_its_name_has_gone_since() {
+    for replaced in [false, true] {
+        for restart in [false, true] {
+            let mut world = World::new(3, hasty());
+            world.put(A, "a", &data(1_000, 1));
+            if replaced {
+                world.put(B, "a", &data(1_000, 2));
+            } else {
+                assert_eq!(world.ask(DaemonRequest::Remove { name: b"a".to_vec() }), DaemonReply::Removed);
+            }
+            if restart {
+                world.start_daemon();
+            }
+            world.pass(Millis(20_000));
+            // The answer to its end was lost. Done again, it would bring back what is old, or removed.
+            assert!(is_whole(&mut world, A), "replaced {replaced}, restart {restart}");
+        }
+    }
+}
+
+#[test]
+fn streams_that_are_gone_are_remembered_for_more_than_an_hour_and_not_for_ever() {
+    let slow = CoordinatorConfig { beat_every: Millis(20_000), suspect_after: Millis(100_000), ..hasty() };
+    let mut world = World::new(3, slow);
+    for number in 0..1_200u128 {
+        world.catalog.apply(&Txn::new().put(key::ended(StreamKey(number + 1_000)), vec![1]));
+    }
+    world.pass(Millis(3_600_000));
+    world.put(A, "a", b"x");
+    world.put(B, "a", b"y");
+    world.start_daemon();
+    world.pass(Millis(3_500_000));
+    assert_eq!(world.rows(key::ENDED), 1_201, "this daemon has not known them for so long");
+    world.pass(Millis(3_600_000));
+    assert_eq!(world.rows(key::ENDED), 0);
+}
+
+#[test]
+fn a_name_is_removed_only_from_the_stream_that_was_meant() {
+    let mut world = World::new(3, hasty());
+    world.put(A, "a", b"x");
+    let remove_if = |stream| DaemonRequest::RemoveIf { name: b"a".to_vec(), stream };
+    assert_eq!(world.ask(remove_if(B)), DaemonReply::Refused(Refusal::NotFound));
+    assert_eq!(world.ask(remove_if(A)), DaemonReply::Removed);
+    // Its answer was lost; meanwhile the name was put again.
+    world.put(B, "a", b"y");
+    assert_eq!(world.ask(remove_if(A)), DaemonReply::Refused(Refusal::NotFound));
+    assert!(matches!(world.ask(DaemonRequest::Lookup { name: b"a".to_vec() }), DaemonReply::Found(_)));
+}
+
+#[test]
+fn of_a_put_that_came_to_nothing_nothing_is_remembered() {
+    let mut world = World::new(3, hasty());
+    world.begin(A);
+    assert_eq!(world.ask(DaemonRequest::AbortPut { stream: A }), DaemonReply::PutAborted);
+    world.start_daemon();
+    world.until("it is up", |world| world.healthy() == 3);
+    assert!(world.begin(A).is_empty());
+    assert_eq!(world.rows(key::STREAMS), 0);
 }

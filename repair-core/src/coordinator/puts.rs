@@ -146,7 +146,7 @@ impl Coordinator {
                 self.refuse(asker, Refusal::Busy("this put is being given up".into()));
             }
             Some(Phase::Open) => self.put_begun(asker, stream),
-            None => self.get(Op::Begin { asker, stream }, vec![key::stream(stream)]),
+            None => self.get(Op::Begin { asker, stream }, vec![key::stream(stream), key::ended(stream)]),
         }
     }
 
@@ -169,7 +169,7 @@ impl Coordinator {
 
     pub(super) fn begin_read(&mut self, asker: Asker, stream: StreamKey, rows: Result<Vec<Option<Found>>, String>) {
         let whole = match rows {
-            Ok(rows) => rows.into_iter().flatten().next().is_some(),
+            Ok(rows) => rows.iter().any(Option::is_some),
             Err(reason) => return self.refuse(asker, Refusal::Unavailable(reason)),
         };
         if !self.puts.contains_key(&stream) {

@@ -230,6 +230,13 @@ pub enum DaemonRequest {
     },
     /// Check all fragments on all nodes now.
     Scrub,
+    /// Forget a name if its bytes are in this stream; else there is no such name. Sent again it removes nothing that was put since.
+    RemoveIf {
+        /// The name.
+        name: Vec<u8>,
+        /// The stream.
+        stream: StreamKey,
+    },
 }
 
 /// The daemon's answer. The word in brackets is the body.

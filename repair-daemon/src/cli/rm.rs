@@ -55,7 +55,7 @@ fn remove(cell: &Cell, name: &[u8], recursive: bool) -> Result<u64, FilesError> 
     if recursive {
         // Listed first: names that come meanwhile are not meant.
         for stored in cell.names(&[name, b"/"].concat())? {
-            removed += u64::from(cell.remove(&stored.name)?);
+            removed += u64::from(cell.remove_stored(&stored.name, &stored.row)?);
         }
     }
     Ok(removed)

@@ -6,6 +6,9 @@ use repair_core::catalog::NameRow;
 use repair_core::wire::daemon::StoredName;
 use repair_core::wire::{DaemonReply, DaemonRequest, Refusal};
 
+/// How often a name is looked up again that was put over before it could be removed.
+const REMOVALS_MAX: u32 = 16;
+
 impl Cell {
     /// Hands every name that begins with `prefix` to `each`, in order.
     ///
@@ -62,7 +65,25 @@ impl Cell {
     /// # Errors
     /// [`FilesError::Cell`].
     pub fn remove(&self, name: &[u8]) -> Result<bool, FilesError> {
-        match self.ask_until_answered(&DaemonRequest::Remove { name: name.to_vec() })? {
+        for _ in 0..REMOVALS_MAX {
+            let Some(row) = self.lookup(name)? else { return Ok(false) };
+            if self.remove_stored(name, &row)? {
+                return Ok(true);
+            }
+        }
+        Err(FilesError::Cell(
+            "the name is put over again and again while it is removed; run again when it is at rest".into(),
+        ))
+    }
+
+    /// Removes a name if its bytes still are where `row` says; says whether it did. What is put under the name meanwhile stays,
+    /// however often this has to ask.
+    ///
+    /// # Errors
+    /// [`FilesError::Cell`].
+    pub fn remove_stored(&self, name: &[u8], row: &NameRow) -> Result<bool, FilesError> {
+        let request = DaemonRequest::RemoveIf { name: name.to_vec(), stream: row.stream };
+        match self.ask_until_answered(&request)? {
             (DaemonReply::Removed, ..) => Ok(true),
             // Gone by a try of ours whose answer was lost, as far as anybody can tell.
             (DaemonReply::Refused(Refusal::NotFound), _, done_perhaps) => Ok(done_perhaps),

@@ -240,9 +240,12 @@ impl World {
                 let names = rest.by_ref().take(2).map(|(name, row)| StoredName { name: name.clone(), row: *row });
                 DaemonReply::NamesPage { names: names.collect(), more: rest.next().is_some() }
             }
-            DaemonRequest::Remove { name } => match self.names.remove(&name) {
-                Some(_) => DaemonReply::Removed,
-                None => DaemonReply::Refused(Refusal::NotFound),
+            DaemonRequest::RemoveIf { name, stream } => match self.names.get(&name) {
+                Some(row) if row.stream == stream => {
+                    self.names.remove(&name);
+                    DaemonReply::Removed
+                }
+                _ => DaemonReply::Refused(Refusal::NotFound),
             },
             DaemonRequest::Suspect { fragment, .. } => {
                 self.suspected.push(fragment.index);
@@ -403,6 +406,22 @@ fn names_are_listed_in_order_over_pages_and_removed() {
     let out = running.home.path().join("none");
     let none = fetch(&running.cell, b"nothing", &out, &ProgressBar::hidden());
     assert!(matches!(none, Err(FilesError::NoSuchName(_))) && !out.exists());
+}
+
+#[test]
+fn a_removal_takes_the_file_it_was_meant_for() {
+    let running = Running::new();
+    let old = NameRow { stream: StreamKey(1), offset: 0, bytes: 1 };
+    put(&running);
+    // Listed before it was put over.
+    assert!(!running.cell.remove_stored(b"dir/a", &old).unwrap());
+    assert!(running.world().names.contains_key(b"dir/a".as_slice()));
+    // Put over between the look and the removal.
+    running.world().outdated = vec![old; 2];
+    assert!(running.cell.remove(b"dir/a").unwrap());
+    assert!(!running.cell.remove(b"dir/a").unwrap());
+    running.world().outdated = vec![old; 1_000];
+    assert!(matches!(running.cell.remove(b"dir/d"), Err(FilesError::Cell(_))));
 }
 
 #[test]
