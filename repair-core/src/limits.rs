@@ -20,6 +20,9 @@ pub const ENTRIES_MAX: usize = 256;
 pub const PREPARED_SUBSET_MAX: usize = 16;
 /// Extents a stream may have: 1 TiB of nominal extents (256 MiB); its row stays far below what a catalog value may be.
 pub const STREAM_EXTENTS_MAX: usize = 4096;
+/// Committed extents told to a client that goes on with a put: what a message header holds. Of the extents behind the last of a list
+/// as long as this, nothing is said.
+pub const RESUMED_EXTENTS_MAX: usize = 1500;
 /// Longest value in the catalog: etcd takes 1.5 MiB in one request.
 pub const CATALOG_VALUE_BYTES_MAX: usize = 1 << 20;
 /// Members of a PG and fragments of an extent in the service.

@@ -2,14 +2,14 @@
 
 use super::effect::{AskId, PutFailure, StreamEffect, StreamEvent, StreamFailure};
 use crate::id::{AttemptId, ExtentKey, StreamKey};
-use crate::limits::STREAM_EXTENTS_MAX;
+use crate::limits::{RESUMED_EXTENTS_MAX, STREAM_EXTENTS_MAX};
 use crate::node::Body;
 use crate::time::{Millis, Time};
 use crate::wire::daemon::{EndOfStream, ExtentEntry, Grant, NameEntry};
 use crate::wire::{CallError, DaemonReply, DaemonRequest, Refusal};
 use ec_core::fragment::Content;
 use ec_core::geometry::EXTENT_BYTES_MAX;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Names in one message, by their encoded length: well within what a message header may be.
 const NAMES_BATCH_BYTES: usize = 40 << 10;
@@ -121,6 +121,8 @@ pub struct PutStream {
     /// Most names the daemon ever had: sending them anew after a break is no progress.
     names_taken_max: usize,
     names_asked: bool,
+    /// Extents that were committed when the put was begun (again): what is committed since, the answer need not know of.
+    committed_before: Vec<u64>,
     questions: BTreeMap<AskId, Question>,
     asked: u64,
     last_progress: Option<Time>,
@@ -146,6 +148,7 @@ impl PutStream {
             names_taken: 0,
             names_taken_max: 0,
             names_asked: false,
+            committed_before: Vec::new(),
             questions: BTreeMap::new(),
             asked: 0,
             last_progress: None,
@@ -297,6 +300,7 @@ impl PutStream {
         if whole {
             return self.succeed();
         }
+        self.uncommit(now, committed);
         for entry in committed {
             let Some(extent) = self.extent(entry.ordinal) else { continue };
             if (extent.entry.offset, extent.entry.bytes) != (entry.offset, entry.bytes) {
@@ -307,6 +311,21 @@ impl PutStream {
             if !matches!(extent.stage, Stage::Committed) {
                 self.committed(now, entry.ordinal);
             }
+        }
+    }
+
+    /// What was committed and is not on the daemon's list was given up while this client was away: it is sent again. Of what is
+    /// behind the end of a full list nothing is known.
+    fn uncommit(&mut self, now: Time, listed: &[ExtentEntry]) {
+        let all = listed.len() < RESUMED_EXTENTS_MAX;
+        let known_to = if all { u64::MAX } else { listed.last().map_or(0, |last| last.ordinal) };
+        let on_file: BTreeSet<u64> = listed.iter().map(|entry| entry.ordinal).collect();
+        let gone = |ordinal: &u64| *ordinal <= known_to && !on_file.contains(ordinal);
+        for ordinal in std::mem::take(&mut self.committed_before).into_iter().filter(gone) {
+            if let Some(extent) = self.extent(ordinal) {
+                extent.stage = Stage::Waiting(now);
+            }
+            self.renounce_last(now, ordinal);
         }
     }
 
@@ -411,6 +430,8 @@ impl PutStream {
         }
         if matches!(self.session, Session::Lost(at) if now >= at) {
             self.session = Session::Beginning;
+            let committed = self.extents.iter().filter(|extent| matches!(extent.stage, Stage::Committed));
+            self.committed_before = committed.map(|extent| extent.entry.ordinal).collect();
             self.ask(DaemonRequest::BeginPut { stream: self.plan.stream }, Body::new(), Question::Begin);
         }
         if self.session == Session::Open {

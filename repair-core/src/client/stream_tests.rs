@@ -1,6 +1,7 @@
 use super::*;
 use crate::client::test_world::{CELL, extent};
 use crate::id::{ClaimId, PgId, Token};
+use crate::limits::RESUMED_EXTENTS_MAX;
 use crate::rng::Dice;
 use std::collections::BTreeSet;
 
@@ -15,6 +16,8 @@ enum Mishap {
     AnswerLost,
     /// The daemon is started anew: it has forgotten all but what is committed.
     Restart,
+    /// The same, and meanwhile it has given the put up: nothing of it is on file any more.
+    GivenUp,
     Busy,
     Invalid,
 }
@@ -123,9 +126,12 @@ impl Fake {
         let lost = Err(CallError::Lost);
         let result = match mishap {
             Some(Mishap::Lost) => lost,
-            Some(Mishap::Restart) => {
+            Some(mishap @ (Mishap::Restart | Mishap::GivenUp)) => {
                 (self.session, self.names) = (false, BTreeMap::new());
                 self.grants.clear();
+                if mishap == Mishap::GivenUp && !self.whole {
+                    self.committed.clear();
+                }
                 lost
             }
             Some(Mishap::AnswerLost) => {
@@ -143,7 +149,8 @@ impl Fake {
         if let DaemonRequest::BeginPut { .. } = request {
             // Of a stream that is whole nothing is left to go on with.
             self.session = !self.whole;
-            let committed = if self.whole { Vec::new() } else { self.committed.values().copied().collect() };
+            let listed = self.committed.values().copied().take(RESUMED_EXTENTS_MAX);
+            let committed = if self.whole { Vec::new() } else { listed.collect() };
             return DaemonReply::PutBegun { extent_bytes: self.extent_bytes, committed, whole: self.whole };
         }
         if !self.session {
@@ -287,6 +294,37 @@ fn any_one_or_two_mishaps_are_survived_and_nothing_is_stored_twice() {
             }
         }
     }
+}
+
+#[test]
+fn extents_that_a_daemon_has_given_up_meanwhile_are_sent_again() {
+    let questions = {
+        let mut fake = Fake::new(1000);
+        fake.run(&mut put(4_500, 5)).unwrap();
+        fake.asked
+    };
+    for first in 1..=questions {
+        for second in [first, first + 3, first + 8] {
+            let mut fake = Fake::new(1000);
+            fake.mishaps = BTreeMap::from([(second, Mishap::GivenUp), (first, Mishap::GivenUp)]);
+            let mut put = put(4_500, 5);
+            let outcome = fake.run(&mut put);
+            assert_eq!(outcome.map(|summary| summary.extents), Ok(5), "given up at {first} and {second}");
+            check_whole(&fake, &put);
+        }
+    }
+}
+
+#[test]
+fn what_a_full_list_of_committed_extents_leaves_out_is_not_sent_again() {
+    let extents = RESUMED_EXTENTS_MAX as u64 + 100;
+    let mut fake = Fake::new(10);
+    // Long after the list is full, and before the end.
+    fake.mishaps = BTreeMap::from([(extents * 2 - 20, Mishap::Restart)]);
+    let mut put = put(extents * 10, 1);
+    assert_eq!(fake.run(&mut put).map(|summary| summary.extents), Ok(extents));
+    check_whole(&fake, &put);
+    assert!(fake.granted < extents + 10, "{} extents were sent for {extents}", fake.granted);
 }
 
 #[test]

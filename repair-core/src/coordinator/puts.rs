@@ -4,7 +4,7 @@ use super::finished::Whole;
 use super::{Asker, Coordinator, Op, TicketUse, Timer};
 use crate::catalog::{Found, Txn, key};
 use crate::id::{AttemptId, ExtentKey, StreamKey};
-use crate::limits::NAMES_PER_PUT_MAX;
+use crate::limits::{NAMES_PER_PUT_MAX, RESUMED_EXTENTS_MAX};
 use crate::node::{Body, PeerId};
 use crate::pg::{CreateResult, PgEvent, Ticket};
 use crate::time::{Millis, Time};
@@ -21,8 +21,6 @@ const PUTS_PER_PEER_MAX: usize = 64;
 /// Bytes of names kept for one put, and for all.
 const PUT_NAMES_BYTES_MAX: usize = 128 << 20;
 const NAMES_BYTES_MAX: usize = 512 << 20;
-/// Extents told to a client that comes back: what a message header holds.
-const RESUMED_MAX: usize = 1500;
 
 /// How far an extent of a put is.
 #[derive(Clone, Debug)]
@@ -194,7 +192,7 @@ impl Coordinator {
         let Some(put) = self.puts.get(&stream) else { return };
         let reply = DaemonReply::PutBegun {
             extent_bytes: self.config.extent_bytes,
-            committed: put.committed.values().take(RESUMED_MAX).copied().collect(),
+            committed: put.committed.values().take(RESUMED_EXTENTS_MAX).copied().collect(),
             whole: false,
         };
         self.reply(asker, reply);
