@@ -81,7 +81,7 @@ fn a_fragment_that_is_silently_deleted_is_found_and_made_anew() {
 }
 
 #[test]
-fn sources_that_rot_during_a_repair_are_named_and_left_out() {
+fn sources_that_rot_before_a_repair_are_named_and_left_out() {
     let mut cell = TestCell::start(8, &format!("{QUICK}{RS}"));
     let bytes = noise(7, 6_000_000);
     cell.put("file", &bytes);
@@ -93,6 +93,42 @@ fn sources_that_rot_during_a_repair_are_named_and_left_out() {
     eventually("what rotted was found", || {
         let events = text(&cell.good(&["events", "--json"]).stdout);
         if events.contains("fragment_damaged") { Ok(()) } else { Err("no event names it".into()) }
+    });
+    assert!(cell.get("file").unwrap() == bytes);
+}
+
+#[test]
+fn a_source_that_rots_while_a_repair_reads_it_is_named_and_left_out() {
+    let mut cell = TestCell::start(8, &format!("{QUICK}{RS}"));
+    let bytes = noise(11, 64 << 20);
+    cell.put("file", &bytes);
+    cell.wait_full();
+    let index_of = |fragment: &Path| -> u16 {
+        let name = fragment.file_name().unwrap().to_str().unwrap().to_owned();
+        name.split('.').nth(2).unwrap().parse().unwrap()
+    };
+    let mut fragments: Vec<(u16, usize, std::path::PathBuf)> = (0..8)
+        .flat_map(|node| cell.fragments(node).into_iter().map(move |fragment| (node, fragment)))
+        .map(|(node, fragment)| (index_of(&fragment), node, fragment))
+        .collect();
+    fragments.sort();
+    let seen = cell.event_count();
+    cell.kill_node(fragments[0].1);
+    let repaired = |kind: &str| cell.events_after(seen).into_iter().find(|event| event["kind"] == kind);
+    while repaired("repair_started").is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // In the last of the sixteen slices of its payload.
+    flip_at(&fragments[1].2, 4096 + (16 << 20) - 100);
+    assert!(repaired("repair_done").is_none(), "the repair had ended before the source rotted");
+    cell.wait_full();
+    let done = repaired("repair_done").unwrap();
+    let bytes_of = |field: &str| done["fields"][field].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(bytes_of("read_bytes") > bytes_of("minimum_read_bytes"), "another source was read instead: {done}");
+    eventually("what rotted is named and healed", || {
+        let kinds = cell.kinds_after(seen);
+        let both = ["fragment_damaged", "fragment_healed"].iter().all(|kind| kinds.iter().any(|found| found == kind));
+        if both { Ok(()) } else { Err(format!("{kinds:?}")) }
     });
     assert!(cell.get("file").unwrap() == bytes);
 }

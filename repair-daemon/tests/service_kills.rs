@@ -4,8 +4,8 @@
 #[path = "support/cell.rs"]
 mod cell;
 
-use cell::{QUICK, TestCell, eventually, noise, text};
-use std::collections::BTreeMap;
+use cell::{PATIENCE, QUICK, TestCell, eventually, noise, text};
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,9 @@ const MOMENTS: u64 = 20;
 /// About how long a put of [`BYTES`] takes: the moments are spread over it.
 const PUT_TAKES_MS: u64 = 120;
 const BYTES: usize = 3 << 20;
+/// So much that the repair of what one node held takes longer than the moments are spread over.
+const REPAIRED_BYTES: usize = 32 << 20;
+const REPAIR_TAKES_MS: u64 = 40;
 
 /// A moment within the span, different for each number, the same in every run.
 fn moment(number: u64, span_ms: u64) -> Duration {
@@ -133,30 +136,54 @@ fn a_client_killed_mid_put_leaves_nothing_visible_and_in_the_end_nothing_at_all(
     });
 }
 
-/// Kills something at random moments of a repair; in the end everything is whole.
-fn killed_mid_repair(mut kill_and_start: impl FnMut(&mut TestCell, u64)) {
+/// Extents whose repair has begun and not ended, by the event log on disk.
+fn under_repair(cell: &TestCell, seen: usize) -> BTreeSet<String> {
+    let mut running = BTreeSet::new();
+    for event in cell.events_after(seen) {
+        let extent = event["fields"]["extent"].as_str().unwrap_or_default().to_owned();
+        match event["kind"].as_str().unwrap() {
+            "repair_started" => drop(running.insert(extent)),
+            "repair_done" | "repair_failed" => drop(running.remove(&extent)),
+            _ => {}
+        }
+    }
+    running
+}
+
+/// Kills something at random moments of repairs; in the end everything is whole.
+fn killed_mid_repair(kill: impl Fn(&mut TestCell, usize), start: impl Fn(&mut TestCell, usize)) {
     let mut cell = TestCell::start(9, &format!("{QUICK}code = \"rs:4+2\"\n"));
     let mut acknowledged = Acknowledged::default();
     for number in 0..3 {
-        let (name, bytes) = (format!("file-{number}"), noise(number, 4 << 20));
+        let (name, bytes) = (format!("file-{number}"), noise(number, REPAIRED_BYTES));
         cell.put(&name, &bytes);
         acknowledged.0.insert(name, bytes);
     }
+    cell.wait_full();
+    let mut mid_repair = 0;
     for number in 0..MOMENTS {
-        // The node that is gone for this round, data and all: what it held is rebuilt elsewhere.
-        let gone = (number % 9) as usize;
-        cell.kill_node(gone);
-        let began = Instant::now();
-        eventually("the loss is noticed", || {
-            let (status, _) = cell.status()?;
-            if status["nodes"]["lost"] == 1 || began.elapsed() > Duration::from_secs(20) {
-                Ok(())
-            } else {
-                Err(status["nodes"].to_string())
-            }
+        // Of the rounds before nothing is left over: who has a fragment is needed.
+        eventually("each fragment is where it belongs and nowhere else", || {
+            let files: usize = (0..9).map(|node| cell.fragments(node).len()).sum();
+            if files == 3 * 6 { Ok(()) } else { Err(format!("{files} fragments")) }
         });
-        std::thread::sleep(moment(number, 150));
-        kill_and_start(&mut cell, number);
+        // The node that is gone for this round, data and all: what it held is rebuilt elsewhere.
+        let holders: Vec<usize> = (0..9).filter(|node| !cell.fragments(*node).is_empty()).collect();
+        let gone = holders[number as usize % holders.len()];
+        let other = (gone + 1 + number as usize % 8) % 9;
+        let seen = cell.event_count();
+        cell.kill_node(gone);
+        let until = Instant::now() + PATIENCE;
+        while !cell.kinds_after(seen).iter().any(|kind| kind == "repair_started") {
+            assert!(Instant::now() < until, "moment {number}: no repair begins: {:?}", cell.kinds_after(seen));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(moment(number, REPAIR_TAKES_MS));
+        let before = under_repair(&cell, seen);
+        kill(&mut cell, other);
+        // One that had begun before and has not ended after it was cut through.
+        mid_repair += u64::from(!under_repair(&cell, seen).is_disjoint(&before));
+        start(&mut cell, other);
         cell.wait_full();
         acknowledged.check_all(&cell);
         cell.start_node(gone);
@@ -164,21 +191,16 @@ fn killed_mid_repair(mut kill_and_start: impl FnMut(&mut TestCell, u64)) {
     }
     cell.wait_full();
     acknowledged.check_all(&cell);
+    eprintln!("{mid_repair} of {MOMENTS} moments fell into a repair");
+    assert!(mid_repair >= MOMENTS * 3 / 4, "only {mid_repair} of {MOMENTS} moments fell into a repair");
 }
 
 #[test]
 fn a_daemon_killed_mid_repair_carries_on() {
-    killed_mid_repair(|cell, _| {
-        cell.kill_daemon();
-        cell.start_daemon();
-    });
+    killed_mid_repair(|cell, _| cell.kill_daemon(), |cell, _| cell.start_daemon());
 }
 
 #[test]
 fn a_node_killed_mid_repair_carries_on() {
-    killed_mid_repair(|cell, number| {
-        let other = ((number + 1 + number % 7) % 9) as usize;
-        cell.kill_node(other);
-        cell.start_node(other);
-    });
+    killed_mid_repair(TestCell::kill_node, TestCell::start_node);
 }
