@@ -1,8 +1,9 @@
 //! The event log: what happened, numbered, one JSON object a line in a file, the latest in memory.
 //!
 //! Events tell people what the service did; nothing is decided from them. So lines are not synced, and a log that cannot be
-//! written stops nobody: what it missed is in memory, and said once on standard error.
+//! written stops nobody: a thread of its own writes it, what it missed is in memory, and said once on standard error.
 
+use super::writer::Writer;
 use repair_core::coordinator::Note;
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -51,19 +52,25 @@ pub struct Page<'a> {
     pub oldest: u64,
     /// Number of the newest event; more follow where it is greater than the last one here. 0 where there is none.
     pub newest: u64,
+    /// Events of this life of the daemon that are missing in the file: it could not be written as fast as they came.
+    pub unwritten: u64,
+}
+
+/// What the thread writes.
+#[derive(Debug)]
+enum Line {
+    /// To the file.
+    Event(Event),
+    /// To standard error.
+    Said(String),
 }
 
 /// The log of one cell, beside its catalog.
 #[derive(Debug)]
 pub struct EventLog {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
-    bytes_max: u64,
+    writer: Writer<Line>,
     kept: VecDeque<Event>,
     next: u64,
-    /// Whether the last write failed; it is said once.
-    failing: bool,
 }
 
 impl EventLog {
@@ -72,23 +79,18 @@ impl EventLog {
     /// # Errors
     /// Another daemon writes it; the file system refuses.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::open_limited(path, LOG_BYTES_MAX)
+        let (mut file, kept) = LogFile::open(path, LOG_BYTES_MAX)?;
+        let next = kept.back().map_or(1, |event| event.number + 1);
+        let write = move |line| match line {
+            Line::Event(event) => file.take(&event),
+            Line::Said(text) => drop(writeln!(io::stderr(), "{text}")),
+        };
+        Ok(Self { writer: Writer::start(write)?, kept, next })
     }
 
-    fn open_limited(path: &Path, bytes_max: u64) -> io::Result<Self> {
-        let mut kept = VecDeque::new();
-        match File::open(old(path)) {
-            Ok(file) => drop(read_events(file, &mut kept)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        let file = create(path)?;
-        let bytes = read_events(file.try_clone()?, &mut kept)?;
-        file.set_len(bytes)?;
-        let next = kept.back().map_or(1, |event: &Event| event.number + 1);
-        let mut log = Self { path: path.to_path_buf(), file, bytes, bytes_max, kept, next, failing: false };
-        log.file.seek(SeekFrom::Start(bytes))?;
-        Ok(log)
+    /// Has something said on standard error.
+    pub fn say(&mut self, text: String) {
+        self.writer.write(Line::Said(text));
     }
 
     /// Takes a note in. Returns the event.
@@ -103,14 +105,7 @@ impl EventLog {
             fields,
         };
         self.next += 1;
-        match self.write(&event) {
-            Ok(()) => self.failing = false,
-            Err(error) if !self.failing => {
-                self.failing = true;
-                let _ = writeln!(io::stderr(), "ninefold daemon: {}: events are lost: {error}", self.path.display());
-            }
-            Err(_) => {}
-        }
+        self.writer.write(Line::Event(event.clone()));
         keep(&mut self.kept, event);
         // Just kept.
         &self.kept[self.kept.len() - 1]
@@ -130,6 +125,45 @@ impl EventLog {
             events: self.kept.range(from..).take(PAGE_MAX).take_while(fits).collect(),
             oldest: self.kept.front().map_or(0, |event| event.number),
             newest: self.kept.back().map_or(0, |event| event.number),
+            unwritten: self.writer.dropped(),
+        }
+    }
+}
+
+/// The file.
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    bytes_max: u64,
+    /// Whether the last write failed; it is said once.
+    failing: bool,
+}
+
+impl LogFile {
+    /// Opens it behind its last whole line. Gives what it holds, too.
+    fn open(path: &Path, bytes_max: u64) -> io::Result<(Self, VecDeque<Event>)> {
+        let mut kept = VecDeque::new();
+        match File::open(old(path)) {
+            Ok(file) => drop(read_events(file, &mut kept)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut file = create(path)?;
+        let bytes = read_events(file.try_clone()?, &mut kept)?;
+        file.set_len(bytes)?;
+        file.seek(SeekFrom::Start(bytes))?;
+        Ok((Self { path: path.to_path_buf(), file, bytes, bytes_max, failing: false }, kept))
+    }
+
+    fn take(&mut self, event: &Event) {
+        let written = self.write(event);
+        let failed_before = std::mem::replace(&mut self.failing, written.is_err());
+        if let Err(error) = written
+            && !failed_before
+        {
+            let _ = writeln!(io::stderr(), "ninefold daemon: {}: events are lost: {error}", self.path.display());
         }
     }
 
@@ -220,6 +254,7 @@ mod tests {
         assert_eq!(texts(&log, 0), ["a", "b", "c\nd"]);
         assert_eq!(texts(&log, 2), ["c\nd"]);
         assert!(texts(&log, 3).is_empty() && texts(&log, u64::MAX).is_empty());
+        drop(log);
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
     }
 
@@ -247,18 +282,23 @@ mod tests {
     fn memory_keeps_the_latest_and_the_file_is_rotated() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.jsonl");
-        let mut log = EventLog::open_limited(&path, 100_000).unwrap();
+        let mut log = EventLog::open(&path).unwrap();
         let count = KEPT_MAX as u64 + 5;
         for number in 1..=count {
             log.append(&note(&number.to_string()));
         }
         let page = log.after(0);
         assert_eq!((page.oldest, page.newest, page.events.len()), (6, count, PAGE_MAX));
+        let events = std::mem::take(&mut log.kept);
+        drop(log);
+        fs::remove_file(&path).unwrap();
+        let (mut file, _) = LogFile::open(&path, 100_000).unwrap();
+        events.iter().for_each(|event| file.take(event));
+        drop(file);
         assert!(fs::metadata(&path).unwrap().len() <= 100_000);
         assert!(fs::metadata(old(&path)).unwrap().len() <= 100_000);
-        drop(log);
         // Both files are read back, and numbers go on.
-        let mut log = EventLog::open_limited(&path, 100_000).unwrap();
+        let mut log = EventLog::open(&path).unwrap();
         let lines = |path: &Path| fs::read_to_string(path).unwrap().lines().count() as u64;
         assert_eq!(log.after(0).oldest, count + 1 - lines(&path) - lines(&old(&path)));
         assert_eq!(log.append(&note("x")).number, count + 1);

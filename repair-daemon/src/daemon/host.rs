@@ -18,7 +18,7 @@ use repair_core::time::{Millis, Time};
 use repair_core::wire::node::Place;
 use repair_core::wire::{DaemonReply, DaemonRequest, NodeRequest};
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -307,7 +307,7 @@ impl Actor {
         let Some(cell) = self.coordinator.cell().map(|row| row.cell) else { return };
         let Some(greeting) = self.greeting.take() else { return };
         self.note("daemon_started", format!("the daemon of cell {cell} began: {greeting}"));
-        let _ = writeln!(io::stderr(), "ninefold daemon: cell {cell}, {greeting}");
+        self.log.say(format!("ninefold daemon: cell {cell}, {greeting}"));
     }
 }
 

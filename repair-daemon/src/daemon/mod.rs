@@ -14,5 +14,6 @@ pub mod events;
 mod host;
 mod keeper;
 mod worker;
+mod writer;
 
 pub use host::{Options, run};
