@@ -78,6 +78,16 @@ impl Disk {
         }
     }
 
+    /// Whether it beats and did not answer a call since.
+    pub(super) fn is_mute(&self) -> bool {
+        self.mute && self.peer.is_some()
+    }
+
+    /// Whether its registration waits for its row.
+    pub(super) fn is_being_written(&self) -> bool {
+        self.asker.is_some()
+    }
+
     /// Room as it was last told; none where it was never told.
     pub(super) fn room(&self) -> Option<u64> {
         (self.total_bytes > 0).then_some(self.free_bytes)

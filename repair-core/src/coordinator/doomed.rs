@@ -52,6 +52,11 @@ impl Doomed {
         self.all.len() - self.due.len()
     }
 
+    /// Those being deleted, and those to be tried later.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.under_way(), self.due.len())
+    }
+
     fn set_due(&mut self, extent: ExtentKey, due: Option<Time>) {
         let Some(doom) = self.all.get_mut(&extent) else { return };
         if let Some(old) = std::mem::replace(&mut doom.due, due) {

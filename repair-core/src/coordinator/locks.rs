@@ -21,6 +21,11 @@ impl Locks {
         true
     }
 
+    /// How many tasks wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Gives up what a task holds. Returns tasks that waited, the oldest first: each tries again.
     pub(super) fn release(&mut self, task: u64) -> BTreeSet<u64> {
         self.held.retain(|_, holder| *holder != task);

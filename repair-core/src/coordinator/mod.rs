@@ -42,6 +42,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod view;
+mod waits;
 
 pub use effect::{CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, JobId, Note, Stopped};
 pub use report::StatusReport;

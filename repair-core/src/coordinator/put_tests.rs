@@ -98,6 +98,36 @@ fn a_name_is_removed_only_from_the_stream_that_was_meant() {
 }
 
 #[test]
+fn what_is_waited_for_has_a_name() {
+    let mut world = World::new(9, CoordinatorConfig { code: Some("rs:4+3".parse().unwrap()), ..hasty() });
+    let kept = world.put(A, "a", &data(1_000, 1));
+    world.settle();
+    let waits = |world: &World, what: &str| world.coordinator().status().waits.iter().any(|wait| wait.contains(what));
+    assert!(!waits(&world, ""), "nothing is waited for");
+    world.begin(B);
+    let (entry, _) = world.put_extent(B, 0, 0, &data(1_000, 1), None);
+    world.tell(CoordinatorEvent::PeerGone { peer: CLIENT });
+    world.until("its client is missed", |world| {
+        waits(world, &format!("1 put without a client, given up 5000 ms after it left: {B}"))
+    });
+    let members = super::tests::locate(&mut world, entry.extent).slots;
+    world.deaf.insert(members[0][0].disk);
+    world.until("what it committed is being deleted", |world| waits(world, "1 extent being deleted"));
+    world.until("its node is asked again", |world| waits(world, "beats, but did not answer the last call"));
+    world.deaf.clear();
+    world.settle();
+    let slots = super::tests::locate(&mut world, kept.extent).slots;
+    world.kill_node(slots[1][0].disk);
+    // Last heard by a later beat, so lost later.
+    world.pass(Millis(700));
+    world.kill_node(slots[5][0].disk);
+    world.until("the repair rests", |world| waits(world, "1 extent to be rebuilt once it is known what else"));
+    world.settle();
+    world.pass(Millis(1_000));
+    assert!(!waits(&world, ""), "{:?}", world.coordinator().status().waits);
+}
+
+#[test]
 fn of_a_put_that_came_to_nothing_nothing_is_remembered() {
     let mut world = World::new(3, hasty());
     world.begin(A);

@@ -107,6 +107,17 @@ impl Coordinator {
         }
     }
 
+    /// Extents that could be rebuilt and rest, because more of the same may be lost in a moment.
+    pub(super) fn resting(&self) -> usize {
+        let gathering = self.groups.values().filter(|group| !group.view.needs.is_empty() && self.is_gathering(group));
+        gathering.flat_map(|group| group.view.needs.values()).filter(|need| self.rests(need)).count()
+    }
+
+    /// Whether a need of a group that gathers waits.
+    fn rests(&self, need: &NeedView) -> bool {
+        need.since + GATHER > self.now
+    }
+
     fn most_urgent(&self) -> Option<Urgency> {
         let healthy = |disk: &DiskId| self.disks.get(disk).is_some_and(|known| known.health.is_healthy());
         let urgency = |(extent, need): (&ExtentKey, &NeedView)| {
@@ -121,7 +132,7 @@ impl Coordinator {
         let ready = |group: &&Group| group.owner.is_ready();
         let of_group = |group: &'_ Group| {
             let gathering = self.is_gathering(group);
-            let rests = move |need: &NeedView| gathering && need.since + GATHER > self.now;
+            let rests = move |need: &NeedView| gathering && self.rests(need);
             let needs = group.view.needs.iter().filter(move |(_, need)| !rests(need));
             needs.filter_map(urgency).filter(free).min()
         };

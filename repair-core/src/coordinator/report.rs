@@ -289,6 +289,7 @@ impl Coordinator {
         for (extent, backoff) in &self.repairs.backoff {
             waits.push(format!("extent {extent} was not rebuilt, will be tried again: {}", backoff.reason));
         }
+        waits.extend(self.waits_of_work());
         let all = waits.len();
         waits.truncate(WAITS_MAX);
         if all > WAITS_MAX {
