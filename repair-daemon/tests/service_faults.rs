@@ -107,7 +107,7 @@ fn a_source_that_rots_while_a_repair_reads_it_is_named_and_left_out() {
         let name = fragment.file_name().unwrap().to_str().unwrap().to_owned();
         name.split('.').nth(2).unwrap().parse().unwrap()
     };
-    let mut fragments: Vec<(u16, usize, std::path::PathBuf)> = (0..8)
+    let mut fragments: Vec<(u16, usize, PathBuf)> = (0..8)
         .flat_map(|node| cell.fragments(node).into_iter().map(move |fragment| (node, fragment)))
         .map(|(node, fragment)| (index_of(&fragment), node, fragment))
         .collect();

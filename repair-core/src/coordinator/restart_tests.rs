@@ -253,7 +253,7 @@ fn a_group_whose_row_cannot_be_read_keeps_nothing_but_its_own_extents_waiting() 
     let kept = world.put(A, "a", &data(1_000, 1));
     let lost = world.coordinator().owners().map(|(pg, _)| pg).find(|pg| *pg != kept.extent.pg()).unwrap();
     let row = world.catalog.get(&key::pg(lost)).unwrap();
-    for broken in [vec![9], vec![], row.value[..7].to_vec()] {
+    for (number, broken) in [vec![9], vec![], row.value[..7].to_vec()].into_iter().enumerate() {
         world.catalog.apply(&Txn::new().put(key::pg(lost), broken));
         world.start_daemon();
         world.until("it is up", |world| world.healthy() == 8 && world.coordinator().boot.is_done());
@@ -261,7 +261,7 @@ fn a_group_whose_row_cannot_be_read_keeps_nothing_but_its_own_extents_waiting() 
             world.coordinator().owner(kept.extent.pg()).is_some_and(crate::pg::Owner::is_ready)
         });
         locate(&mut world, kept.extent);
-        world.put(B, "b", &data(1_000, 2));
+        world.put(StreamKey(500 + number as u128), "b", &data(1_000, 2));
         assert_eq!(world.ask(DaemonRequest::Remove { name: b"b".to_vec() }), DaemonReply::Removed);
         let status = world.coordinator().status();
         let named = format!("placement group {lost}: claiming the group: the group's row cannot be read");
