@@ -1,6 +1,6 @@
 //! The simulation as a whole: it finds nothing in the code that ships, the same every time, and it finds what is wrong on purpose.
 
-use simulator::exact::{Mutation, Options, run};
+use simulator::exact::{Mutation, Options, run, run_rolled_back};
 
 /// Seeds that a planted mistake must be found in.
 const SEEDS_TO_FIND_A_MISTAKE: u64 = 12;
@@ -28,5 +28,12 @@ fn every_planted_mistake_is_found() {
         let options = Options { mutation: Some(mutation), ..Options::default() };
         let found = (0..SEEDS_TO_FIND_A_MISTAKE).find_map(|seed| run(seed, options).violation);
         assert!(found.is_some(), "{mutation:?} was not found in {SEEDS_TO_FIND_A_MISTAKE} seeds");
+    }
+}
+
+#[test]
+fn a_catalog_put_back_changes_nothing_and_the_newest_one_goes_on() {
+    for seed in 0..SEEDS_TO_FIND_A_MISTAKE {
+        assert_eq!(run_rolled_back(seed), Ok(()), "seed {seed}");
     }
 }

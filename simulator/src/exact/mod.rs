@@ -10,6 +10,7 @@
 //! | [`client`], [`reader`], [`content`] | what users do |
 //! | [`net`], [`message`] | what travels |
 //! | [`fault`], [`mutation`], [`profile`] | what goes wrong, what is wrong on purpose, in which kind of cell |
+//! | [`rollback`] | a catalog put back to an earlier copy |
 //! | [`oracle`], [`check`] | what is true, and whether it is |
 
 pub mod catalog;
@@ -28,9 +29,11 @@ pub mod oracle;
 pub mod profile;
 pub mod queue;
 pub mod reader;
+pub mod rollback;
 pub mod run;
 pub mod trace;
 pub mod world;
 
 pub use mutation::Mutation;
+pub use rollback::run_rolled_back;
 pub use run::{Options, Run, run};

@@ -106,7 +106,8 @@ pub fn run(seed: u64, options: Options) -> Run {
 }
 
 impl World {
-    fn begin(&mut self) {
+    /// Nodes, clients and a daemon start.
+    pub fn begin(&mut self) {
         for node in 0..self.profile.nodes {
             let disk = self.new_disk();
             let dice = self.dice.child("node", node as u64);
