@@ -175,6 +175,8 @@ fn members_of_a_frozen_group_are_counted_by_reading() {
     world.run_for(10_000);
     let frozen = PgRow { state: PgState::Frozen, seq: world.row().seq + 1, ..world.row() };
     world.apply(&Txn::new().put(key::pg(PG), encode_row(&frozen).unwrap()));
+    let away = world.fake(2);
+    (away.list, away.heard, away.lost) = (Default::default(), None, true);
     world.rise(2);
     let owner = world.claim();
     world.run_for(10_000);
