@@ -72,7 +72,8 @@ impl Group {
         if member.adopting.is_some() {
             return Some(Next::Adopt);
         }
-        if member.told != Some(self.row.order()) {
+        // One that failed, in whatever it was asked, is asked what costs least until it answers: nothing else is until then.
+        if member.told != Some(self.row.order()) || member.is_failing() {
             return Some(Next::Hear);
         }
         if !member.level {

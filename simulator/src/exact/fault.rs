@@ -141,7 +141,8 @@ impl World {
     /// Whether this disk may be hurt, or hurt more. In no group may the disks that are hurt, and those that are excused from
     /// what they lack, be more than the code surely survives.
     fn may_hurt(&mut self, node: usize) -> bool {
-        if self.is_whole() {
+        // A disk that is to lose a write hurts what is yet to be written.
+        if self.is_whole() && self.nodes.iter().all(|host| host.disk.lost_writes == 0) {
             self.faults.wounded.clear();
         }
         let disk = self.nodes[node].disk.id;

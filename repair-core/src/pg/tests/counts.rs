@@ -5,8 +5,8 @@ use crate::catalog::{PgRow, PgState, Txn, key};
 use crate::id::ExtentKey;
 use crate::pg::{CreateResult, DeleteResult, PgEvent, PgOutcome};
 use crate::time::Millis;
-use crate::wire::NodeRequest;
 use crate::wire::codec::encode_row;
+use crate::wire::{CallError, NodeRequest};
 use std::collections::BTreeSet;
 
 fn with_extents(code: &str, spares: u128, extents: usize) -> (World, Vec<ExtentKey>) {
@@ -101,6 +101,23 @@ fn a_listing_that_moves_on_may_take_long() {
         pages.into_iter().for_each(|page| world.deliver(page));
         world.run_but(is_listing);
     }
+    assert!(joined(&world), "{:?}", world.owners[0].waits());
+    assert_eq!(world.row().state, PgState::Open);
+}
+
+#[test]
+fn a_disk_whose_listings_got_no_answer_is_counted_when_it_answers_again() {
+    let (mut world, _) = about_to_join(4);
+    for _ in 0..2 {
+        for listing in world.take(is_listing) {
+            let Flight::Request { owner, call, .. } = listing else { continue };
+            world.deliver(Flight::Reply { owner, call, result: Err(CallError::Timeout) });
+        }
+        world.now = world.now + Millis(61_000);
+        world.tell(0, PgEvent::Tick);
+        world.run_but(is_listing);
+    }
+    world.run_for(10_000);
     assert!(joined(&world), "{:?}", world.owners[0].waits());
     assert_eq!(world.row().state, PgState::Open);
 }
