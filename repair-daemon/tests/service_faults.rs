@@ -293,6 +293,20 @@ fn a_full_disk_takes_no_more_and_loses_nothing() {
 }
 
 #[test]
+fn a_disk_that_vanishes_under_its_node_is_replaced_though_the_node_lives() {
+    let cell = TestCell::start(8, &format!("beat_ms = 200\nsuspect_ms = 1000\ngrace_seconds = 3600\n{RS}"));
+    let bytes = noise(12, 1_000_000);
+    cell.put("a", &bytes);
+    cell.wait_full();
+    let holder = (0..8).find(|node| !cell.fragments(*node).is_empty()).unwrap();
+    std::fs::remove_dir_all(cell.path(format!("node-{holder}"))).unwrap();
+    // Nobody asks anything of it: the node looks for itself.
+    wait_for_event(&cell, "disk_lost", "the label is gone");
+    cell.wait_full();
+    assert!(cell.get("a").unwrap() == bytes);
+}
+
+#[test]
 fn a_disk_whose_sync_failed_is_replaced_without_waiting_for_it_to_fall_silent() {
     // With long grace nobody would rebuild what a silent disk held.
     let cell = TestCell::start(8, &format!("beat_ms = 200\nsuspect_ms = 1000\ngrace_seconds = 3600\n{RS}"));

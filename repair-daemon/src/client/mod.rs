@@ -54,6 +54,7 @@ pub struct Cell {
 struct Daemon {
     address: Arc<str>,
     pool: Pool<ToDaemon>,
+    patience: Duration,
 }
 
 impl Daemon {
@@ -61,7 +62,8 @@ impl Daemon {
     async fn ask(&self, request: &DaemonRequest, body: Bytes) -> Result<(DaemonReply, Bytes), CallError> {
         let within = match request {
             DaemonRequest::CommitExtent { .. } => COMMIT_TIME_MAX,
-            _ => ASK_TIME_MAX,
+            // One that takes connections and never answers is not waited for longer than one that is absent.
+            _ => ASK_TIME_MAX.min(self.patience),
         };
         self.pool.call(&self.address, request, body, within).await
     }
@@ -79,7 +81,7 @@ impl Cell {
             .enable_all()
             .build()
             .map_err(FilesError::io(std::path::Path::new("network"), "start threads for the"))?;
-        let daemon = Daemon { address: address.into(), pool: Pool::new() };
+        let daemon = Daemon { address: address.into(), pool: Pool::new(), patience };
         Ok(Self { runtime, daemon, readers: Pool::new(), patience, stop, began: Instant::now() })
     }
 

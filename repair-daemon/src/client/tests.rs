@@ -535,3 +535,14 @@ fn records_say_what_was_put() {
         assert_eq!(record.stream_bytes, Some(summary.bytes));
     }
 }
+
+#[test]
+fn a_daemon_that_takes_connections_and_never_answers_is_waited_for_as_long_as_there_is_patience() {
+    // Never accepted from: the system takes the connections.
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = deaf.local_addr().unwrap().to_string();
+    let cell = Cell::open(&address, Duration::from_millis(700), Arc::default()).unwrap();
+    let began = Instant::now();
+    assert!(matches!(cell.names(b""), Err(FilesError::Cell(_))));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}

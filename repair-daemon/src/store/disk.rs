@@ -139,6 +139,8 @@ impl DiskStore {
     /// # Errors
     /// That of the system.
     pub fn room(&self) -> io::Result<(u64, u64)> {
+        // A disk that vanished leaves its folder open and empty, with the room of whatever lies under it.
+        self.is_there().map_err(io::Error::other)?;
         self.reserve.restore(&self.root);
         self.root.room()
     }
@@ -246,14 +248,15 @@ impl DiskStore {
     /// Whether the disk is there at all: its label is.
     fn is_there(&self) -> Result<(), StoreError> {
         let disk = self.disk();
-        match Label::read(&self.root) {
-            Ok(Some(label)) if label.disk == disk => Ok(()),
-            Ok(Some(_)) => {
-                Err(StoreError::Io("the label is another disk's: nothing can be said about this one".into()))
-            }
-            Ok(None) => Err(StoreError::Io("the label is gone: nothing can be said about this disk".into())),
-            Err(error) => Err(StoreError::Io(format!("cannot read the label: {error}"))),
-        }
+        let what = match Label::read(&self.root) {
+            Ok(Some(label)) if label.disk == disk => return Ok(()),
+            // The system may be short of something for a moment: that says nothing about the disk.
+            Err(LabelError::Io(error)) => return Err(StoreError::Io(format!("cannot read the label: {error}"))),
+            Ok(Some(_)) => "the label is another disk's".to_owned(),
+            Ok(None) => "the label is gone".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(self.fence.close_over(format!("{what}: nothing can be said about this disk")))
     }
 
     fn or_not_found(&self, found: Result<Option<StoreOk>, StoreError>) -> Result<StoreOk, StoreError> {

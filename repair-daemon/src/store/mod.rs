@@ -47,6 +47,12 @@ impl Fence {
         StoreError::Io(reason)
     }
 
+    /// Ends all writing: this is not the disk it was.
+    fn close_over(&self, reason: String) -> StoreError {
+        let _ = self.0.set(reason.clone());
+        StoreError::Io(reason)
+    }
+
     fn reason(&self) -> Option<&str> {
         self.0.get().map(String::as_str)
     }

@@ -421,8 +421,9 @@ fn without_its_label_a_disk_is_unavailable_and_not_empty() {
         for answer in calls() {
             assert!(matches!(answer, Err(StoreError::Io(_))), "{answer:?}");
         }
-        // What is there can be had.
+        // What is there can be had. But this is not the disk it was, so that nothing is written to it any more.
         assert!(there.read(&store).is_ok());
+        assert!(store.broken().is_some_and(|reason| reason.contains("label")) && store.room().is_err());
     }
     fs::write(&label, text).unwrap();
     assert_eq!(absent.read(&store), Err(StoreError::NotFound));
