@@ -71,8 +71,8 @@ impl Repairs {
 }
 
 /// How long a repair waits, at most, so that more losses of the same extents can be rebuilt in one reading. Also where the next
-/// loss would be one too many: disks that fail together are known to be lost one after the other, and each reading that is saved
-/// shortens the queue behind it by more than this.
+/// loss would be one too many: disks that fail together are known to be lost one after the other, and seconds are little beside
+/// the silence that came before.
 const GATHER: Millis = Millis(5_000);
 
 /// What comes first.

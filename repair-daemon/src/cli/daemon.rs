@@ -6,7 +6,7 @@ use crate::config::{DaemonFile, level_of, service_code};
 use crate::daemon::{Options, run};
 use crate::files::FilesError;
 use crate::process::die_with_parent;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Threads of the runtime: sockets and frames. Coding has threads of its own.
 const RUNTIME_THREADS: usize = 4;
@@ -46,16 +46,8 @@ impl DaemonCommand {
             die_with_parent(parent)?;
         }
         let options = self.options()?;
-        super::raise_open_files_limit();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(RUNTIME_THREADS)
-            .enable_all()
-            .build()
-            .map_err(FilesError::io(Path::new("runtime"), "start"))?;
-        let ended = runtime.block_on(run(options));
         // Repairs under way leave nothing behind that counts; the next daemon begins them anew.
-        runtime.shutdown_background();
-        ended.map(|()| Outcome::Done)
+        super::serve(RUNTIME_THREADS, run(options))
     }
 
     fn options(self) -> Result<Options, FilesError> {

@@ -29,7 +29,7 @@ use clap::{Parser, Subcommand};
 use ec_core::{CodeError, Kernel};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -165,6 +165,19 @@ fn progress_bar(label: &'static str) -> ProgressBar {
     }
     bar.set_message(label);
     bar
+}
+
+/// Runs a server until it ends. What it left under way ends with it.
+fn serve(threads: usize, server: impl Future<Output = Result<(), FilesError>>) -> Result<Outcome, FilesError> {
+    raise_open_files_limit();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(FilesError::io(Path::new("runtime"), "start"))?;
+    let ended = runtime.block_on(server);
+    runtime.shutdown_background();
+    ended.map(|()| Outcome::Done)
 }
 
 /// Several extents of a wide code in work at once hold more files open than the usual soft limit of 1,024.

@@ -7,7 +7,7 @@ use crate::process::die_with_parent;
 use repair_core::node::NodeConfig;
 use repair_core::time::Millis;
 use repair_core::topology::Domain;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Threads of the runtime: sockets and frames. The disk has threads of its own.
 const RUNTIME_THREADS: usize = 2;
@@ -53,16 +53,8 @@ impl NodeCommand {
             die_with_parent(parent)?;
         }
         let options = self.options()?;
-        super::raise_open_files_limit();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(RUNTIME_THREADS)
-            .enable_all()
-            .build()
-            .map_err(FilesError::io(Path::new("runtime"), "start"))?;
-        let ended = runtime.block_on(run(options));
         // A disk that hangs must not keep the process.
-        runtime.shutdown_background();
-        ended.map(|()| Outcome::Done)
+        super::serve(RUNTIME_THREADS, run(options))
     }
 
     fn options(self) -> Result<Options, FilesError> {
