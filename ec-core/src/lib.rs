@@ -57,7 +57,7 @@ pub use buffer::AlignedBuffer;
 pub use code::{Code, CodeSpec};
 pub use error::{CodeError, DecodeError, KernelError};
 pub use geometry::Geometry;
-pub use kernel::{Kernel, Transform};
+pub use kernel::{Kernel, Locality, Transform};
 pub use matrix::Matrix;
 pub use plan::RepairPlan;
 pub use shard::{ShardIndex, ShardSet};

@@ -14,7 +14,7 @@ pub use lrc::LocalGroup;
 pub use spec::{CodeSpec, DESCRIPTOR_BYTES, RsMatrix, Shape};
 
 use crate::error::{CodeError, DecodeError};
-use crate::kernel::{Kernel, Transform};
+use crate::kernel::{Kernel, Locality, Transform};
 use crate::matrix::Matrix;
 use crate::plan::RepairPlan;
 use crate::shard::{ShardIndex, ShardSet};
@@ -82,7 +82,11 @@ impl Code {
                     if row < k { u8::from(row == column) } else { parity.get(row - k, column) }
                 },
             );
-        Ok(Self { spec: *spec, generator, groups, encoder: Transform::new(kernel, &parity) })
+        let encoder = match spec.shape() {
+            Shape::Rs { matrix: RsMatrix::Lch, .. } => Transform::native(kernel, &parity),
+            _ => Transform::new(kernel, &parity),
+        };
+        Ok(Self { spec: *spec, generator, groups, encoder })
     }
 
     /// The specification it was built from.
@@ -141,6 +145,14 @@ impl Code {
     /// [`DecodeError::WrongCount`] or [`DecodeError::LengthMismatch`], with parity untouched.
     pub fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) -> Result<(), DecodeError> {
         self.encoder.apply(data, parity)
+    }
+
+    /// As [`Code::encode`], with a hint on where the buffers are. The bytes are the same with every hint.
+    ///
+    /// # Errors
+    /// As [`Code::encode`].
+    pub fn encode_with(&self, data: &[&[u8]], parity: &mut [&mut [u8]], locality: Locality) -> Result<(), DecodeError> {
+        self.encoder.apply_with(data, parity, locality)
     }
 
     /// Whether everything can be decoded when the shards in `lost` are gone.

@@ -17,19 +17,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod dense;
+mod divide;
+mod family;
+mod lanes;
+mod lch;
+#[cfg(target_arch = "x86_64")]
+mod nibble;
 mod portable;
 #[cfg(test)]
 mod tests;
 mod transform;
+mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use transform::Transform;
+pub use transform::{Locality, Transform};
 
 use crate::error::{DecodeError, KernelError};
 use crate::gf;
 use crate::matrix::Matrix;
-use portable::Method;
+use portable::Portable;
 use std::sync::OnceLock;
 
 /// The environment variable that names the kernel to use. Unset or empty: the fastest.
@@ -47,7 +55,9 @@ enum Backend {
     Avx2Gfni(x86::Avx2Gfni),
     #[cfg(target_arch = "x86_64")]
     Avx2(x86::Avx2),
-    Portable(Method),
+    #[cfg(target_arch = "x86_64")]
+    Ssse3(x86::Ssse3),
+    Portable(Portable),
 }
 
 /// What a kernel multiplies with. Two kernels that share it would share its faults.
@@ -62,7 +72,7 @@ enum Multiplier {
 }
 
 impl Kernel {
-    const PORTABLE_LOG: Self = Self(Backend::Portable(Method::Logarithms));
+    const PORTABLE_LOG: Self = Self(Backend::Portable(Portable::Logarithms));
 
     /// Every kernel this CPU can run, fastest first, the portable one last.
     pub fn available() -> Vec<Self> {
@@ -73,6 +83,8 @@ impl Kernel {
             x86::Avx2Gfni::detect().map(Backend::Avx2Gfni),
             #[cfg(target_arch = "x86_64")]
             x86::Avx2::detect().map(Backend::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            x86::Ssse3::detect().map(Backend::Ssse3),
             Some(Self::portable().0),
         ];
         detected.into_iter().flatten().map(Self).collect()
@@ -96,7 +108,7 @@ impl Kernel {
 
     /// The kernel that runs everywhere.
     pub fn portable() -> Self {
-        Self(Backend::Portable(Method::Products))
+        Self(Backend::Portable(Portable::Products))
     }
 
     /// A kernel to check this one by: the fastest of the slower ones that multiplies by other means. Below the portable
@@ -120,8 +132,10 @@ impl Kernel {
             Backend::Avx2Gfni(_) => "avx2-gfni",
             #[cfg(target_arch = "x86_64")]
             Backend::Avx2(_) => "avx2",
-            Backend::Portable(Method::Products) => "portable",
-            Backend::Portable(Method::Logarithms) => "portable-log",
+            #[cfg(target_arch = "x86_64")]
+            Backend::Ssse3(_) => "ssse3",
+            Backend::Portable(Portable::Products) => "portable",
+            Backend::Portable(Portable::Logarithms) => "portable-log",
         }
     }
 
@@ -130,9 +144,9 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Backend::Avx512Gfni(_) | Backend::Avx2Gfni(_) => Multiplier::AffineInstruction,
             #[cfg(target_arch = "x86_64")]
-            Backend::Avx2(_) => Multiplier::NibbleShuffle,
-            Backend::Portable(Method::Products) => Multiplier::ProductTable,
-            Backend::Portable(Method::Logarithms) => Multiplier::LogarithmTable,
+            Backend::Avx2(_) | Backend::Ssse3(_) => Multiplier::NibbleShuffle,
+            Backend::Portable(Portable::Products) => Multiplier::ProductTable,
+            Backend::Portable(Portable::Logarithms) => Multiplier::LogarithmTable,
         }
     }
 }
@@ -193,7 +207,7 @@ fn self_test(
     let sums =
         |rows: usize, columns: usize| Matrix::from_fn(rows, columns, |row, column| gf::exp2(37 * row + 11 * column));
     let right = reproduces(&every_coefficient, 256)
-        && (1..=transform::ROWS_MAX).all(|rows| reproduces(&sums(rows, 4), MIXED) && reproduces(&sums(rows, 5), MIXED))
+        && (1..=dense::ROWS_MAX).all(|rows| reproduces(&sums(rows, 4), MIXED) && reproduces(&sums(rows, 5), MIXED))
         && GOLDEN.iter().all(|&(a, b, product)| {
             let mut output = [0xEE];
             let applied = apply(&Matrix::from_fn(1, 1, |_, _| a), &[&[b]], &mut [&mut output]);

@@ -1,11 +1,13 @@
-//! Kernels in plain Rust: they run everywhere, and the others fall back to and are compared with them.
+//! Kernels in plain Rust: they run everywhere, and the others are compared with them.
 //!
 //! Two of them, since a comparison is worth something only between different tables: a row of 256 products per
 //! coefficient, and logarithms.
 
-use super::transform::Shape;
+use super::dense::Group;
+use super::family::Family;
+use super::lanes::Lanes;
+use super::lch::Lch;
 use crate::gf;
-use std::ops::Range;
 use std::sync::LazyLock;
 
 /// All products; row `c` is what a byte becomes when multiplied by `c`.
@@ -16,41 +18,58 @@ static PRODUCTS: LazyLock<Box<[[u8; 256]]>> = LazyLock::new(|| {
 
 /// How a portable kernel multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
+pub(super) enum Portable {
     Products,
     Logarithms,
 }
 
-/// `outputs[row][range] = (or +=) sum of coefficient * inputs[column][range]`; the coefficients lie column by column.
-pub(super) fn run(
-    method: Method,
-    coefficients: &[u8],
-    shape: &Shape,
-    inputs: &[&[u8]],
-    outputs: &mut [&mut [u8]],
-    range: Range<usize>,
-) {
-    for (at, &row) in shape.rows.iter().enumerate() {
-        let output = &mut outputs[row][range.clone()];
-        if !shape.adds {
-            output.fill(0);
+impl Family for Portable {
+    const LCH_ORDER_MAX: usize = 1;
+
+    type Factor = u8;
+
+    fn factor(self, coefficient: u8) -> u8 {
+        coefficient
+    }
+
+    fn dense(self, group: &Group<u8>, lanes: &mut Lanes<'_>) {
+        let rows = group.rows.len();
+        if !group.adds {
+            (0..group.targets().count()).for_each(|target| lanes.target(target).fill(0));
         }
-        for (&column, coefficients) in shape.columns.iter().zip(coefficients.chunks_exact(shape.rows.len())) {
-            add_scaled(method, coefficients[at], &inputs[column][range.clone()], output);
+        let (mut column, mut sum) = (0, rows);
+        for section in &group.sections {
+            for _ in 0..section.columns {
+                if section.sum.is_some() {
+                    self.add_scaled(1, column, sum, lanes);
+                }
+                for row in 0..rows {
+                    self.add_scaled(group.factors[column * rows + row], column, row, lanes);
+                }
+                column += 1;
+            }
+            sum += usize::from(section.sum.is_some());
         }
+    }
+
+    fn lch(self, _: &Lch<u8>, _: &mut Lanes<'_>) {
+        unreachable!("LCH_ORDER_MAX is 1: no transform is made for this kernel")
     }
 }
 
-fn add_scaled(method: Method, coefficient: u8, input: &[u8], output: &mut [u8]) {
-    let pairs = output.iter_mut().zip(input);
-    match (coefficient, method) {
-        (0, _) => {}
-        // The compiler makes wide loads of this one; local parities are sums of this kind.
-        (1, _) => pairs.for_each(|(output, input)| *output ^= input),
-        (_, Method::Products) => {
-            let row = &PRODUCTS[usize::from(coefficient)];
-            pairs.for_each(|(output, &input)| *output ^= row[usize::from(input)]);
+impl Portable {
+    fn add_scaled(self, coefficient: u8, source: usize, target: usize, lanes: &mut Lanes<'_>) {
+        let Some((input, output)) = lanes.pair(source, target) else { return };
+        let pairs = output.iter_mut().zip(input);
+        match (coefficient, self) {
+            (0, _) => {}
+            // The compiler makes wide loads of this one; local parities are sums of this kind.
+            (1, _) => pairs.for_each(|(output, input)| *output ^= input),
+            (_, Self::Products) => {
+                let row = &PRODUCTS[usize::from(coefficient)];
+                pairs.for_each(|(output, &input)| *output ^= row[usize::from(input)]);
+            }
+            (_, Self::Logarithms) => pairs.for_each(|(output, &input)| *output ^= gf::mul(coefficient, input)),
         }
-        (_, Method::Logarithms) => pairs.for_each(|(output, &input)| *output ^= gf::mul(coefficient, input)),
     }
 }

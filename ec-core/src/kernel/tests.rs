@@ -236,7 +236,7 @@ fn the_self_test_passes_every_kernel_and_catches_one_wrong_product() {
             Ok(())
         }));
         // Wrong only in the last, short piece; only with so many rows; only at an odd last column.
-        for broken_rows in 1..=transform::ROWS_MAX {
+        for broken_rows in 1..=dense::ROWS_MAX {
             wrong(self_test("tested", |matrix, inputs, outputs| {
                 apply(matrix, inputs, outputs)?;
                 let short = !outputs[0].len().is_multiple_of(32);
@@ -331,6 +331,59 @@ mod guarded {
                             let other_side = target.against(!end, OPEN - len).iter();
                             assert!(other_side.copied().all(|byte| byte == 0xEE), "{transform:?}, {len} bytes");
                         }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The native matrix by its own transform, wherever a kernel has one for the shape, and by the matrix.
+#[test]
+fn the_transform_of_the_native_matrix_gives_the_bytes_of_the_matrix() {
+    const LENGTHS: [usize; 9] = [1, 31, 64, 65, 500, 512, 513, 1024, 1600];
+    let shapes = [
+        (4, 2),
+        (5, 2),
+        (10, 2),
+        (3, 3),
+        (6, 3),
+        (17, 3),
+        (10, 4),
+        (11, 4),
+        (12, 4),
+        (20, 4),
+        (9, 5),
+        (16, 8),
+        (23, 7),
+        (31, 8),
+        (40, 9),
+        (17, 16),
+        (64, 16),
+        (80, 20),
+        (100, 30),
+        (33, 17),
+        (100, 40),
+        (190, 64),
+        (127, 65),
+        (120, 128),
+    ];
+    for (k, m) in shapes {
+        let spec: crate::CodeSpec = format!("rs:{k}+{m}@lch").parse().unwrap();
+        let code = crate::Code::with_kernel(&spec, Kernel::portable()).unwrap();
+        let parity = code.generator().select_rows(&(k..k + m).collect::<Vec<_>>());
+        let inputs = (0..k).map(|column| painted(column, LENGTHS[8])).collect::<Vec<_>>();
+        let expected = applied(&Transform::new(Kernel::portable(), &parity), &inputs, LENGTHS[8]);
+        for kernel in kernels() {
+            let transform = Transform::native(kernel, &parity);
+            for len in LENGTHS {
+                for locality in [Locality::Cached, Locality::Streaming] {
+                    let mut outputs = vec![vec![0xEE; len]; m];
+                    let inputs = inputs.iter().map(|input| &input[..len]).collect::<Vec<_>>();
+                    let mut targets = outputs.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>();
+                    transform.apply_with(&inputs, &mut targets, locality).unwrap();
+                    for (row, (found, expected)) in outputs.iter().zip(&expected).enumerate() {
+                        assert!(*found == expected[..len], "{transform:?}, {len} bytes, {locality:?}, row {row}");
                     }
                 }
             }

@@ -1,32 +1,56 @@
 //! A matrix prepared for one kernel, and the checks at its door.
-//!
-//! A kernel computes up to [`ROWS_MAX`] rows at once, their sums held in registers, reading every input once. So the
-//! rows are divided into groups, and each group lists the columns where any of its rows is not zero: the local parities
-//! of an LRC pay only for their own members. A group with more than [`COLUMNS_MAX`] columns goes on in a second one that
-//! adds to the first one's sums.
 
-use super::{Backend, Kernel, portable};
+use super::dense::Group;
+use super::divide::divide;
+use super::family::Family;
+use super::lanes::{LaneStorage, Lanes, Traffic};
+use super::lch::Lch;
+use super::portable::Portable;
+use super::{Backend, Kernel};
 use crate::error::DecodeError;
 use crate::matrix::Matrix;
 use crate::shard::ShardIndex;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
-/// Rows a kernel computes at once: what the sums of two vectors per row and their operands leave of 32 registers, and
-/// enough for the parities of nearly every code in use.
-pub(super) const ROWS_MAX: usize = 6;
+/// Bytes of all inputs that several groups go through before the next ones: they stay in a second-level cache of 1 MiB
+/// while the later groups read them again.
+const BLOCK_OF_INPUTS_BYTES: usize = 384 << 10;
 
-/// Columns of one group. Bounds the list of pointers on the stack to half a KiB; more columns than this are rare, and
-/// cost one more load and store per output.
-pub(super) const COLUMNS_MAX: usize = 64;
+/// What a block of one buffer is a multiple of: steps are of 1 to 4 vectors of up to 64 bytes, and a block that ended
+/// inside one would leave each block a slow remainder.
+const BLOCK_UNIT_BYTES: usize = 4 * 3 * 64;
 
-/// Bytes of each buffer that all groups go through before the next ones: the inputs of a wide code (32 of them) then
-/// fill three eighths of a 1 MiB second-level cache while the second group reads them again.
-const BLOCK_BYTES: usize = 12 << 10;
+/// From this many bytes of all buffers on they do not fit into a second-level cache of 1 to 2 MiB: asking for inputs ahead
+/// costs less than it brings (`kernel_speed` shows both sides).
+const PREFETCH_FROM_BYTES: usize = 4 << 20;
 
-// Steps are of 1 to 4 vectors of 64 bytes; a block that ended inside one would leave each block a slow remainder.
-const _: () = assert!(BLOCK_BYTES.is_multiple_of(4 * 64) && BLOCK_BYTES.is_multiple_of(3 * 64));
+/// From this many bytes of all buffers on, [`Locality::Auto`] takes them for a stripe that is used once: four second-level
+/// caches of 2 MiB.
+const STREAMING_FROM_BYTES: usize = 8 << 20;
+
+/// Where the buffers of a call are and should be, as far as the caller knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Locality {
+    /// Unknown: [`Locality::Streaming`] for stripes of several MiB, else [`Locality::Cached`].
+    #[default]
+    Auto,
+    /// The inputs are in cache, or the outputs are used at once: outputs are written through the caches.
+    Cached,
+    /// The inputs come from memory and the outputs go there: inputs are prefetched, and outputs that are aligned alike (to
+    /// a multiple of 64 bytes, or all off by the same number) are written past the caches.
+    Streaming,
+}
+
+impl Locality {
+    fn traffic(self, bytes: usize) -> Traffic {
+        match self {
+            Self::Auto if bytes >= STREAMING_FROM_BYTES => Traffic { prefetches: true, streams: true },
+            Self::Auto | Self::Cached => Traffic { prefetches: bytes >= PREFETCH_FROM_BYTES, streams: false },
+            Self::Streaming => Traffic { prefetches: true, streams: true },
+        }
+    }
+}
 
 /// Prepared coefficients: `outputs[r] = sum over c of coefficients[r][c] * inputs[c]`, byte by byte over GF(2^8).
 #[derive(Clone)]
@@ -34,43 +58,62 @@ pub struct Transform {
     kernel: Kernel,
     rows: usize,
     columns: usize,
-    groups: Vec<Group>,
-}
-
-#[derive(Clone)]
-struct Group {
-    shape: Shape,
     program: Program,
 }
 
-/// Which rows a group computes and from which columns.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Shape {
-    /// Distinct, 1 to [`ROWS_MAX`] of them.
-    pub(super) rows: Vec<usize>,
-    /// At most [`COLUMNS_MAX`] of them.
-    pub(super) columns: Vec<usize>,
-    /// Whether an earlier group has begun these rows, so that this one adds to them.
-    pub(super) adds: bool,
-}
-
-/// A backend and the tables it wants, made together so that they cannot be mixed up. Column by column.
+/// A family and the tables it wants, made together so that they cannot be mixed up.
 #[derive(Clone)]
 enum Program {
     #[cfg(target_arch = "x86_64")]
-    Avx512Gfni(super::x86::Avx512Gfni, Vec<u64>),
+    Avx512Gfni(super::x86::Avx512Gfni, Prepared<u64>),
     #[cfg(target_arch = "x86_64")]
-    Avx2Gfni(super::x86::Avx2Gfni, Vec<u64>),
+    Avx2Gfni(super::x86::Avx2Gfni, Prepared<u64>),
     #[cfg(target_arch = "x86_64")]
-    Avx2(super::x86::Avx2, Vec<super::x86::NibbleProducts>),
-    Portable(portable::Method, Vec<u8>),
+    Avx2(super::x86::Avx2, Prepared<super::nibble::NibbleProducts>),
+    #[cfg(target_arch = "x86_64")]
+    Ssse3(super::x86::Ssse3, Prepared<super::nibble::NibbleProducts>),
+    Portable(Portable, Prepared<u8>),
+}
+
+/// The ways to compute a matrix.
+#[derive(Clone)]
+enum Prepared<F> {
+    Groups(Vec<Group<F>>),
+    Lch(Lch<F>),
+}
+
+/// What to prepare.
+enum Recipe<'a> {
+    Matrix(&'a Matrix),
+    /// The native matrix, which is also given as such for families and shapes that do better without a transform.
+    Native(&'a Matrix),
 }
 
 impl Transform {
-    /// Prepares the coefficients for a kernel.
+    /// Prepares the coefficients for a kernel. The tables have up to 32 bytes per coefficient.
     pub fn new(kernel: Kernel, coefficients: &Matrix) -> Self {
-        let groups = divide(coefficients).into_iter().map(|shape| Group::new(kernel, coefficients, shape)).collect();
-        Self { kernel, rows: coefficients.rows(), columns: coefficients.columns(), groups }
+        Self::prepare(kernel, coefficients, &Recipe::Matrix(coefficients))
+    }
+
+    /// For the parity rows of the native matrix and no others: the transform that gives the same bytes faster, where
+    /// there is one.
+    pub(crate) fn native(kernel: Kernel, parity_rows: &Matrix) -> Self {
+        Self::prepare(kernel, parity_rows, &Recipe::Native(parity_rows))
+    }
+
+    fn prepare(kernel: Kernel, coefficients: &Matrix, recipe: &Recipe<'_>) -> Self {
+        let program = match kernel.0 {
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512Gfni(family) => Program::Avx512Gfni(family, Prepared::new(family, recipe)),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2Gfni(family) => Program::Avx2Gfni(family, Prepared::new(family, recipe)),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(family) => Program::Avx2(family, Prepared::new(family, recipe)),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Ssse3(family) => Program::Ssse3(family, Prepared::new(family, recipe)),
+            Backend::Portable(family) => Program::Portable(family, Prepared::new(family, recipe)),
+        };
+        Self { kernel, rows: coefficients.rows(), columns: coefficients.columns(), program }
     }
 
     /// Number of outputs.
@@ -90,17 +133,35 @@ impl Transform {
 
     /// Overwrites the outputs with the sums. All buffers are equally long; any length and any alignment will do.
     ///
-    /// On error the outputs are untouched. The index in [`DecodeError::LengthMismatch`] counts the inputs first and the
-    /// outputs after them.
+    /// # Errors
+    /// [`DecodeError::WrongCount`] or [`DecodeError::LengthMismatch`], with the outputs untouched. The index in the latter
+    /// counts the inputs first and the outputs after them.
     pub fn apply(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), DecodeError> {
+        self.apply_with(inputs, outputs, Locality::Auto)
+    }
+
+    /// As [`Transform::apply`], with a hint on where the buffers are. The bytes are the same with every hint.
+    ///
+    /// # Errors
+    /// As [`Transform::apply`].
+    pub fn apply_with(
+        &self,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        locality: Locality,
+    ) -> Result<(), DecodeError> {
         let len = self.check(inputs, outputs)?;
-        let mut start = 0;
-        while start < len {
-            let end = len.min(start + BLOCK_BYTES);
-            for group in &self.groups {
-                group.run(inputs, outputs, start..end);
-            }
-            start = end;
+        let traffic = locality.traffic(len * (inputs.len() + outputs.len()));
+        match &self.program {
+            #[cfg(target_arch = "x86_64")]
+            Program::Avx512Gfni(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
+            #[cfg(target_arch = "x86_64")]
+            Program::Avx2Gfni(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
+            #[cfg(target_arch = "x86_64")]
+            Program::Avx2(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
+            #[cfg(target_arch = "x86_64")]
+            Program::Ssse3(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
+            Program::Portable(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
         }
         Ok(())
     }
@@ -112,12 +173,17 @@ impl Transform {
                 return Err(DecodeError::WrongCount { expected, found });
             }
         }
-        let mut lengths = inputs.iter().map(|input| input.len()).chain(outputs.iter().map(|output| output.len()));
-        let expected = lengths.next().unwrap_or(0);
+        let expected = inputs.first().map_or_else(|| outputs.first().map_or(0, |output| output.len()), |it| it.len());
+        let equal =
+            inputs.iter().all(|input| input.len() == expected) && outputs.iter().all(|output| output.len() == expected);
+        if equal {
+            return Ok(expected);
+        }
+        let lengths = inputs.iter().map(|input| input.len()).chain(outputs.iter().map(|output| output.len()));
         match lengths.enumerate().find(|&(_, found)| found != expected) {
             None => Ok(expected),
-            Some((before, found)) => {
-                let index = ShardIndex::new(u16::try_from(before + 1).unwrap_or(u16::MAX));
+            Some((at, found)) => {
+                let index = ShardIndex::new(u16::try_from(at).unwrap_or(u16::MAX));
                 Err(DecodeError::LengthMismatch { index, expected, found })
             }
         }
@@ -130,137 +196,75 @@ impl fmt::Debug for Transform {
     }
 }
 
-impl Group {
-    fn new(kernel: Kernel, matrix: &Matrix, shape: Shape) -> Self {
-        let elements =
-            shape.columns.iter().flat_map(|&column| shape.rows.iter().map(move |&row| matrix.get(row, column)));
-        let program = match kernel.0 {
-            #[cfg(target_arch = "x86_64")]
-            Backend::Avx512Gfni(proof) => Program::Avx512Gfni(proof, elements.map(super::x86::affine_matrix).collect()),
-            #[cfg(target_arch = "x86_64")]
-            Backend::Avx2Gfni(proof) => Program::Avx2Gfni(proof, elements.map(super::x86::affine_matrix).collect()),
-            #[cfg(target_arch = "x86_64")]
-            Backend::Avx2(proof) => Program::Avx2(proof, elements.map(super::x86::nibble_products).collect()),
-            Backend::Portable(method) => Program::Portable(method, elements.collect()),
-        };
-        Self { shape, program }
-    }
-
-    fn run(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], range: Range<usize>) {
-        #[cfg(target_arch = "x86_64")]
-        use super::x86::{Lanes, in_whole_vectors};
-        let shape = &self.shape;
-        match &self.program {
-            #[cfg(target_arch = "x86_64")]
-            Program::Avx512Gfni(proof, tables) => proof.run(tables, &Lanes::gather(shape, inputs, outputs, range)),
-            #[cfg(target_arch = "x86_64")]
-            Program::Avx2Gfni(proof, tables) => {
-                in_whole_vectors(shape, inputs, outputs, range, |lanes| proof.run(tables, lanes));
+impl<F: Clone> Prepared<F> {
+    fn new<Y: Family<Factor = F>>(family: Y, recipe: &Recipe<'_>) -> Self {
+        let factor = |coefficient| family.factor(coefficient);
+        match recipe {
+            Recipe::Native(matrix) if transform_pays::<Y>(matrix) => {
+                Self::Lch(Lch::new(matrix.rows().next_power_of_two(), matrix.columns(), factor))
             }
-            #[cfg(target_arch = "x86_64")]
-            Program::Avx2(proof, tables) => {
-                in_whole_vectors(shape, inputs, outputs, range, |lanes| proof.run(tables, lanes));
-            }
-            Program::Portable(method, coefficients) => {
-                portable::run(*method, coefficients, shape, inputs, outputs, range);
-            }
+            Recipe::Native(matrix) | Recipe::Matrix(matrix) => Self::Groups(divide(matrix, factor)),
         }
     }
-}
 
-/// Divides the rows into groups. Rows with the same columns go together, in groups of even size; then groups join where
-/// reading their common columns once saves more than multiplying by zeros costs.
-fn divide(matrix: &Matrix) -> Vec<Shape> {
-    let mut by_columns = BTreeMap::<BTreeSet<usize>, Vec<usize>>::new();
-    for row in 0..matrix.rows() {
-        let used = (0..matrix.columns()).filter(|&column| matrix.get(row, column) != 0).collect();
-        by_columns.entry(used).or_default().push(row);
-    }
-
-    let mut joined = Vec::<(BTreeSet<usize>, Vec<usize>)>::new();
-    for (columns, rows) in by_columns {
-        let groups = rows.len().div_ceil(ROWS_MAX);
-        for at in 0..groups {
-            let rows = &rows[at * rows.len() / groups..(at + 1) * rows.len() / groups];
-            let into = joined.iter_mut().find(|(others, other_rows)| {
-                let separate = cost(&columns, rows.len()) + cost(others, other_rows.len());
-                rows.len() + other_rows.len() <= ROWS_MAX
-                    && cost(&(&columns | others), rows.len() + other_rows.len()) <= separate
-            });
-            match into {
-                Some((other_columns, other_rows)) => {
-                    other_columns.extend(&columns);
-                    other_rows.extend(rows);
+    fn run<Y: Family<Factor = F>>(
+        &self,
+        family: Y,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        len: usize,
+        traffic: Traffic,
+    ) {
+        let mut storage = LaneStorage::new();
+        match self {
+            Self::Groups(groups) => {
+                let block = if groups.len() > 1 { block_bytes(inputs.len()) } else { len };
+                let mut start = 0;
+                while start < len {
+                    let end = len.min(start + block);
+                    for group in groups {
+                        let mut lanes = group.lanes(&mut storage, inputs, outputs, start..end, traffic);
+                        family.dense(group, &mut lanes);
+                    }
+                    start = end;
                 }
-                None => joined.push((columns.clone(), rows.to_vec())),
+            }
+            Self::Lch(lch) => {
+                let (columns, rows) = ((0..inputs.len()).map(Some), 0..outputs.len());
+                family.lch(lch, &mut Lanes::gather(&mut storage, columns, rows, inputs, outputs, 0..len, traffic));
             }
         }
     }
-
-    let mut shapes = Vec::new();
-    for (columns, rows) in joined {
-        let columns = columns.into_iter().collect::<Vec<_>>();
-        let mut pieces = columns.chunks(COLUMNS_MAX);
-        // Rows of zeros have no piece at all, and must be written all the same.
-        let first = pieces.next().unwrap_or_default();
-        shapes.push(Shape { rows: rows.clone(), columns: first.to_vec(), adds: false });
-        shapes.extend(pieces.map(|piece| Shape { rows: rows.clone(), columns: piece.to_vec(), adds: true }));
-    }
-    shapes
 }
 
-/// Instructions per vector, roughly: each column is loaded once and multiplied once per row.
-fn cost(columns: &BTreeSet<usize>, rows: usize) -> usize {
-    columns.len() * (1 + rows)
+impl<F> Group<F> {
+    #[inline]
+    fn lanes<'a>(
+        &self,
+        storage: &'a mut LaneStorage,
+        inputs: &'a [&[u8]],
+        outputs: &'a mut [&mut [u8]],
+        range: Range<usize>,
+        traffic: Traffic,
+    ) -> Lanes<'a> {
+        let columns = self.columns.iter().map(|&column| Some(usize::from(column)));
+        Lanes::gather(storage, columns, self.targets(), inputs, outputs, range, traffic)
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Bytes of each buffer that all groups go through before the next ones.
+fn block_bytes(inputs: usize) -> usize {
+    (BLOCK_OF_INPUTS_BYTES / inputs.max(1) / BLOCK_UNIT_BYTES).max(1) * BLOCK_UNIT_BYTES
+}
 
-    fn assert_divides(matrix: &Matrix, shapes: &[Shape]) {
-        let mut computed = vec![BTreeSet::<usize>::new(); matrix.rows()];
-        for shape in shapes {
-            assert!((1..=ROWS_MAX).contains(&shape.rows.len()) && shape.columns.len() <= COLUMNS_MAX, "{shape:?}");
-            for &row in &shape.rows {
-                assert_eq!(shape.adds, !computed[row].is_empty(), "row {row} is begun once, and first");
-                computed[row].extend(&shape.columns);
-            }
-        }
-        for (row, columns) in computed.iter().enumerate() {
-            assert!((0..matrix.columns()).all(|column| matrix.get(row, column) == 0 || columns.contains(&column)));
-        }
+/// Whether the transform takes fewer instructions than the matrix: a butterfly is a product and two sums, an element of the
+/// matrix a product and half a sum.
+fn transform_pays<Y: Family>(matrix: &Matrix) -> bool {
+    let (rows, columns) = (matrix.rows(), matrix.columns());
+    let order = rows.next_power_of_two();
+    if rows < 2 || order > Y::LCH_ORDER_MAX {
+        return false;
     }
-
-    #[test]
-    fn every_element_is_in_a_group() {
-        for (rows, columns, one_in) in
-            [(1, 1, 1), (4, 10, 1), (7, 20, 1), (13, 3, 1), (20, 200, 1), (30, 70, 5), (9, 65, 9)]
-        {
-            let matrix = Matrix::from_fn(rows, columns, |row, column| u8::from((row * 7 + column * 3) % one_in == 0));
-            assert_divides(&matrix, &divide(&matrix));
-        }
-        assert_eq!(divide(&Matrix::zero(0, 5)), []);
-    }
-
-    #[test]
-    fn dense_rows_are_divided_evenly() {
-        let sizes =
-            |rows| divide(&Matrix::from_fn(rows, 9, |_, _| 1)).iter().map(|it| it.rows.len()).collect::<Vec<_>>();
-        assert_eq!(sizes(4), [4]);
-        assert_eq!(sizes(7), [3, 4]);
-        assert_eq!(sizes(13), [4, 4, 5]);
-    }
-
-    #[test]
-    fn columns_of_zeros_are_not_read() {
-        // Rows over disjoint halves gain nothing from each other, and a row of zeros reads nothing.
-        let matrix = Matrix::from_fn(5, 12, |row, column| u8::from(row < 4 && column / 6 == row % 2));
-        let shapes = divide(&matrix);
-        let has = |rows: &[usize], columns: Range<usize>| {
-            shapes.contains(&Shape { rows: rows.to_vec(), columns: columns.collect(), adds: false })
-        };
-        assert!(has(&[0, 2], 0..6) && has(&[1, 3], 6..12) && has(&[4], 0..0), "{shapes:?}");
-        assert_eq!(shapes.len(), 3);
-    }
+    let butterflies = (columns.div_ceil(order) + 1) * (order / 2) * order.ilog2() as usize;
+    2 * 3 * butterflies <= 3 * rows * columns
 }

@@ -1,0 +1,116 @@
+//! The buffers of one call as pointers, checked once.
+
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::slice;
+
+/// Inputs of one run of a loop: as many as a code over GF(2^8) has shards.
+pub(super) const SOURCES_MAX: usize = 256;
+
+/// Outputs of one run of a loop.
+pub(super) const TARGETS_MAX: usize = 128;
+
+/// How far ahead of its reads a loop asks for inputs that are not in cache: two steps of 256 bytes, so that a line has
+/// some hundred cycles to arrive.
+pub(super) const PREFETCH_BYTES: usize = 512;
+
+/// How a call's buffers meet the caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Traffic {
+    /// Ask for inputs ahead of reading them.
+    pub(super) prefetches: bool,
+    /// Write outputs past the caches, where they are aligned alike.
+    pub(super) streams: bool,
+}
+
+/// Room for the pointers of [`Lanes`], on the caller's stack and uninitialised: to move it would cost more than a short
+/// call.
+pub(super) struct LaneStorage {
+    sources: [MaybeUninit<*const u8>; SOURCES_MAX],
+    targets: [MaybeUninit<*mut u8>; TARGETS_MAX],
+}
+
+impl LaneStorage {
+    #[inline(always)]
+    pub(super) fn new() -> Self {
+        Self {
+            sources: [const { MaybeUninit::uninit() }; SOURCES_MAX],
+            targets: [const { MaybeUninit::uninit() }; TARGETS_MAX],
+        }
+    }
+}
+
+/// The buffers of one loop over one range, as pointers: each is good for `len` bytes while the borrow lasts, and no
+/// target overlaps anything else. Made only from slices, cut to the range with the usual checks.
+pub(super) struct Lanes<'a> {
+    sources: &'a [*const u8],
+    targets: &'a [*mut u8],
+    pub(super) len: usize,
+    pub(super) traffic: Traffic,
+    borrow: PhantomData<(&'a [u8], &'a mut [u8])>,
+}
+
+impl<'a> Lanes<'a> {
+    /// At most [`SOURCES_MAX`] columns and [`TARGETS_MAX`] distinct rows. A column of `None` is an input of zeros: its
+    /// pointer is null.
+    #[inline]
+    pub(super) fn gather(
+        storage: &'a mut LaneStorage,
+        columns: impl Iterator<Item = Option<usize>>,
+        rows: impl Iterator<Item = usize>,
+        inputs: &'a [&[u8]],
+        outputs: &'a mut [&mut [u8]],
+        range: Range<usize>,
+        traffic: Traffic,
+    ) -> Self {
+        let (mut source_count, mut target_count) = (0, 0);
+        for column in columns {
+            let source = column.map_or(std::ptr::null(), |column| inputs[column][range.clone()].as_ptr());
+            storage.sources[source_count].write(source);
+            source_count += 1;
+        }
+        for row in rows {
+            storage.targets[target_count].write(outputs[row][range.clone()].as_mut_ptr());
+            target_count += 1;
+        }
+        // SAFETY: the loops have written the first `source_count` and `target_count`.
+        let (sources, targets) = unsafe {
+            (
+                slice::from_raw_parts(storage.sources.as_ptr().cast(), source_count),
+                slice::from_raw_parts(storage.targets.as_ptr().cast(), target_count),
+            )
+        };
+        Self { sources, targets, len: range.len(), traffic, borrow: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(super) fn sources(&self) -> &'a [*const u8] {
+        self.sources
+    }
+
+    #[inline(always)]
+    pub(super) fn targets(&self) -> &'a [*mut u8] {
+        self.targets
+    }
+
+    /// Bytes before the first place where every target is a multiple of `alignment`; `None` where they are aligned
+    /// differently and cannot all be streamed to.
+    pub(super) fn unaligned_head(&self, alignment: usize) -> Option<usize> {
+        let mut heads = self.targets().iter().map(|target| target.addr().wrapping_neg() % alignment);
+        let head = heads.next()?;
+        heads.all(|other| other == head).then_some(head.min(self.len))
+    }
+    /// One output.
+    pub(super) fn target(&mut self, at: usize) -> &mut [u8] {
+        // SAFETY: it came from a slice of `len` bytes, borrowed for writing; `&mut self` keeps it the only one at a time.
+        unsafe { slice::from_raw_parts_mut(self.targets()[at], self.len) }
+    }
+
+    /// An input and an output; none where the input is zeros.
+    pub(super) fn pair(&mut self, source: usize, target: usize) -> Option<(&[u8], &mut [u8])> {
+        let source = self.sources()[source];
+        // SAFETY: a pointer that is not null came from a slice, cut to `len` bytes, and no output overlaps an input.
+        (!source.is_null()).then(|| (unsafe { slice::from_raw_parts(source, self.len) }, self.target(target)))
+    }
+}
