@@ -59,6 +59,6 @@ pub use error::{CodeError, DecodeError, KernelError};
 pub use geometry::Geometry;
 pub use kernel::{Kernel, Locality, Transform};
 pub use matrix::Matrix;
-pub use plan::RepairPlan;
+pub use plan::{PlanCache, RepairPlan};
 pub use shard::{ShardIndex, ShardSet};
 pub use verify::{StripeCheck, VerifyError};

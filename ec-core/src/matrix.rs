@@ -38,6 +38,11 @@ impl Matrix {
         self.columns
     }
 
+    /// All elements, row by row.
+    pub fn elements(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// One row.
     pub fn row(&self, row: usize) -> &[u8] {
         &self.bytes[row * self.columns..][..self.columns]
@@ -46,6 +51,11 @@ impl Matrix {
     /// One element.
     pub fn get(&self, row: usize, column: usize) -> u8 {
         self.row(row)[column]
+    }
+
+    /// One row, to be written.
+    pub fn row_mut(&mut self, row: usize) -> &mut [u8] {
+        &mut self.bytes[row * self.columns..][..self.columns]
     }
 
     /// Sets one element.
@@ -65,7 +75,7 @@ impl Matrix {
         let mut result = Self::zero(self.rows, other.columns);
         for row in 0..self.rows {
             for (inner, &factor) in self.row(row).iter().enumerate() {
-                add_scaled(&mut result.bytes[row * other.columns..][..other.columns], other.row(inner), factor);
+                gf::add_scaled(&mut result.bytes[row * other.columns..][..other.columns], other.row(inner), factor);
             }
         }
         result
@@ -120,7 +130,7 @@ impl Matrix {
             let pivot_row = self.row(rank).to_vec();
             for row in (0..self.rows).filter(|&row| row != rank) {
                 let factor = self.get(row, column);
-                add_scaled(&mut self.bytes[row * self.columns..][..self.columns], &pivot_row, factor);
+                gf::add_scaled(&mut self.bytes[row * self.columns..][..self.columns], &pivot_row, factor);
             }
             rank += 1;
         }
@@ -132,15 +142,6 @@ impl Matrix {
             for column in 0..self.columns {
                 self.bytes.swap(a * self.columns + column, b * self.columns + column);
             }
-        }
-    }
-}
-
-/// `target += factor * source`, element by element.
-fn add_scaled(target: &mut [u8], source: &[u8], factor: u8) {
-    if factor != 0 {
-        for (target, &source) in target.iter_mut().zip(source) {
-            *target ^= gf::mul(factor, source);
         }
     }
 }

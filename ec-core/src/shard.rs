@@ -42,11 +42,11 @@ impl ShardSet {
 
     /// The positions `0..count`; at most [`SHARDS_MAX`] of them.
     pub fn first(count: usize) -> Self {
-        let mut set = Self::EMPTY;
-        for index in 0..count.min(SHARDS_MAX) {
-            set.insert_at(index);
-        }
-        set
+        Self(std::array::from_fn(|word| match count.saturating_sub(64 * word) {
+            0 => 0,
+            below @ 1..64 => u64::MAX >> (64 - below),
+            _ => u64::MAX,
+        }))
     }
 
     /// Adds a shard. Positions from [`SHARDS_MAX`] on do not exist and are ignored.
@@ -84,7 +84,22 @@ impl ShardSet {
 
     /// The positions in rising order.
     pub fn iter(&self) -> impl Iterator<Item = ShardIndex> + '_ {
-        (0..SHARDS_MAX as u16).map(ShardIndex).filter(|index| self.contains(*index))
+        Members { words: self.0, word: 0 }
+    }
+
+    /// The members that are also in `other`.
+    pub fn intersection(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|word| self.0[word] & other.0[word]))
+    }
+
+    /// The members of both sets.
+    pub fn union(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|word| self.0[word] | other.0[word]))
+    }
+
+    /// The members that are not in `other`.
+    pub fn difference(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|word| self.0[word] & !other.0[word]))
     }
 
     /// Those of `0..count` that are not in the set.
@@ -99,6 +114,27 @@ impl ShardSet {
     /// Whether every member is also in `other`.
     pub fn is_subset(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0).all(|(a, b)| a & !b == 0)
+    }
+}
+
+struct Members {
+    words: [u64; SHARDS_MAX / 64],
+    word: usize,
+}
+
+impl Iterator for Members {
+    type Item = ShardIndex;
+
+    fn next(&mut self) -> Option<ShardIndex> {
+        while let Some(bits) = self.words.get_mut(self.word) {
+            if *bits != 0 {
+                let bit = bits.trailing_zeros();
+                *bits &= *bits - 1;
+                return Some(ShardIndex((64 * self.word) as u16 + bit as u16));
+            }
+            self.word += 1;
+        }
+        None
     }
 }
 
@@ -128,6 +164,14 @@ mod tests {
         set.remove(ShardIndex(63));
         assert!(!set.contains(ShardIndex(63)) && set.contains(ShardIndex(64)));
         assert_eq!(ShardSet::first(4).complement(6).iter().map(ShardIndex::get).collect::<Vec<_>>(), [4, 5]);
+        for count in [0, 1, 63, 64, 65, 128, 255, 256, 1000] {
+            let expected: Vec<u16> = (0..count.min(SHARDS_MAX) as u16).collect();
+            assert_eq!(ShardSet::first(count).iter().map(ShardIndex::get).collect::<Vec<_>>(), expected, "{count}");
+        }
+        let (low, high) = (ShardSet::first(70), ShardSet::first(66).complement(200));
+        assert_eq!(low.intersection(&high).iter().map(ShardIndex::get).collect::<Vec<_>>(), [66, 67, 68, 69]);
+        assert_eq!(low.difference(&high), ShardSet::first(66));
+        assert_eq!(low.union(&high), ShardSet::first(200));
         assert!(
             ShardSet::first(3).is_subset(&ShardSet::first(4)) && !ShardSet::first(4).is_subset(&ShardSet::first(3))
         );

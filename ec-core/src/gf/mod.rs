@@ -42,6 +42,40 @@ const fn log_tables() -> LogTables {
 
 static TABLES: LogTables = log_tables();
 
+/// Rows of all products: row `a` is what each element becomes when multiplied by `a`. 64 KiB, for work on whole rows of
+/// coefficients, where a row of it stays in cache.
+static PRODUCTS: [[u8; 256]; 256] = {
+    let mut products = [[0; 256]; 256];
+    let mut a = 1;
+    while a < 256 {
+        let mut b = 1;
+        while b < 256 {
+            products[a][b] = TABLES.exp[TABLES.log[a] as usize + TABLES.log[b] as usize];
+            b += 1;
+        }
+        a += 1;
+    }
+    products
+};
+
+/// `target += factor * source`, element by element; as many elements as the shorter one has.
+pub fn add_scaled(target: &mut [u8], source: &[u8], factor: u8) {
+    match factor {
+        0 => {}
+        1 => target.iter_mut().zip(source).for_each(|(target, source)| *target ^= source),
+        _ => {
+            let products = &PRODUCTS[usize::from(factor)];
+            target.iter_mut().zip(source).for_each(|(target, &source)| *target ^= products[usize::from(source)]);
+        }
+    }
+}
+
+/// Multiplies every element.
+pub fn scale(elements: &mut [u8], factor: u8) {
+    let products = &PRODUCTS[usize::from(factor)];
+    elements.iter_mut().for_each(|element| *element = products[usize::from(*element)]);
+}
+
 /// Product of two elements.
 pub fn mul(a: u8, b: u8) -> u8 {
     if a == 0 || b == 0 {
@@ -91,6 +125,12 @@ mod tests {
         for a in 0..=u8::MAX {
             for b in 0..=u8::MAX {
                 assert_eq!(mul(a, b), mul_by_definition(a, b), "{a:#04x} * {b:#04x}");
+                let mut sum = [b ^ 0x5A];
+                add_scaled(&mut sum, &[b], a);
+                assert_eq!(sum[0], b ^ 0x5A ^ mul(a, b), "{a:#04x} * {b:#04x}");
+                let mut scaled = [b];
+                scale(&mut scaled, a);
+                assert_eq!(scaled[0], mul(a, b), "{a:#04x} * {b:#04x}");
             }
             if let Some(inverse) = inverse(a) {
                 assert_eq!(mul_by_definition(a, inverse), 1);

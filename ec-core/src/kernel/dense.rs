@@ -17,11 +17,12 @@ pub(super) const ROWS_MAX: usize = 6;
 pub(super) struct Group<F> {
     /// Rows with products; distinct, at most [`ROWS_MAX`].
     pub(super) rows: Vec<u16>,
-    /// The inputs, section by section; at most `SOURCES_MAX`.
+    /// The inputs, section by section; at most `SOURCES_MAX`. Empty where they are all those of the call, in order.
     pub(super) columns: Vec<u16>,
     /// Column by column, one factor per row.
     pub(super) factors: Vec<F>,
-    /// How the columns fall into sections.
+    /// How the columns fall into sections. Empty where they are all one section without a plain sum: most plans, which are
+    /// made often, do without the allocation.
     pub(super) sections: Vec<Section>,
     /// Whether an earlier group has begun these rows, so that this one adds to them. Such a group has no plain sums.
     pub(super) adds: bool,
@@ -58,10 +59,11 @@ pub(super) unsafe fn run<V: Vector, const M: usize, const U: usize, const SUMS: 
     group: &Group<V::Factor>,
     lanes: &Lanes<'_>,
 ) {
-    let columns = group.sections.iter().map(|section| section.columns).sum::<usize>();
+    let columns = lanes.sources().len();
     assert!(
         group.rows.len() == M
-            && lanes.sources().len() == columns
+            && (group.sections.is_empty()
+                || group.sections.iter().map(|section| section.columns).sum::<usize>() == columns)
             && group.factors.len() == M * columns
             && lanes.targets().len() == group.targets().count(),
         "lanes and tables of another shape"
@@ -113,7 +115,9 @@ unsafe fn step<V: Vector, A: Access<V>, const M: usize, const U: usize, const SU
                 *sums = load::<V, A, U>(*targets.get_unchecked(row), at, access);
             }
         }
-        for section in &group.sections {
+        let whole = [Section { columns: sources.len(), sum: None }];
+        let sections = if group.sections.is_empty() { &whole[..] } else { &group.sections[..] };
+        for section in sections {
             let (own, rest) = sources.split_at_unchecked(section.columns);
             sources = rest;
             let mut plain = [V::zero(); U];
@@ -195,6 +199,32 @@ unsafe fn store<V: Vector, A: Access<V>, const U: usize>(vectors: [V; U], to: *m
     for (u, vector) in vectors.into_iter().enumerate() {
         // SAFETY: the caller's promise.
         unsafe { access.store(vector, to.add(at + u * V::BYTES)) }
+    }
+}
+
+/// `target += factor * source` over the shorter one's length, for families whose short loads cost what whole ones do.
+///
+/// # Safety
+/// As for [`Vector`].
+#[inline(always)]
+pub(super) unsafe fn add_scaled<V: Vector>(target: &mut [u8], source: &[u8], factor: &V::Factor) {
+    let len = target.len().min(source.len());
+    let (source, target) = (source.as_ptr(), target.as_mut_ptr());
+    // SAFETY: the caller's promise on the features; `at + bytes` is at most the length of either slice.
+    unsafe {
+        let factor = V::multiplier(factor);
+        let mut at = 0;
+        // Whole ones by themselves: what a masked store wrote is read again only after it has left the store buffer.
+        while len - at >= V::BYTES {
+            V::load(target.add(at)).xor(V::load(source.add(at)).times(factor)).store(target.add(at));
+            at += V::BYTES;
+        }
+        while at < len {
+            let bytes = V::BYTES.min(len - at);
+            let sum = V::load_first(target.add(at), bytes).xor(V::load_first(source.add(at), bytes).times(factor));
+            sum.store_first(target.add(at), bytes);
+            at += bytes;
+        }
     }
 }
 

@@ -50,6 +50,9 @@ struct Reading {
 
 /// The groups of a matrix, with its coefficients as a family wants them.
 pub(super) fn divide<F>(matrix: &Matrix, factor: impl Fn(u8) -> F) -> Vec<Group<F>> {
+    if let Some(group) = single(matrix, &factor) {
+        return vec![group];
+    }
     let mut groups = Vec::new();
     // A matrix without columns still has rows to fill with zeros.
     for first in (0..matrix.columns().max(1)).step_by(SOURCES_MAX) {
@@ -57,6 +60,23 @@ pub(super) fn divide<F>(matrix: &Matrix, factor: impl Fn(u8) -> F) -> Vec<Group<
         piece.divide(&factor, &mut groups);
     }
     groups
+}
+
+/// The one group of a matrix without zeros and plain sums that has few rows: most plans, which are made often.
+fn single<F>(matrix: &Matrix, factor: impl Fn(u8) -> F) -> Option<Group<F>> {
+    let (rows, columns) = (matrix.rows(), matrix.columns());
+    let is_plain = |row: usize| matrix.row(row).iter().all(|&coefficient| coefficient == 1);
+    let fits = (1..=ROWS_MAX).contains(&rows) && (1..=SOURCES_MAX).contains(&columns);
+    if !fits || (0..rows).any(|row| is_plain(row) || matrix.row(row).contains(&0)) {
+        return None;
+    }
+    let elements = matrix.elements();
+    let mut factors = Vec::with_capacity(rows * columns);
+    for column in 0..columns {
+        factors.extend(elements[column..].iter().step_by(columns).map(|&element| factor(element)));
+    }
+    let rows = (0..u16::try_from(rows).unwrap_or(u16::MAX)).collect();
+    Some(Group { rows, columns: Vec::new(), factors, sections: Vec::new(), adds: false })
 }
 
 /// At most [`SOURCES_MAX`] columns of a matrix. Every piece but the first adds to what the earlier ones began.
@@ -177,6 +197,11 @@ mod tests {
         let mut matrix = Matrix::zero(rows, columns);
         let mut begun = vec![false; rows];
         for group in groups {
+            let mut group = group.clone();
+            if group.sections.is_empty() && columns > 0 {
+                group.columns = (0..columns.try_into().unwrap()).collect();
+                group.sections = vec![Section { columns, sum: None }];
+            }
             assert!(group.rows.len() <= ROWS_MAX && group.columns.len() <= SOURCES_MAX);
             assert_eq!(group.columns.len(), group.sections.iter().map(|section| section.columns).sum::<usize>());
             for row in group.targets() {

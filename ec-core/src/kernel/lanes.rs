@@ -52,26 +52,29 @@ pub(super) struct Lanes<'a> {
 }
 
 impl<'a> Lanes<'a> {
-    /// At most [`SOURCES_MAX`] columns and [`TARGETS_MAX`] distinct rows. A column of `None` is an input of zeros: its
+    /// The same number of bytes of every buffer. At most [`SOURCES_MAX`] columns and [`TARGETS_MAX`] distinct rows. A column of `None` is an input of zeros: its
     /// pointer is null.
     #[inline]
+    #[allow(clippy::too_many_arguments)] // Two lists of buffers, each with the part of them that is meant.
     pub(super) fn gather(
         storage: &'a mut LaneStorage,
         columns: impl Iterator<Item = Option<usize>>,
         rows: impl Iterator<Item = usize>,
         inputs: &'a [&[u8]],
+        input_range: Range<usize>,
         outputs: &'a mut [&mut [u8]],
-        range: Range<usize>,
+        output_range: Range<usize>,
         traffic: Traffic,
     ) -> Self {
+        assert_eq!(input_range.len(), output_range.len(), "bytes of inputs and outputs");
         let (mut source_count, mut target_count) = (0, 0);
         for column in columns {
-            let source = column.map_or(std::ptr::null(), |column| inputs[column][range.clone()].as_ptr());
+            let source = column.map_or(std::ptr::null(), |column| inputs[column][input_range.clone()].as_ptr());
             storage.sources[source_count].write(source);
             source_count += 1;
         }
         for row in rows {
-            storage.targets[target_count].write(outputs[row][range.clone()].as_mut_ptr());
+            storage.targets[target_count].write(outputs[row][output_range.clone()].as_mut_ptr());
             target_count += 1;
         }
         // SAFETY: the loops have written the first `source_count` and `target_count`.
@@ -81,7 +84,7 @@ impl<'a> Lanes<'a> {
                 slice::from_raw_parts(storage.targets.as_ptr().cast(), target_count),
             )
         };
-        Self { sources, targets, len: range.len(), traffic, borrow: PhantomData }
+        Self { sources, targets, len: output_range.len(), traffic, borrow: PhantomData }
     }
 
     #[inline(always)]

@@ -49,6 +49,11 @@ fn radices(order: usize) -> &'static [usize] {
     }
 }
 
+/// Whether a transform of so many points is done on tiles, where inputs may be missing, and is one of ours at all.
+pub(super) fn is_tiled(order: usize) -> bool {
+    (16..=ORDER_MAX).contains(&order)
+}
+
 /// Value at `point` of the subspace polynomial of {0..2^layer}, divided by its value at `2^layer`.
 fn skew(layer: usize, point: u8) -> u8 {
     let subspace = |point: u8| (0..1usize << layer).fold(1, |product, v| gf::mul(product, point ^ low_byte(v)));
@@ -361,10 +366,7 @@ static ZEROS: Zeros = Zeros([0; TILE_BYTES]);
 #[inline(always)]
 pub(super) unsafe fn tiled<V: Vector>(lch: &Lch<V::Factor>, lanes: &Lanes<'_>) {
     assert!(
-        lch.order >= 16
-            && lch.order <= ORDER_MAX
-            && lanes.sources().len() == lch.data
-            && (1..=lch.order).contains(&lanes.targets().len()),
+        is_tiled(lch.order) && lanes.sources().len() == lch.data && (1..=lch.order).contains(&lanes.targets().len()),
         "lanes of another transform"
     );
     let row_bytes = TILE_BYTES.min(SCRATCH_BYTES / lch.order);

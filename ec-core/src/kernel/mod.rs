@@ -25,6 +25,7 @@ mod lch;
 #[cfg(target_arch = "x86_64")]
 mod nibble;
 mod portable;
+mod syndrome;
 #[cfg(test)]
 mod tests;
 mod transform;
@@ -32,11 +33,13 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use syndrome::Syndromes;
 pub use transform::{Locality, Transform};
 
 use crate::error::{DecodeError, KernelError};
 use crate::gf;
 use crate::matrix::Matrix;
+use family::Family;
 use portable::Portable;
 use std::sync::OnceLock;
 
@@ -136,6 +139,22 @@ impl Kernel {
             Backend::Ssse3(_) => "ssse3",
             Backend::Portable(Portable::Products) => "portable",
             Backend::Portable(Portable::Logarithms) => "portable-log",
+        }
+    }
+
+    /// `target += coefficient * source` for rows of coefficients; as many elements as the shorter one has.
+    #[inline]
+    pub(crate) fn add_scaled(self, target: &mut [u8], source: &[u8], coefficient: u8) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx512Gfni(family) => family.add_scaled(target, source, coefficient),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2Gfni(family) => family.add_scaled(target, source, coefficient),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2(family) => family.add_scaled(target, source, coefficient),
+            #[cfg(target_arch = "x86_64")]
+            Backend::Ssse3(family) => family.add_scaled(target, source, coefficient),
+            Backend::Portable(family) => family.add_scaled(target, source, coefficient),
         }
     }
 

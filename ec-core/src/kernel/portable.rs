@@ -3,7 +3,7 @@
 //! Two of them, since a comparison is worth something only between different tables: a row of 256 products per
 //! coefficient, and logarithms.
 
-use super::dense::Group;
+use super::dense::{Group, Section};
 use super::family::Family;
 use super::lanes::Lanes;
 use super::lch::Lch;
@@ -38,7 +38,8 @@ impl Family for Portable {
             (0..group.targets().count()).for_each(|target| lanes.target(target).fill(0));
         }
         let (mut column, mut sum) = (0, rows);
-        for section in &group.sections {
+        let whole = [Section { columns: lanes.sources().len(), sum: None }];
+        for section in if group.sections.is_empty() { &whole[..] } else { &group.sections[..] } {
             for _ in 0..section.columns {
                 if section.sum.is_some() {
                     self.add_scaled(1, column, sum, lanes);

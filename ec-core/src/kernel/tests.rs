@@ -338,6 +338,28 @@ mod guarded {
     }
 }
 
+#[test]
+fn rows_of_coefficients_are_added() {
+    for kernel in kernels() {
+        for (target_len, source_len) in [(0, 5), (1, 1), (15, 15), (64, 64), (65, 100), (130, 127), (256, 256)] {
+            for coefficient in [0, 1, 2, 0x53, 0xFF] {
+                let (before, source) = (painted(1, target_len), painted(2, source_len));
+                let mut target = before.clone();
+                kernel.add_scaled(&mut target, &source, coefficient);
+                for (at, &found) in target.iter().enumerate() {
+                    let added = source.get(at).map_or(0, |&source| mul_by_definition(coefficient, source));
+                    assert_eq!(
+                        found,
+                        before[at] ^ added,
+                        "{} {coefficient} {target_len} {source_len} {at}",
+                        kernel.name()
+                    );
+                }
+            }
+        }
+    }
+}
+
 /// The native matrix by its own transform, wherever a kernel has one for the shape, and by the matrix.
 #[test]
 fn the_transform_of_the_native_matrix_gives_the_bytes_of_the_matrix() {

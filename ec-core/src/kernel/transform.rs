@@ -6,6 +6,7 @@ use super::family::Family;
 use super::lanes::{LaneStorage, Lanes, Traffic};
 use super::lch::Lch;
 use super::portable::Portable;
+use super::syndrome::{SyndromeProgram, Syndromes};
 use super::{Backend, Kernel};
 use crate::error::DecodeError;
 use crate::matrix::Matrix;
@@ -80,6 +81,7 @@ enum Program {
 enum Prepared<F> {
     Groups(Vec<Group<F>>),
     Lch(Lch<F>),
+    Syndromes(SyndromeProgram<F>),
 }
 
 /// What to prepare.
@@ -87,6 +89,8 @@ enum Recipe<'a> {
     Matrix(&'a Matrix),
     /// The native matrix, which is also given as such for families and shapes that do better without a transform.
     Native(&'a Matrix),
+    /// A decoding of a native code, which is also given as a matrix for families without a transform.
+    Syndromes(&'a Matrix, &'a Syndromes),
 }
 
 impl Transform {
@@ -99,6 +103,11 @@ impl Transform {
     /// there is one.
     pub(crate) fn native(kernel: Kernel, parity_rows: &Matrix) -> Self {
         Self::prepare(kernel, parity_rows, &Recipe::Native(parity_rows))
+    }
+
+    /// For a decoding of a native code, given also as the matrix over its inputs.
+    pub(crate) fn by_syndromes(kernel: Kernel, coefficients: &Matrix, syndromes: &Syndromes) -> Self {
+        Self::prepare(kernel, coefficients, &Recipe::Syndromes(coefficients, syndromes))
     }
 
     fn prepare(kernel: Kernel, coefficients: &Matrix, recipe: &Recipe<'_>) -> Self {
@@ -203,7 +212,12 @@ impl<F: Clone> Prepared<F> {
             Recipe::Native(matrix) if transform_pays::<Y>(matrix) => {
                 Self::Lch(Lch::new(matrix.rows().next_power_of_two(), matrix.columns(), factor))
             }
-            Recipe::Native(matrix) | Recipe::Matrix(matrix) => Self::Groups(divide(matrix, factor)),
+            Recipe::Syndromes(_, syndromes) if syndromes.order() <= Y::LCH_ORDER_MAX => {
+                Self::Syndromes(SyndromeProgram::new(syndromes, factor))
+            }
+            Recipe::Native(matrix) | Recipe::Syndromes(matrix, _) | Recipe::Matrix(matrix) => {
+                Self::Groups(divide(matrix, factor))
+            }
         }
     }
 
@@ -218,12 +232,12 @@ impl<F: Clone> Prepared<F> {
         let mut storage = LaneStorage::new();
         match self {
             Self::Groups(groups) => {
-                let block = if groups.len() > 1 { block_bytes(inputs.len()) } else { len };
+                let block = if groups.len() > 1 { block_bytes(BLOCK_OF_INPUTS_BYTES, inputs.len()) } else { len };
                 let mut start = 0;
                 while start < len {
                     let end = len.min(start + block);
                     for group in groups {
-                        let mut lanes = group.lanes(&mut storage, inputs, outputs, start..end, traffic);
+                        let mut lanes = group.lanes(&mut storage, inputs, start..end, outputs, start..end, traffic);
                         family.dense(group, &mut lanes);
                     }
                     start = end;
@@ -231,30 +245,37 @@ impl<F: Clone> Prepared<F> {
             }
             Self::Lch(lch) => {
                 let (columns, rows) = ((0..inputs.len()).map(Some), 0..outputs.len());
-                family.lch(lch, &mut Lanes::gather(&mut storage, columns, rows, inputs, outputs, 0..len, traffic));
+                let mut lanes = Lanes::gather(&mut storage, columns, rows, inputs, 0..len, outputs, 0..len, traffic);
+                family.lch(lch, &mut lanes);
             }
+            Self::Syndromes(program) => program.run(family, inputs, outputs, len, traffic),
         }
     }
 }
 
 impl<F> Group<F> {
     #[inline]
-    fn lanes<'a>(
+    pub(super) fn lanes<'a>(
         &self,
         storage: &'a mut LaneStorage,
         inputs: &'a [&[u8]],
+        input_range: Range<usize>,
         outputs: &'a mut [&mut [u8]],
-        range: Range<usize>,
+        output_range: Range<usize>,
         traffic: Traffic,
     ) -> Lanes<'a> {
+        if self.columns.is_empty() && self.sections.is_empty() {
+            let all = (0..inputs.len()).map(Some);
+            return Lanes::gather(storage, all, self.targets(), inputs, input_range, outputs, output_range, traffic);
+        }
         let columns = self.columns.iter().map(|&column| Some(usize::from(column)));
-        Lanes::gather(storage, columns, self.targets(), inputs, outputs, range, traffic)
+        Lanes::gather(storage, columns, self.targets(), inputs, input_range, outputs, output_range, traffic)
     }
 }
 
-/// Bytes of each buffer that all groups go through before the next ones.
-fn block_bytes(inputs: usize) -> usize {
-    (BLOCK_OF_INPUTS_BYTES / inputs.max(1) / BLOCK_UNIT_BYTES).max(1) * BLOCK_UNIT_BYTES
+/// Bytes of each of so many buffers, whole steps of every loop, that fit together into `bytes`; at least one unit.
+pub(super) fn block_bytes(bytes: usize, buffers: usize) -> usize {
+    (bytes / buffers.max(1) / BLOCK_UNIT_BYTES).max(1) * BLOCK_UNIT_BYTES
 }
 
 /// Whether the transform takes fewer instructions than the matrix: a butterfly is a product and two sums, an element of the

@@ -52,6 +52,11 @@ impl Family for Avx512Gfni {
         unsafe { run(group, lanes) }
     }
 
+    fn add_scaled(self, target: &mut [u8], source: &[u8], coefficient: u8) {
+        // SAFETY: `self` exists only where `detect` saw the features that the function enables.
+        unsafe { add_scaled(target, source, AFFINE_MATRICES[usize::from(coefficient)]) }
+    }
+
     fn lch(self, lch: &Lch<u64>, lanes: &mut Lanes<'_>) {
         let run: unsafe fn(&Lch<u64>, &Lanes<'_>) = match lch.order {
             2 => lch_registers::<2, 4>,
@@ -80,6 +85,12 @@ fn lch_registers<const M: usize, const U: usize>(lch: &Lch<u64>, lanes: &Lanes<'
 fn lch_tiled(lch: &Lch<u64>, lanes: &Lanes<'_>) {
     // SAFETY: compiled for the features of `Zmm`.
     unsafe { lch::tiled::<Zmm>(lch, lanes) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,gfni")]
+fn add_scaled(target: &mut [u8], source: &[u8], factor: u64) {
+    // SAFETY: compiled for the features of `Zmm`.
+    unsafe { dense::add_scaled::<Zmm>(target, source, &factor) }
 }
 
 /// 64 bytes.
