@@ -207,6 +207,7 @@ pub fn node_requests() -> Vec<Sample<NodeRequest>> {
         ("check", NodeRequest::Check { fragment }, none()),
         ("scrub", NodeRequest::Scrub, none()),
         ("info", NodeRequest::Info, none()),
+        ("door", NodeRequest::Door, none()),
     ]
 }
 
@@ -238,6 +239,8 @@ pub fn node_replies() -> Vec<Sample<NodeReply>> {
         ("info", info, none()),
     ];
     samples.extend(refusals().into_iter().map(|(name, refusal)| (name, NodeReply::Refused(refusal), none())));
+    // Behind them, since frames are numbered in this order and those were there before.
+    samples.push(("door", NodeReply::Door { folder: "/disks/1".into() }, none()));
     samples
 }
 

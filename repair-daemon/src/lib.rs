@@ -16,6 +16,7 @@ pub mod client;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod door;
 pub mod files;
 pub mod node;
 pub mod pack;

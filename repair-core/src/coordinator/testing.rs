@@ -257,6 +257,7 @@ impl World {
             boot: host.life,
             domain: host.domain.clone(),
             address: format!("node{disk}"),
+            door: None,
             journals: journals.map(|(pg, bytes)| JournalFile { pg: *pg, bytes: Ok(bytes.clone()) }).collect(),
         };
         let life = host.life;

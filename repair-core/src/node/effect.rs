@@ -104,6 +104,8 @@ pub enum NodeEvent {
         domain: String,
         /// Where it listens.
         address: String,
+        /// The folder of the socket at which open files of fragments are had on this host; none where they are not.
+        door: Option<String>,
         /// All journals there are.
         journals: Vec<JournalFile>,
     },

@@ -80,6 +80,7 @@ struct Host {
     boot: u64,
     domain: String,
     address: String,
+    door: Option<String>,
 }
 
 /// What a store operation is for.
@@ -155,9 +156,9 @@ impl Node {
     pub fn handle(&mut self, now: Time, event: NodeEvent) {
         self.now = self.now.max(now);
         match event {
-            NodeEvent::Boot { disk, cell, boot, domain, address, journals } => {
+            NodeEvent::Boot { disk, cell, boot, domain, address, door, journals } => {
                 if self.host.is_none() {
-                    self.host = Some(Host { disk, cell, boot, domain, address });
+                    self.host = Some(Host { disk, cell, boot, domain, address, door });
                     self.boot(journals);
                 }
             }
@@ -248,6 +249,7 @@ impl Node {
             NodeRequest::Record { extent, hash } => self.record(asker, extent, hash),
             NodeRequest::Check { fragment } => self.check(fragment, serve::Why::Asked(asker)),
             NodeRequest::Scrub => self.scrub_now(asker),
+            NodeRequest::Door => self.door(asker),
             NodeRequest::Info => {}
         }
     }

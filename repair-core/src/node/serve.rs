@@ -186,6 +186,14 @@ impl Node {
         self.reply(asker, reply);
     }
 
+    /// Whether whoever asks is on our host is for him to know, and whether he may open the door for the system.
+    pub(super) fn door(&mut self, asker: Asker) {
+        match self.host.as_ref().and_then(|host| host.door.clone()) {
+            Some(folder) => self.reply(asker, NodeReply::Door { folder }),
+            None => self.refuse(asker, Refusal::Unavailable("no files are given out here".into())),
+        }
+    }
+
     /// Has a fragment read whole and judged, by the record we know of its extent.
     pub(super) fn check(&mut self, fragment: FragmentKey, why: Why) {
         let ledger = self.groups.get(&fragment.extent.pg()).map(|group| &group.ledger);

@@ -366,6 +366,16 @@ fn a_scrub_by_itself_takes_about_its_period_and_comes_again() {
 }
 
 #[test]
+fn where_the_door_is_is_told_without_a_look_at_the_disk() {
+    let (mut world, ..) = with(1);
+    world.disk.log.clear();
+    assert_eq!(world.ask(NodeRequest::Door), NodeReply::Door { folder: "/disks/1".into() });
+    assert!(world.disk.log.is_empty());
+    let mut new = World::boot(config(), Disk::default(), None);
+    assert!(matches!(refused(&new.ask(NodeRequest::Door)), Refusal::Unavailable(_)), "it gives nobody anything yet");
+}
+
+#[test]
 fn info_costs_one_touch_of_the_disk_and_is_answered_before_there_is_a_cell() {
     let (mut world, ..) = with(3);
     world.event(NodeEvent::Room { free_bytes: 5, total_bytes: 9 });

@@ -403,7 +403,15 @@ impl World {
             next_request: 0,
         };
         let (domain, address) = ("a/b/c/d".into(), "localhost:1".into());
-        world.event(NodeEvent::Boot { disk: DISK, cell, boot: 77, domain, address, journals });
+        world.event(NodeEvent::Boot {
+            disk: DISK,
+            cell,
+            boot: 77,
+            domain,
+            address,
+            door: Some("/disks/1".into()),
+            journals,
+        });
         world
     }
 

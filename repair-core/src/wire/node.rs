@@ -239,6 +239,8 @@ pub enum NodeRequest {
     Scrub,
     /// Say who you are.
     Info,
+    /// Where on your host are open files of fragments given out? Asked by who has found that it is the same host.
+    Door,
 }
 
 /// A node's answer. The word in brackets is the body.
@@ -324,5 +326,10 @@ pub enum NodeReply {
         extents: u64,
         /// Bytes that fragments can still take.
         free_bytes: u64,
+    },
+    /// Where the door is, for whoever may open it. Nothing that is read there is believed more than what comes from here.
+    Door {
+        /// The folder that its socket lies in, absolute; the name of the socket is fixed.
+        folder: String,
     },
 }

@@ -34,6 +34,8 @@ struct Report {
     out: String,
     files: u64,
     bytes: u64,
+    /// Payload that came from files of nodes on this host.
+    local_bytes: u64,
     seconds: f64,
 }
 
@@ -49,7 +51,8 @@ impl Get {
         let seconds = started.elapsed().as_secs_f64();
         let (shown_name, out) = (name_shown(&name), shown(&self.out));
         if self.json {
-            print_json(&Report { schema: 1, name: shown_name, out, files, bytes, seconds })?;
+            let local_bytes = cell.local_bytes();
+            print_json(&Report { schema: 1, name: shown_name, out, files, bytes, local_bytes, seconds })?;
         } else {
             let files = if files == 1 { "1 file".to_owned() } else { format!("{files} files") };
             print(&format!("{out}: {files}, {}, {seconds:.3} s\n", human_bytes(bytes)))?;

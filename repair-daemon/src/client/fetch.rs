@@ -61,7 +61,7 @@ fn fetch_file(cell: &Cell, row: &NameRow, out: &Path, progress: &ProgressBar) ->
         Ok(_) => return Err(FilesError::Usage(format!("{}: exists and is not a regular file", shown(out)))),
     }
     progress.set_length(row.bytes);
-    let mut staged = StagedFile::new(folder_of(out), row.bytes)?;
+    let mut staged = StagedFile::cached(folder_of(out), row.bytes)?;
     let wanted = wanted(row)?;
     let sink = |offset: u64, bytes: &[u8]| match overlap(&wanted, offset, bytes) {
         Some((at, bytes)) => staged.file().write_all_at(bytes, at).map_err(FilesError::io(out, "write")),

@@ -1,6 +1,7 @@
 //! Getting: ranges of a stream, proven, to wherever the caller wants them.
 
 use super::drive::{Bytes, drive};
+use super::local::LocalReads;
 use super::{Cell, unexpected};
 use crate::files::FilesError;
 use indicatif::ProgressBar;
@@ -21,6 +22,8 @@ const EXTENTS_AT_ONCE: usize = 4;
 const WHOLE_FROM_QUARTERS: u64 = 3;
 /// Wanted bytes this close are fetched in one go.
 const GAP_BYTES_MAX: u64 = 256 << 10;
+/// For fewer bytes than this, asking the nodes for files takes longer than asking them for the bytes.
+const LOCAL_BYTES_MIN: u64 = 4 << 20;
 
 /// Takes proven bytes: their place in the stream, and them. Called from several threads, for pieces in any order.
 pub type Sink<'a> = dyn Fn(u64, &[u8]) -> Result<(), FilesError> + Sync + 'a;
@@ -84,7 +87,8 @@ impl Cell {
         let config = GetConfig { give_up_after, ..GetConfig::default() };
         let extent = piece.entry.extent;
         let mut get = GetExtent::new(extent, piece.range.clone(), piece.is_whole(), config);
-        drive(self, &self.readers, &mut get, bytes)?;
+        let is_long = piece.range.end - piece.range.start >= LOCAL_BYTES_MIN;
+        drive(self, &self.readers, &mut get, bytes, is_long.then(LocalReads::default))?;
         let name = |reason: String| format!("extent {extent}: {reason}");
         match get.outcome() {
             Some(Ok(())) if bytes.taken == piece.range.end - piece.range.start => Ok(()),

@@ -8,6 +8,7 @@ mod drive;
 mod fetch;
 mod folder;
 mod get;
+mod local;
 mod names;
 mod put;
 
@@ -15,6 +16,7 @@ pub use fetch::{Fetched, fetch};
 pub use folder::{Listing, list_folder};
 pub use put::PutSummary;
 
+use crate::door::Doors;
 use crate::files::FilesError;
 use crate::transport::{Pool, ToDaemon, ToNode};
 use bytes::Bytes;
@@ -22,7 +24,7 @@ use repair_core::time::Time;
 use repair_core::wire::daemon::Subject;
 use repair_core::wire::{CallError, DaemonReply, DaemonRequest, Refusal};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, Runtime};
 
@@ -44,6 +46,9 @@ pub struct Cell {
     daemon: Daemon,
     /// Connections for reading, kept from one call to the next.
     readers: Pool<ToNode>,
+    /// Where nodes of this host give out files.
+    doors: Doors,
+    local_bytes: AtomicU64,
     patience: Duration,
     stop: Arc<AtomicBool>,
     began: Instant,
@@ -82,12 +87,26 @@ impl Cell {
             .build()
             .map_err(FilesError::io(std::path::Path::new("network"), "start threads for the"))?;
         let daemon = Daemon { address: address.into(), pool: Pool::new(), patience };
-        Ok(Self { runtime, daemon, readers: Pool::new(), patience, stop, began: Instant::now() })
+        Ok(Self {
+            runtime,
+            daemon,
+            readers: Pool::new(),
+            doors: Doors::default(),
+            local_bytes: AtomicU64::new(0),
+            patience,
+            stop,
+            began: Instant::now(),
+        })
     }
 
     /// Where its daemon listens.
     pub fn address(&self) -> &str {
         &self.daemon.address
+    }
+
+    /// Payload read so far from files that nodes of this host gave, and not over the network.
+    pub fn local_bytes(&self) -> u64 {
+        self.local_bytes.load(Ordering::Relaxed)
     }
 
     /// The daemon's report on the whole cell, as it is now.

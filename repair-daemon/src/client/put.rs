@@ -129,7 +129,7 @@ impl Put<'_> {
         let seed = random_u128().map_err(|error| PutFailure::Again(error.to_string()))? as u64;
         let mut source = ExtentSource { put: self, first: spec.entry.offset };
         let mut extent = PutExtent::new(spec, seed)?;
-        let ended = drive(self.cell, nodes, &mut extent, &mut source);
+        let ended = drive(self.cell, nodes, &mut extent, &mut source, None);
         let stopped = || PutFailure::Again(ended.err().map_or("ended early".into(), |error| error.to_string()));
         extent.outcome().unwrap_or_else(|| Err(stopped()))
     }

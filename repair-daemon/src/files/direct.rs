@@ -32,6 +32,16 @@ impl DirectFile {
     /// # Errors
     /// That of the system, `StorageFull` among them.
     pub fn new(file: File, bytes: u64) -> io::Result<Self> {
+        let reserved = Self::cached(file, bytes)?;
+        let direct = set_direct(&reserved.file, true).is_ok();
+        Ok(Self { direct: AtomicBool::new(direct), ..reserved })
+    }
+
+    /// The same, and what is written stays in the cache.
+    ///
+    /// # Errors
+    /// As [`DirectFile::new`].
+    pub fn cached(file: File, bytes: u64) -> io::Result<Self> {
         if bytes > 0 {
             match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
                 // Not every file system can reserve; it will say later that it is full.
@@ -39,8 +49,7 @@ impl DirectFile {
                 other => other?,
             }
         }
-        let direct = set_direct(&file, true).is_ok();
-        Ok(Self { file, bytes, direct: AtomicBool::new(direct) })
+        Ok(Self { file, bytes, direct: AtomicBool::new(false) })
     }
 
     /// The file itself.

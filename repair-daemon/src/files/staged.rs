@@ -29,11 +29,27 @@ pub enum Replace {
 }
 
 impl StagedFile {
-    /// A new file in `folder`, with room for `bytes`.
+    /// A new file in `folder`, with room for `bytes`, that is written past the cache: its bytes are to be synced.
     ///
     /// # Errors
     /// [`FilesError::Io`].
     pub fn new(folder: &Path, bytes: u64) -> Result<Self, FilesError> {
+        Self::made(folder, bytes, DirectFile::new)
+    }
+
+    /// The same, written into the cache: its bytes are not to be synced.
+    ///
+    /// # Errors
+    /// [`FilesError::Io`].
+    pub fn cached(folder: &Path, bytes: u64) -> Result<Self, FilesError> {
+        Self::made(folder, bytes, DirectFile::cached)
+    }
+
+    fn made(
+        folder: &Path,
+        bytes: u64,
+        reserve: impl FnOnce(File, u64) -> io::Result<DirectFile>,
+    ) -> Result<Self, FilesError> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         // 0o666 less the umask, as any program's output.
         let mode = Mode::from_raw_mode(0o666);
@@ -47,7 +63,7 @@ impl StagedFile {
             }
             Err(error) => return Err(FilesError::io(folder, "create a file in")(error.into())),
         };
-        match DirectFile::new(file, bytes) {
+        match reserve(file, bytes) {
             Ok(file) => Ok(Self { file, folder: folder.to_path_buf(), named }),
             Err(error) => {
                 if let Some(path) = named {

@@ -2,6 +2,7 @@
 
 use super::link::{self, Link};
 use super::workers::{Job, Workers};
+use crate::door::{self, Door};
 use crate::files::FilesError;
 use crate::files::error::printable;
 use crate::files::staged::random_u128;
@@ -64,17 +65,26 @@ pub async fn run(options: Options) -> Result<(), FilesError> {
     let store = DiskStore::open(&options.data)
         .map_err(|error| FilesError::io(&options.data, "use this folder")(io::Error::other(error)))?;
     let store = Arc::new(store);
+    // Without it clients on this host read as all others do.
+    let door = Door::open(&options.data).inspect_err(|error| {
+        let _ = writeln!(io::stderr(), "ninefold node: no door for clients on this host: {error}");
+    });
+    let door = door.ok();
     let boot = NodeEvent::Boot {
         disk: store.disk(),
         cell: store.cell(),
         boot: random_u128()? as u64,
         domain: options.domain.to_string(),
         address,
+        door: door.as_ref().map(|door| door.folder().to_owned()),
         journals: store.journals().map_err(FilesError::io(&options.data, "read the journals in"))?,
     };
     let (free_bytes, total_bytes) = store.room().map_err(FilesError::io(&options.data, "measure the room for"))?;
     let workers = Workers::start(&store, &inputs)?;
     let _ = writeln!(io::stderr(), "ninefold node: disk {} listening on {}", store.disk(), server.address());
+    if let Some(door) = door {
+        tokio::spawn(door::serve(door, Arc::downgrade(&store)));
+    }
     // From here on only the workers hold it: with the last of them it is closed.
     drop(store);
     let mut actor = Actor {

@@ -1,7 +1,7 @@
 //! The store of one data folder.
 
 use super::folder::Folder;
-use super::fragments::{Fragments, file_name};
+use super::fragments::{Fragments, OpenedFragment, file_name};
 use super::index::Index;
 use super::journal_file::Journals;
 use super::label::{Label, LabelError};
@@ -206,6 +206,14 @@ impl DiskStore {
                 Ok(StoreOk::Done)
             }
         }
+    }
+
+    /// The file of a fragment, opened once more for somebody else to read. `None` where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`], as reading it would give.
+    pub fn open_fragment(&self, fragment: FragmentKey) -> Result<Option<OpenedFragment>, StoreError> {
+        self.fragments.open_once_more(fragment)
     }
 
     fn publish(&self, key: StageKey) -> Result<StoreOk, StoreError> {

@@ -14,8 +14,10 @@ use repair_core::node::{Body, Hosted, Payload, StoreError, StoreOk};
 use repair_core::wire::node::FragmentKey;
 use rustix::fs::{Advice, fadvise};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +26,17 @@ const OPEN_MAX: usize = 64;
 
 /// Something, or what is the matter with the fragment.
 type Looked<T> = Result<Result<T, Finding>, StoreError>;
+
+/// A fragment's file opened once more, for somebody else to read, and what he needs to know of it.
+#[derive(Debug)]
+pub struct OpenedFragment {
+    /// The file, open for reading.
+    pub file: File,
+    /// Where in it the payload begins.
+    pub payload_at: u64,
+    /// CRC of each block, by the fragment's table.
+    pub table: Vec<u32>,
+}
 
 /// The published fragments of a disk.
 #[derive(Debug)]
@@ -189,6 +202,21 @@ impl Fragments {
         // The table is as long as the payload: the tail was checked against the header.
         let crcs = found.tail.table.get(blocks).unwrap_or_default().to_vec();
         Ok(Some(StoreOk::Data { body, crcs }))
+    }
+
+    /// The file that [`Fragments::read`] would read from. `None` where there is none, or another has its name by now.
+    pub(super) fn open_once_more(&self, fragment: FragmentKey) -> Result<Option<OpenedFragment>, StoreError> {
+        let found = match self.open(fragment)? {
+            Ok(found) => found,
+            Err((Class::Missing, _)) => return Ok(None),
+            Err(finding) => return Err(damaged(finding)),
+        };
+        let Some(folder) = self.folder(fragment.extent.pg())? else { return Ok(None) };
+        // Opened anew and not duplicated: flags and position are each holder's own.
+        let file = folder.open_file(&file_name(fragment)).map_err(|error| as_store_error("open a fragment", &error))?;
+        let is_it = file.metadata().is_ok_and(|metadata| found.inode().is_ok_and(|inode| inode == metadata.ino()));
+        let (payload_at, table) = (found.layout().payload_at, found.tail.table.clone());
+        Ok(is_it.then_some(OpenedFragment { file, payload_at, table }))
     }
 
     fn read_payload(

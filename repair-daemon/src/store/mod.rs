@@ -9,6 +9,7 @@
 //! DIR/staging/                 fragments without a name yet, where the file system needs names; emptied at the start
 //! DIR/reserve                  room for journals and deletes on a full disk
 //! DIR/index.redb               a cache of records
+//! DIR/door                     the socket of `crate::door`
 //! ```
 //!
 //! A fragment is written without a name, synced, linked under its name if nothing has that name, and its folder synced: a name
@@ -29,6 +30,7 @@ mod stage;
 mod store_tests;
 
 pub use disk::{DiskStore, OpenError};
+pub use fragments::OpenedFragment;
 
 use repair_core::node::StoreError;
 use rustix::io::Errno;

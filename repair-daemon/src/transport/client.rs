@@ -39,6 +39,7 @@ struct Shared {
     pending: Arc<Pending>,
     next: AtomicU64,
     task: AbortHandle,
+    within_host: bool,
 }
 
 impl Drop for Shared {
@@ -94,17 +95,27 @@ impl<P: Protocol> Connection<P> {
     pub async fn open(address: &str, within: Duration) -> Result<Self, CallError> {
         let stream = timeout(within, TcpStream::connect(address)).await;
         let stream = stream.map_err(|_| CallError::Unreachable)?.map_err(|_| CallError::Unreachable)?;
+        // Only a host has both ends of a connection at one address.
+        let within_host = match (stream.peer_addr(), stream.local_addr()) {
+            (Ok(peer), Ok(local)) => peer.ip() == local.ip(),
+            _ => false,
+        };
         let (reader, writer) = ends(stream, HEADER_TIME_MAX).map_err(|_| CallError::Unreachable)?;
         let pending = Arc::new(Pending::default());
         let (queue, frames) = mpsc::channel(QUEUE);
         let task = tokio::spawn(converse::<P>(reader, writer, frames, Arc::clone(&pending))).abort_handle();
-        let shared = Arc::new(Shared { queue, pending, next: AtomicU64::new(1), task });
+        let shared = Arc::new(Shared { queue, pending, next: AtomicU64::new(1), task, within_host });
         Ok(Self { shared, protocol: PhantomData })
     }
 
     /// Whether it has ended: every call on it fails.
     pub fn is_closed(&self) -> bool {
         self.shared.pending.lock().ended
+    }
+
+    /// Whether the other end is on the same host.
+    pub fn is_within_host(&self) -> bool {
+        self.shared.within_host
     }
 
     /// Asks, and waits for the answer at most `deadline`.

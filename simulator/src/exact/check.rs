@@ -255,7 +255,7 @@ impl World {
         host.machine = repair_core::node::Node::new(config);
         let (disk, cell, journals) = (host.disk.id, host.disk.cell, host.disk.journals());
         let (domain, address) = (String::new(), super::node::address(node));
-        host.machine.handle(now, NodeEvent::Boot { disk, cell, boot: 0, domain, address, journals });
+        host.machine.handle(now, NodeEvent::Boot { disk, cell, boot: 0, domain, address, door: None, journals });
         while host.machine.poll_effect().is_some() {}
         let hurt: Vec<PgId> = host.injured_journals.iter().copied().collect();
         host.tokens.retain(|pg, _| !hurt.contains(pg));

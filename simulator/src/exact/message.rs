@@ -110,6 +110,7 @@ fn node_request(f: &mut fmt::Formatter<'_>, request: &NodeRequest) -> fmt::Resul
         NodeRequest::Check { fragment: of } => write!(f, "Check {}", fragment(of)),
         NodeRequest::Scrub => write!(f, "Scrub"),
         NodeRequest::Info => write!(f, "Info"),
+        NodeRequest::Door => write!(f, "Door"),
     }
 }
 

@@ -201,6 +201,7 @@ impl World {
             boot: host.dice.bits(),
             domain,
             address: address(node),
+            door: None,
             journals: host.disk.journals(),
         };
         self.trace.line(now, format_args!("node {node} starts, life {life}, disk {}", host.disk.id));
@@ -230,8 +231,10 @@ impl World {
         // What a start would make of the disk, for the checks.
         host.machine = Node::new(config);
         let (disk, cell, journals) = (host.disk.id, host.disk.cell, host.disk.journals());
-        host.machine
-            .handle(now.time(), NodeEvent::Boot { disk, cell, boot: 0, domain, address: address(node), journals });
+        host.machine.handle(
+            now.time(),
+            NodeEvent::Boot { disk, cell, boot: 0, domain, address: address(node), door: None, journals },
+        );
         while host.machine.poll_effect().is_some() {}
         if let Some((_, endpoint)) = link {
             self.close(endpoint, Site::Node(node));
