@@ -1,5 +1,6 @@
 //! Errors of codes and shards. Each carries the numbers a caller needs to say what to do.
 
+use crate::buffer::AllocationError;
 use crate::shard::ShardIndex;
 
 /// Why a code could not be made from its specification.
@@ -8,7 +9,7 @@ use crate::shard::ShardIndex;
 pub enum CodeError {
     /// The text is not one of the forms below.
     #[error(
-        "unknown code \"{text}\": {reason}; accepted are replicate:N, rs:K+M, rs:K+M@lch|cauchy|power|vandermonde, lrc:K,L,2"
+        "unknown code \"{text}\": {reason}; accepted are replicate:N, rs:K+M, rs:K+M@lch|cauchy|power|vandermonde, lrc:K,L,2, and in the library wide:K+M"
     )]
     Syntax {
         /// What was given, cut to 64 characters.
@@ -35,6 +36,14 @@ pub enum CodeError {
         parities: Vec<u16>,
         /// Data columns of the singular submatrix.
         data: Vec<u16>,
+    },
+    /// A wide code where fragments are wanted.
+    #[error(
+        "{spec} is for the library alone (ec_core::WideCode): the fragment format and the service have codes of at most 256 fragments; use rs:K+M or lrc:K,L,2"
+    )]
+    LibraryOnly {
+        /// The specification in canonical form.
+        spec: String,
     },
     /// The kernel asked for by `NINEFOLD_KERNEL` cannot be used.
     #[error(transparent)]
@@ -112,5 +121,36 @@ pub enum DecodeError {
     MissingInput {
         /// The fragment the plan needs.
         index: ShardIndex,
+    },
+    /// Fewer shards of a wide code are at hand than it needs.
+    #[error("not decodable: {present} fragments at hand where {needed} are needed")]
+    TooFewShards {
+        /// `k` of the code.
+        needed: usize,
+        /// Those at hand.
+        present: usize,
+    },
+    /// A buffer ends inside an element.
+    #[error("buffers of {found} bytes, which is no multiple of {granularity}")]
+    Granularity {
+        /// Bytes of the first buffer.
+        found: usize,
+        /// Bytes it must be a multiple of.
+        granularity: usize,
+    },
+    /// The plan does not rebuild the fragment of this output.
+    #[error("the plan does not rebuild fragment {index}")]
+    NotPlanned {
+        /// The position that was given.
+        index: ShardIndex,
+    },
+    /// The memory to work in could not be had.
+    #[error(transparent)]
+    Allocation(#[from] AllocationError),
+    /// A library below refused what was checked before.
+    #[error("reed-solomon-simd: {reason}")]
+    Library {
+        /// What it said.
+        reason: String,
     },
 }

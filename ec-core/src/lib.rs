@@ -29,6 +29,7 @@
 //! - [`CodeSpec`] is a code by name, [`Code`] one ready to use: encode, decode any decodable pattern, count patterns.
 //! - [`RepairPlan`] says which shards to read for which losses, and rebuilds them range by range.
 //! - [`StripeCheck`] checks parity by a second path before anybody relies on it.
+//! - [`WideSpec`] is a code of more than 256 shards; with the feature `wide`, `WideCode` computes it.
 //! - [`fragment`] is the file format: shards with identity, checksums, roots, and the record that names all brothers.
 //! - [`kernel`] has the ways to compute; the fastest that this CPU runs and that passes its self-test is chosen at first use.
 //!
@@ -45,6 +46,8 @@ pub mod error;
 pub mod fragment;
 pub mod geometry;
 pub mod gf;
+#[cfg(feature = "wide")]
+pub mod gf16;
 #[allow(unsafe_code)]
 #[warn(clippy::cast_possible_truncation)]
 pub mod kernel;
@@ -52,6 +55,7 @@ pub mod matrix;
 pub mod plan;
 pub mod shard;
 pub mod verify;
+pub mod wide;
 
 pub use buffer::AlignedBuffer;
 pub use code::{Code, CodeSpec};
@@ -62,3 +66,6 @@ pub use matrix::Matrix;
 pub use plan::{PlanCache, RepairPlan};
 pub use shard::{ShardIndex, ShardSet};
 pub use verify::{StripeCheck, VerifyError};
+pub use wide::WideSpec;
+#[cfg(feature = "wide")]
+pub use wide::{WideCode, WidePlan, WideWorkspace};

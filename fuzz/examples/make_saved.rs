@@ -22,6 +22,7 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
     named("code_spec", code_specs())
         .chain(named("fragment_header", fragment_headers()))
         .chain(named("fragment_set", fragment_sets()))
+        .chain(named("wide_code", wide_codes()))
         .chain(named("wire_message", wire_messages()))
         .collect()
 }
@@ -56,7 +57,29 @@ fn code_specs() -> Vec<(&'static str, Vec<u8>)> {
         ("descriptor-lrc", descriptor([3, 1, 1, 0, 6, 0, 10, 0, 2, 0, 2, 0], 0b0101)),
         ("descriptor-k-0", descriptor([2, 1, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0], 0)),
         ("descriptor-n-65535", descriptor([2, 1, 2, 0, 4, 0, 255, 255, 0, 0, 0, 0], 0)),
+        ("wide", text("wide:1000+200", 0)),
+        ("wide-too-wide", text("wide:40000+40000", 0)),
         ("shape-lrc", vec![0x16, 12, 0, 2, 0, 3]),
+    ]
+}
+
+/// Words: bits of the numbers (0 to 3 for 3, 6, 9, 16), data, parity, half the length, kernel, how many are lost here and there,
+/// where, and how many from the first one on.
+fn wide_codes() -> Vec<(&'static str, Vec<u8>)> {
+    let words = |words: &[u16]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+    vec![
+        ("nothing", vec![]),
+        ("one-and-one", words(&[0, 1, 1, 1, 0, 1, 0])),
+        ("high-rate", words(&[1, 40, 6, 33, 0, 2, 3, 41, 0])),
+        ("low-rate", words(&[1, 6, 40, 95, 1, 3, 0, 5, 44, 2])),
+        ("equal-powers", words(&[1, 33, 60, 128, 0, 1, 9, 0])),
+        ("all-data-lost", words(&[1, 20, 30, 32, 0, 0, 20])),
+        ("as-many-as-can-be", words(&[2, 300, 70, 64, 0, 0, 70])),
+        ("one-too-many", words(&[2, 300, 70, 64, 0, 0, 71])),
+        ("three-passes", words(&[3, 500, 150, 100, 1, 4, 1, 2, 3, 649, 0])),
+        ("empty-shards", words(&[0, 5, 3, 0, 0, 1, 2, 0])),
+        ("too-wide", words(&[3, 40_000, 40_000])),
+        ("no-parity", words(&[3, 4, 0])),
     ]
 }
 

@@ -3,7 +3,10 @@
 use crate::{Input, bounded};
 use ec_core::code::{DESCRIPTOR_BYTES, Guarantee, LocalGroup, RsMatrix, Shape};
 use ec_core::shard::SHARDS_MAX;
-use ec_core::{Code, CodeError, CodeSpec, DecodeError, Kernel, Matrix, ShardIndex, ShardSet, StripeCheck, gf};
+use ec_core::wide::WIDE_SHARDS_MAX;
+use ec_core::{
+    Code, CodeError, CodeSpec, DecodeError, Kernel, Matrix, ShardIndex, ShardSet, StripeCheck, WideSpec, gf,
+};
 
 /// Larger codes are parsed, not built: elimination grows with the cube of `k`.
 const BUILT_SHARDS_MAX: usize = 40;
@@ -78,7 +81,13 @@ fn read(found: Result<CodeSpec, CodeError>, losses: &mut Input<'_>) {
     match found {
         Ok(spec) => accepted(&spec, losses),
         Err(refused) => {
-            assert!(matches!(refused, CodeError::Syntax { .. } | CodeError::Params { .. }), "{refused:?}");
+            match &refused {
+                CodeError::LibraryOnly { spec } => {
+                    let wide: WideSpec = spec.parse().expect("the canonical form of a wide code");
+                    assert!((2..=WIDE_SHARDS_MAX).contains(&wide.n()) && wide.to_string() == *spec, "{spec}");
+                }
+                _ => assert!(matches!(refused, CodeError::Syntax { .. } | CodeError::Params { .. }), "{refused:?}"),
+            }
             says_why(&refused);
         }
     }

@@ -47,7 +47,18 @@ fn golden_facts() {
 }
 
 #[test]
-fn a_wide_code_is_sampled_and_says_so() {
+fn a_code_of_the_library_alone_is_described_and_never_used() {
+    let facts = facts("wide:1000+200");
+    assert_eq!((&facts["k"], &facts["n"], &facts["guaranteed_tolerance"]), (&1000.into(), &1200.into(), &200.into()));
+    assert!(facts["guarantee"].as_str().unwrap().contains("for the library alone"), "{facts}");
+    assert!(facts["kernel"].is_null() && facts["patterns"].as_array().unwrap().is_empty(), "{facts}");
+    run(["code", "wide:1000+200"]).exits(0);
+    run(["code", "wide:1000+200", "--matrix"]).exits(2).says(&["library alone"]);
+    run(["code", "wide:40000+40000"]).exits(2).says(&["65536 + 40000", "at most 65536"]);
+}
+
+#[test]
+fn a_large_code_is_sampled_and_says_so() {
     let facts = facts("rs:200+50");
     let patterns = facts["patterns"].as_array().unwrap();
     assert_eq!(patterns.len(), 50);

@@ -26,6 +26,18 @@ fn room() -> (TempDir, PathBuf, PathBuf) {
 }
 
 #[test]
+fn a_code_of_the_library_alone_is_not_encoded_with() {
+    let (_root, input, dir) = room();
+    encode(&input, "wide:1000+200", &dir).exits(2).says(&[
+        "wide:1000+200 is for the library alone",
+        "at most 256",
+        "use rs:K+M",
+    ]);
+    encode(&input, "wide:1000", &dir).exits(2).says(&["wide needs K+M"]);
+    assert!(!dir.exists());
+}
+
+#[test]
 fn what_is_not_one_regular_file_is_not_encoded() {
     let (root, input, dir) = room();
     let at = |name: &str| root.path().join(name);

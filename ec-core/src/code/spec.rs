@@ -2,6 +2,7 @@
 
 use crate::error::CodeError;
 use crate::shard::SHARDS_MAX;
+use crate::wide::WideSpec;
 use std::fmt;
 use std::str::FromStr;
 
@@ -261,6 +262,10 @@ impl FromStr for CodeSpec {
                 let (k, groups) = (number(k).map_err(syntax)?, number(groups).map_err(syntax)?);
                 Self::new(Shape::Lrc { k, groups, globals: number(globals).map_err(syntax)? })
             }
+            "wide" => Err(match text.parse::<WideSpec>() {
+                Ok(spec) => CodeError::LibraryOnly { spec: spec.to_string() },
+                Err(error) => error,
+            }),
             _ => Err(syntax(format!("unknown family \"{}\"", cut(family)))),
         }
     }

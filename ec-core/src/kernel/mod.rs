@@ -20,6 +20,8 @@
 mod dense;
 mod divide;
 mod family;
+#[cfg(feature = "wide")]
+pub(crate) mod gf16;
 mod lanes;
 mod lch;
 #[cfg(target_arch = "x86_64")]

@@ -3,14 +3,14 @@
 use super::{Outcome, print, print_json};
 use crate::files::FilesError;
 use ec_core::code::Guarantee;
-use ec_core::{Code, CodeSpec};
+use ec_core::{Code, CodeError, CodeSpec, WideSpec};
 use serde::Serialize;
 use std::fmt::Write;
 
 /// Arguments of `code`.
 #[derive(Debug, clap::Args)]
 pub struct CodeCommand {
-    /// For example rs:10+4, lrc:12,2,2 or replicate:3.
+    /// For example rs:10+4, lrc:12,2,2 or replicate:3; also the library's wide:1000+200.
     spec: String,
     /// Print the facts as one JSON object.
     #[arg(long, conflicts_with = "matrix")]
@@ -31,7 +31,8 @@ struct Facts {
     guarantee: &'static str,
     patterns: Vec<Patterns>,
     mean_repair_reads: Option<f64>,
-    kernel: &'static str,
+    /// Absent for wide codes, which this program does not compute.
+    kernel: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -45,12 +46,21 @@ struct Patterns {
 
 impl CodeCommand {
     pub(super) fn run(self) -> Result<Outcome, FilesError> {
-        let code = Code::new(&self.spec.parse::<CodeSpec>()?)?;
-        if self.matrix {
-            print(&matrix_text(&code))?;
+        let facts = match self.spec.parse::<CodeSpec>() {
+            Err(CodeError::LibraryOnly { .. }) if !self.matrix => wide_facts(&self.spec.parse()?),
+            spec => {
+                let code = Code::new(&spec?)?;
+                if self.matrix {
+                    print(&matrix_text(&code))?;
+                    return Ok(Outcome::Done);
+                }
+                facts(&code)
+            }
+        };
+        if self.json {
+            print_json(&facts)?
         } else {
-            let facts = facts(&code);
-            if self.json { print_json(&facts)? } else { print(&text(&facts))? }
+            print(&text(&facts))?
         }
         Ok(Outcome::Done)
     }
@@ -89,7 +99,23 @@ fn facts(code: &Code) -> Facts {
         },
         patterns: patterns.collect(),
         mean_repair_reads: code.mean_repair_reads(),
-        kernel: code.kernel().name(),
+        kernel: Some(code.kernel().name()),
+    }
+}
+
+/// Any `m` losses are survived and every rebuild reads `k`, so there are no patterns to count.
+fn wide_facts(spec: &WideSpec) -> Facts {
+    Facts {
+        schema: 1,
+        code: spec.to_string(),
+        n: spec.n(),
+        k: spec.k(),
+        overhead: spec.n() as f64 / spec.k() as f64,
+        guaranteed_tolerance: spec.m(),
+        guarantee: "MDS: any n-k losses, by theorem; for the library alone (ec_core::WideCode), no command stores with it",
+        patterns: Vec::new(),
+        mean_repair_reads: Some(spec.k() as f64),
+        kernel: None,
     }
 }
 
@@ -114,11 +140,8 @@ fn text(facts: &Facts) -> String {
     }
     match facts.mean_repair_reads {
         Some(reads) => {
-            let _ = writeln!(
-                text,
-                "one lost fragment is rebuilt from {reads:.2} others on average; kernel {}",
-                facts.kernel
-            );
+            let kernel = facts.kernel.map_or(String::new(), |name| format!("; kernel {name}"));
+            let _ = writeln!(text, "one lost fragment is rebuilt from {reads:.2} others on average{kernel}");
         }
         None => text.push_str("a lost fragment cannot be rebuilt\n"),
     }
