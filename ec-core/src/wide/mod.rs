@@ -4,7 +4,7 @@
 //! lost shards.
 //!
 //! The bytes are those of Leopard-RS as reed-solomon-simd writes them. `points` has the matrix that follows from its definition, so that
-//! a few lost shards are rebuilt as sums of others instead of by the full decode; `docs/design/0005-wide-codes.md` says why it is
+//! a few lost shards are rebuilt as sums of others instead of by the full decode; `docs/design/0007-wide-codes.md` says why it is
 //! so.
 
 #[cfg(feature = "wide")]
