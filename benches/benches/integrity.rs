@@ -1,0 +1,52 @@
+//! Checksums of all fragments, encoding with them in one walk, encoding with two random checks:
+//! `cargo bench -p benches --bench integrity`.
+
+mod support;
+
+use benches::pool::{EncodeStripe, Ring};
+use benches::rivals::{Coder, Ninefold};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use ec_core::StripeCheck;
+use support::{CODES, PLACES, SHARDS};
+
+fn integrity(criterion: &mut Criterion) {
+    let mut pool = support::pool();
+    for spec in CODES {
+        // A wide code has no fragments, so no checksums of them.
+        let Ok(mut ours) = Ninefold::open(spec, 0) else { continue };
+        let check = StripeCheck::new(ours.code(), 0x5eed);
+        for (shard_bytes, place) in SHARDS.into_iter().flat_map(|bytes| PLACES.map(|place| (bytes, place))) {
+            let shape = ours.shape(shard_bytes);
+            let (stride, stripes_max) = place.layout();
+            let stripes = pool.stripes(shape.n(), shard_bytes, stride, stripes_max);
+            let stripes = stripes.into_iter().map(|shards| EncodeStripe::new(shards, shape.k)).collect();
+            let Some(mut ring) = Ring::new(stripes) else { continue };
+            let mut group = criterion.benchmark_group(support::name("integrity", spec, shard_bytes, place));
+            group.throughput(Throughput::BytesDecimal(shape.data_bytes() as u64));
+            let mut sums = Vec::new();
+            group.bench_function("checksum", |bencher| {
+                bencher.iter(|| {
+                    let stripe = ring.next_stripe();
+                    ours.checksums(&stripe.data, &stripe.parity, &mut sums);
+                });
+            });
+            group.bench_function("fused", |bencher| {
+                bencher.iter(|| {
+                    let stripe = ring.next_stripe();
+                    ours.encode_with_checksums(&stripe.data, &mut stripe.parity, &mut sums);
+                });
+            });
+            group.bench_function("verify", |bencher| {
+                bencher.iter(|| {
+                    let stripe = ring.next_stripe();
+                    ours.encode(&stripe.data, &mut stripe.parity);
+                    let parity: Vec<&[u8]> = stripe.parity.iter().map(|shard| &**shard).collect();
+                    check.run(&stripe.data, &parity).expect("parity that was just computed");
+                });
+            });
+        }
+    }
+}
+
+criterion_group! { name = group; config = support::config(); targets = integrity }
+criterion_main!(group);

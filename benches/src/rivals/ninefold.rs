@@ -1,0 +1,205 @@
+//! ec-core itself. A new path of its API is brought in here, and in the cases that name it.
+
+use super::{Coder, Shape, Work};
+use ec_core::{
+    Code, CodeSpec, Kernel, Locality, RepairPlan, ShardIndex, ShardSet, WideCode, WidePlan, WideSpec, WideWorkspace,
+};
+use std::hint::black_box;
+
+/// What reports call it.
+pub const NAME: &str = "ninefold";
+
+/// A code, and a plan for the loss of its first data shards.
+#[derive(Clone)]
+pub struct Ninefold {
+    code: Code,
+    plan: Option<RepairPlan>,
+    locality: Locality,
+}
+
+impl Ninefold {
+    /// A code by its specification, with the kernel chosen for this machine.
+    ///
+    /// # Errors
+    /// Why there is no such code or kernel, in words.
+    pub fn open(spec: &str, lost: usize) -> Result<Self, String> {
+        let code = spec.parse::<CodeSpec>().and_then(|spec| Code::new(&spec)).map_err(|error| error.to_string())?;
+        Self::new(code, lost)
+    }
+
+    /// The same with a kernel by name.
+    ///
+    /// # Errors
+    /// As [`Ninefold::open`].
+    pub fn with_kernel(spec: &str, lost: usize, kernel: &str) -> Result<Self, String> {
+        let spec = spec.parse::<CodeSpec>().map_err(|error| error.to_string())?;
+        let found = Kernel::available().into_iter().find(|it| it.name() == kernel);
+        let kernel = found.ok_or_else(|| format!("this machine has no kernel {kernel}"))?;
+        Self::new(Code::with_kernel(&spec, kernel).map_err(|error| error.to_string())?, lost)
+    }
+
+    fn new(code: Code, lost: usize) -> Result<Self, String> {
+        let plan = if lost == 0 { None } else { Some(plan_first(&code, lost).map_err(|error| error.to_string())?) };
+        Ok(Self { code, plan, locality: Locality::Auto })
+    }
+
+    /// The same with a hint on where the buffers are.
+    #[must_use]
+    pub fn with_locality(self, locality: Locality) -> Self {
+        Self { locality, ..self }
+    }
+
+    /// The code.
+    pub fn code(&self) -> &Code {
+        &self.code
+    }
+
+    /// The numbers of the code.
+    pub fn shape(&self, shard_bytes: usize) -> Shape {
+        Shape { k: self.code.k(), m: self.code.m(), shard_bytes }
+    }
+}
+
+/// Bytes under one checksum in a fragment.
+const BLOCK_BYTES: usize = ec_core::geometry::BLOCK_BYTES;
+
+impl Ninefold {
+    /// The CRC of every block of every fragment, by walking over all of them.
+    pub fn checksums(&self, data: &[&[u8]], parity: &[&mut [u8]], sums: &mut Vec<u32>) {
+        sums.clear();
+        for shard in data.iter().copied().chain(parity.iter().map(|shard| &**shard)) {
+            sums.extend(shard.chunks(BLOCK_BYTES).map(crc32fast::hash));
+        }
+    }
+
+    /// Parity and the CRC of every block of every fragment, each block summed while it is still in the cache.
+    pub fn encode_with_checksums(&self, data: &[&[u8]], parity: &mut [&mut [u8]], sums: &mut Vec<u32>) {
+        sums.clear();
+        let length = data.first().map_or(0, |shard| shard.len());
+        let mut inputs: Vec<&[u8]> = Vec::with_capacity(data.len());
+        let mut rests: Vec<&mut [u8]> = parity.iter_mut().map(|shard| &mut **shard).collect();
+        let mut outputs: Vec<&mut [u8]> = Vec::with_capacity(rests.len());
+        for begin in (0..length).step_by(BLOCK_BYTES) {
+            let block = begin..length.min(begin + BLOCK_BYTES);
+            inputs.clear();
+            inputs.extend(data.iter().map(|shard| &shard[block.clone()]));
+            outputs.clear();
+            outputs.extend(rests.iter_mut().map(|rest| rest.split_off_mut(..block.len()).unwrap_or_default()));
+            self.code.encode(&inputs, &mut outputs).expect("buffers of one stripe");
+            sums.extend(inputs.iter().map(|shard| crc32fast::hash(shard)));
+            sums.extend(outputs.iter().map(|shard| crc32fast::hash(shard)));
+        }
+    }
+}
+
+/// A plan for the loss of data shards `0..lost`, all others at hand.
+fn plan_first(code: &Code, lost: usize) -> Result<RepairPlan, ec_core::DecodeError> {
+    let lost = ShardSet::first(lost);
+    code.plan(&lost, &lost.complement(code.n()))
+}
+
+impl Coder for Ninefold {
+    fn encode(&mut self, data: &[&[u8]], parity: &mut [&mut [u8]]) {
+        self.code.encode_with(data, parity, self.locality).expect("buffers of one stripe");
+    }
+
+    fn rebuild(&mut self, shards: &mut [&mut [u8]]) {
+        let Some(plan) = &self.plan else { return };
+        let (inputs, mut outputs) = present_and_missing(shards, plan.rebuilds().len());
+        plan.run_with(&inputs, &mut outputs, self.locality).expect("buffers of one stripe");
+    }
+}
+
+/// A code of more than 256 shards.
+struct Wide {
+    code: WideCode,
+    plan: Option<WidePlan>,
+    workspace: WideWorkspace,
+}
+
+impl Wide {
+    fn open(spec: &str, lost: usize) -> Result<Self, String> {
+        let spec = spec.parse::<WideSpec>().map_err(|error| error.to_string())?;
+        let code = WideCode::new(&spec).map_err(|error| error.to_string())?;
+        let plan =
+            if lost == 0 { None } else { Some(wide_plan_first(&code, lost).map_err(|error| error.to_string())?) };
+        Ok(Self { code, plan, workspace: WideWorkspace::new() })
+    }
+}
+
+impl Coder for Wide {
+    fn encode(&mut self, data: &[&[u8]], parity: &mut [&mut [u8]]) {
+        self.code.encode_with(&mut self.workspace, data, parity).expect("buffers of one stripe");
+    }
+
+    fn rebuild(&mut self, shards: &mut [&mut [u8]]) {
+        let Some(plan) = &self.plan else { return };
+        let (inputs, mut outputs) = present_and_missing(shards, plan.rebuilds().len());
+        plan.run_with(&mut self.workspace, &inputs, &mut outputs).expect("buffers of one stripe");
+    }
+}
+
+fn wide_plan_first(code: &WideCode, lost: usize) -> Result<WidePlan, ec_core::DecodeError> {
+    let indices: Vec<ShardIndex> = (0..code.n()).map(index).collect();
+    code.plan(&indices[..lost], &indices[lost..])
+}
+
+/// ec-core made ready for any code it has.
+pub struct Ours {
+    /// What encodes and rebuilds.
+    pub coder: Box<dyn Coder>,
+    /// Data shards.
+    pub k: usize,
+    /// Parity shards.
+    pub m: usize,
+}
+
+impl Ours {
+    /// A code by its specification, narrow or wide.
+    ///
+    /// # Errors
+    /// As [`Ninefold::open`].
+    pub fn open(spec: &str, lost: usize) -> Result<Self, String> {
+        if spec.starts_with("wide:") {
+            let wide = Wide::open(spec, lost)?;
+            return Ok(Self { k: wide.code.k(), m: wide.code.m(), coder: Box::new(wide) });
+        }
+        let narrow = Ninefold::open(spec, lost)?;
+        Ok(Self { k: narrow.code.k(), m: narrow.code.m(), coder: Box::new(narrow) })
+    }
+
+    /// The numbers of the code.
+    pub fn shape(&self, shard_bytes: usize) -> Shape {
+        Shape { k: self.k, m: self.m, shard_bytes }
+    }
+}
+
+/// The work of a decode plan for the loss of data shards `0..lost`, again and again.
+///
+/// # Errors
+/// As [`Ninefold::open`].
+pub fn planner(spec: &str, lost: usize) -> Result<Work, String> {
+    const SURVIVED: &str = "no more lost than the code survives";
+    if spec.starts_with("wide:") {
+        let wide = Wide::open(spec, 0)?;
+        return Ok(Box::new(move || drop(black_box(wide_plan_first(&wide.code, black_box(lost)).expect(SURVIVED)))));
+    }
+    let narrow = Ninefold::open(spec, 0)?;
+    Ok(Box::new(move || drop(black_box(plan_first(&narrow.code, black_box(lost)).expect(SURVIVED)))))
+}
+
+type Present<'a> = Vec<(ShardIndex, &'a [u8])>;
+type Missing<'a> = Vec<(ShardIndex, &'a mut [u8])>;
+
+/// The first shards are missing.
+fn present_and_missing<'a>(shards: &'a mut [&mut [u8]], lost: usize) -> (Present<'a>, Missing<'a>) {
+    let (missing, present) = shards.split_at_mut(lost);
+    (
+        present.iter().enumerate().map(|(at, shard)| (index(lost + at), &**shard)).collect(),
+        missing.iter_mut().enumerate().map(|(at, shard)| (index(at), &mut **shard)).collect(),
+    )
+}
+
+fn index(at: usize) -> ShardIndex {
+    ShardIndex::new(u16::try_from(at).expect("at most 65,536 shards"))
+}
