@@ -4,11 +4,12 @@
 //! allocates, commits and repairs, over a [`catalog`]; [`client`] puts and gets; they speak over [`transport`].
 //!
 //! Without a service, [`files`] moves bytes between files and folders of fragments, verified on both sides, in bounded memory;
-//! [`pack`] puts many small files into one stream. [`demo`] runs the main job on real files; [`cli`] is what a user types.
+//! [`pack`] puts many small files into one stream. [`demo`] runs the main job on real files; [`bench`] measures the codes on this machine; [`cli`] is what a user types.
 //! Codes, plans and the fragment format are `ec_core`'s, the protocol is `repair_core`'s.
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod buffers;
 pub mod catalog;
 pub mod cli;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 damage or difference found or data not recoverable, 2 wrong use, 3 could not be done. With `--json`
 //! standard output holds one object and nothing else; everything for people goes to standard error then.
 
+mod bench;
 mod cell;
 mod code;
 mod daemon;
@@ -61,6 +62,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Show what a code costs and survives.
     Code(code::CodeCommand),
+    /// Measure how fast this machine encodes and rebuilds, beside what its memory and its processor allow.
+    Bench(bench::BenchCommand),
     /// Run the daemon of a cell.
     Daemon(daemon::DaemonCommand),
     /// Run a storage node.
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Repair(command) => command.run(),
         Command::Inspect(command) => command.run(),
         Command::Code(command) => command.run(),
+        Command::Bench(command) => command.run(),
         Command::Daemon(command) => command.run(),
         Command::Node(command) => command.run(),
         Command::Put(command) => command.run(),
