@@ -93,9 +93,115 @@ impl fmt::Debug for AlignedBuffer {
     }
 }
 
+/// Bytes by which the shards of a [`StripeBuffers`] are shifted against each other beyond whole pages: five cache lines.
+///
+/// Shards at a stride of a power of two share the sets of the caches: with 14 of them a first-level cache of 12 ways throws
+/// out lines before they were used. An odd number of lines takes neighbours to different sets; `kernel_speed` shows both.
+const STAGGER_BYTES: usize = 320;
+
+/// Where a shard begins: a multiple of a cache line and of the widest register.
+const SHARD_ALIGNMENT: usize = 64;
+
+const _: () = assert!((STAGGER_BYTES / SHARD_ALIGNMENT) % 2 == 1 && STAGGER_BYTES.is_multiple_of(SHARD_ALIGNMENT));
+
+/// The equally long buffers of a stripe in one allocation, zero at first, each starting at a multiple of 64 and none at a
+/// power-of-two distance from its neighbour. Not for direct IO, which wants every buffer on a page: see [`AlignedBuffer`].
+///
+/// ```
+/// use ec_core::{Code, buffer::StripeBuffers};
+///
+/// let code = Code::new(&"rs:4+2".parse()?)?;
+/// let mut shards = StripeBuffers::zeroed(code.n(), 1 << 20)?;
+/// shards.iter_mut().next().ok_or("no shard")?.fill(7);
+/// let mut slices = shards.iter_mut();
+/// let data: Vec<&[u8]> = slices.by_ref().take(code.k()).map(|shard| &*shard).collect();
+/// let mut parity: Vec<&mut [u8]> = slices.collect();
+/// code.encode(&data, &mut parity)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct StripeBuffers {
+    bytes: AlignedBuffer,
+    shards: usize,
+    shard_bytes: usize,
+    stride: usize,
+}
+
+impl StripeBuffers {
+    /// `shards` buffers of `shard_bytes` zeros each.
+    ///
+    /// # Errors
+    /// [`AllocationError`] with the bytes of all of them, or `usize::MAX` where that number would be larger.
+    pub fn zeroed(shards: usize, shard_bytes: usize) -> Result<Self, AllocationError> {
+        let too_large = AllocationError { bytes: usize::MAX };
+        let stride = stride(shard_bytes).ok_or(too_large)?;
+        let bytes = AlignedBuffer::zeroed(stride.checked_mul(shards).ok_or(too_large)?)?;
+        Ok(Self { bytes, shards, shard_bytes, stride })
+    }
+
+    /// Number of buffers.
+    pub fn shards(&self) -> usize {
+        self.shards
+    }
+
+    /// Bytes of each.
+    pub fn shard_bytes(&self) -> usize {
+        self.shard_bytes
+    }
+
+    /// The buffers in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        // The stride is never 0: an empty shard still has its place.
+        self.bytes.chunks_exact(self.stride).map(|shard| &shard[..self.shard_bytes])
+    }
+
+    /// The buffers in order, to write to.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.bytes.chunks_exact_mut(self.stride).map(|shard| &mut shard[..self.shard_bytes])
+    }
+}
+
+/// Distance of the shards: whole pages and the stagger; below a page an odd number of cache lines.
+fn stride(shard_bytes: usize) -> Option<usize> {
+    if shard_bytes >= ALIGNMENT {
+        return shard_bytes.checked_next_multiple_of(ALIGNMENT)?.checked_add(STAGGER_BYTES);
+    }
+    let lines = shard_bytes.div_ceil(SHARD_ALIGNMENT);
+    Some((lines | 1) * SHARD_ALIGNMENT)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shards_are_aligned_apart_and_staggered() {
+        for shard_bytes in [0, 1, 63, 64, 65, 128, 4095, 4096, 4097, 65_536, 1 << 20] {
+            let mut buffers = StripeBuffers::zeroed(14, shard_bytes).unwrap();
+            assert_eq!((buffers.shards(), buffers.shard_bytes()), (14, shard_bytes));
+            for (at, shard) in buffers.iter_mut().enumerate() {
+                assert!(shard.len() == shard_bytes && shard.iter().all(|&byte| byte == 0));
+                shard.fill(at as u8 + 1);
+            }
+            let starts: Vec<usize> = buffers.iter().map(|shard| shard.as_ptr() as usize).collect();
+            assert!(starts.iter().all(|start| start.is_multiple_of(SHARD_ALIGNMENT)), "{shard_bytes}");
+            for (at, shard) in buffers.iter().enumerate() {
+                assert!(shard.iter().all(|&byte| byte == at as u8 + 1), "{shard_bytes}: shard {at} was written over");
+            }
+            // A first-level cache has 64 sets of one line: no two of 14 shards begin in the same one.
+            let sets: std::collections::BTreeSet<usize> = starts.iter().map(|start| start / 64 % 64).collect();
+            assert_eq!((buffers.iter().count(), sets.len()), (14, 14), "{shard_bytes}");
+        }
+        assert_eq!(StripeBuffers::zeroed(0, 100).unwrap().iter().count(), 0);
+    }
+
+    #[test]
+    fn a_stripe_that_cannot_be_allocated_is_an_error() {
+        for (shards, shard_bytes) in [(1, usize::MAX), (2, usize::MAX / 2), (usize::MAX, 4096), (4, 1 << 62)] {
+            let error = StripeBuffers::zeroed(shards, shard_bytes).unwrap_err();
+            assert!(error.bytes > isize::MAX as usize - ALIGNMENT, "{shards} x {shard_bytes}: {error}");
+        }
+    }
 
     #[test]
     fn buffers_are_aligned_zeroed_and_keep_what_is_written() {

@@ -29,6 +29,8 @@
 //! - [`CodeSpec`] is a code by name, [`Code`] one ready to use: encode, decode any decodable pattern, count patterns.
 //! - [`RepairPlan`] says which shards to read for which losses, and rebuilds them range by range.
 //! - [`StripeCheck`] checks parity by a second path before anybody relies on it.
+//! - [`StripeEncoder`] encodes, checks and shows every byte for checksums in one walk over memory.
+//! - [`StripeBuffers`] are the buffers of a stripe, placed so that they do not push each other out of the caches.
 //! - [`WideSpec`] is a code of more than 256 shards; with the feature `wide`, `WideCode` computes it.
 //! - [`fragment`] is the file format: shards with identity, checksums, roots, and the record that names all brothers.
 //! - [`kernel`] has the ways to compute; the fastest that this CPU runs and that passes its self-test is chosen at first use.
@@ -40,6 +42,7 @@
 #[allow(unsafe_code)]
 pub mod buffer;
 pub mod code;
+pub mod encode;
 pub mod error;
 #[cfg(feature = "hash")]
 #[warn(clippy::cast_possible_truncation)]
@@ -57,8 +60,9 @@ pub mod shard;
 pub mod verify;
 pub mod wide;
 
-pub use buffer::AlignedBuffer;
+pub use buffer::{AlignedBuffer, StripeBuffers};
 pub use code::{Code, CodeSpec};
+pub use encode::StripeEncoder;
 pub use error::{CodeError, DecodeError, KernelError};
 pub use geometry::Geometry;
 pub use kernel::{Kernel, Locality, Transform};

@@ -119,6 +119,11 @@ impl Code {
         self.encoder.kernel()
     }
 
+    /// What turns data into parity.
+    pub(crate) fn encoder(&self) -> &Transform {
+        &self.encoder
+    }
+
     /// `n` rows of `k` coefficients; row `i` gives shard `i` from the data.
     pub fn generator(&self) -> &Matrix {
         &self.generator

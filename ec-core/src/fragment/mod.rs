@@ -8,6 +8,7 @@
 //! - [`header`]: the first 4096 bytes, and the [`Layout`] of the file they determine.
 //! - [`record`]: the [`ExtentRecord`], the same bytes in every fragment of an extent.
 //! - [`tail`]: table, record and footer.
+//! - [`sums`]: block CRCs and payload hash of one fragment, from pieces in any order.
 //! - [`tree`]: the payload's BLAKE3 hash from pieces in any order.
 //! - [`mod@examine`]: from bytes to the [`Class`] of a fragment.
 //!
@@ -27,6 +28,7 @@ pub mod examine;
 pub mod header;
 pub mod identity;
 pub mod record;
+pub mod sums;
 pub mod tail;
 pub mod tree;
 mod wire;
@@ -39,6 +41,7 @@ pub use examine::{
 pub use header::{Header, Layout};
 pub use identity::{BirthIdentity, BlockSeed, CellId, ExtentId, FragmentName, Hash, StreamId};
 pub use record::{Content, ExtentRecord, FragmentEntry, StreamExtent};
+pub use sums::{FragmentSums, SumError};
 pub use tail::{Footer, Tail, build_tail, parse_tail, scan_footer};
 pub use tree::{Incomplete, TreeError, TreeHasher};
 

@@ -118,6 +118,11 @@ impl TreeHasher {
         Self { total_bytes, subtrees: Vec::new(), subtrees_max: SUBTREES_UNJOINED, other_total: None }
     }
 
+    /// Bytes of the whole.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
     /// Chunks of the tree; no bytes are still one chunk.
     fn chunks(&self) -> u64 {
         self.total_bytes.div_ceil(CHUNK_BYTES).max(1)

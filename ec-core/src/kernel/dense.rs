@@ -81,7 +81,9 @@ pub(super) unsafe fn run<V: Vector, const M: usize, const U: usize, const SUMS: 
                 step::<V, _, M, U, SUMS>(group, lanes, at, Streaming);
                 at += U * V::BYTES;
             }
-            V::fence();
+            if lanes.traffic.fences {
+                V::fence();
+            }
         }
         while lanes.len - at >= U * V::BYTES {
             step::<V, _, M, U, SUMS>(group, lanes, at, Whole);

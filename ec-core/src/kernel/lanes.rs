@@ -22,6 +22,8 @@ pub(super) struct Traffic {
     pub(super) prefetches: bool,
     /// Write outputs past the caches, where they are aligned alike.
     pub(super) streams: bool,
+    /// Order what was written past the caches before returning. Without it the caller does, with [`fence`](super::fence).
+    pub(super) fences: bool,
 }
 
 /// Room for the pointers of [`Lanes`], on the caller's stack and uninitialised: to move it would cost more than a short

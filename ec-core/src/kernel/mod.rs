@@ -24,6 +24,7 @@ mod family;
 pub(crate) mod gf16;
 mod lanes;
 mod lch;
+mod memory;
 #[cfg(target_arch = "x86_64")]
 mod nibble;
 mod portable;
@@ -35,6 +36,7 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use memory::fence;
 pub(crate) use syndrome::Syndromes;
 pub use transform::{Locality, Transform};
 

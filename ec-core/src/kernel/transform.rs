@@ -44,11 +44,22 @@ pub enum Locality {
 }
 
 impl Locality {
+    /// The hint for a part of a stripe of `bytes` in all: what [`Locality::Auto`] says of the whole holds for its parts.
+    pub(crate) fn of_whole(self, bytes: usize) -> Self {
+        match self {
+            Self::Auto if bytes >= STREAMING_FROM_BYTES => Self::Streaming,
+            Self::Auto | Self::Cached => Self::Cached,
+            Self::Streaming => Self::Streaming,
+        }
+    }
+
     fn traffic(self, bytes: usize) -> Traffic {
         match self {
-            Self::Auto if bytes >= STREAMING_FROM_BYTES => Traffic { prefetches: true, streams: true },
-            Self::Auto | Self::Cached => Traffic { prefetches: bytes >= PREFETCH_FROM_BYTES, streams: false },
-            Self::Streaming => Traffic { prefetches: true, streams: true },
+            Self::Auto if bytes >= STREAMING_FROM_BYTES => Traffic { prefetches: true, streams: true, fences: true },
+            Self::Auto | Self::Cached => {
+                Traffic { prefetches: bytes >= PREFETCH_FROM_BYTES, streams: false, fences: true }
+            }
+            Self::Streaming => Traffic { prefetches: true, streams: true, fences: true },
         }
     }
 }
@@ -160,7 +171,32 @@ impl Transform {
         locality: Locality,
     ) -> Result<(), DecodeError> {
         let len = self.check(inputs, outputs)?;
-        let traffic = locality.traffic(len * (inputs.len() + outputs.len()));
+        self.run(inputs, outputs, len, locality.traffic(len * (inputs.len() + outputs.len())));
+        Ok(())
+    }
+
+    /// As [`Transform::apply_with`], for inputs that come from memory and outputs that are read again at once.
+    ///
+    /// # Errors
+    /// As [`Transform::apply`].
+    pub(crate) fn apply_prefetching(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), DecodeError> {
+        let len = self.check(inputs, outputs)?;
+        self.run(inputs, outputs, len, Traffic { prefetches: true, streams: false, fences: true });
+        Ok(())
+    }
+
+    /// As [`Transform::apply_with`], for inputs in cache and outputs that go to memory. Other threads may be told of the
+    /// outputs only after a [`fence`](super::fence), which is not worth its time for every few KiB.
+    ///
+    /// # Errors
+    /// As [`Transform::apply`].
+    pub(crate) fn apply_unfenced(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), DecodeError> {
+        let len = self.check(inputs, outputs)?;
+        self.run(inputs, outputs, len, Traffic { prefetches: false, streams: true, fences: false });
+        Ok(())
+    }
+
+    fn run(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], len: usize, traffic: Traffic) {
         match &self.program {
             #[cfg(target_arch = "x86_64")]
             Program::Avx512Gfni(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
@@ -172,11 +208,10 @@ impl Transform {
             Program::Ssse3(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
             Program::Portable(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
         }
-        Ok(())
     }
 
     /// The common length of the buffers.
-    fn check(&self, inputs: &[&[u8]], outputs: &[&mut [u8]]) -> Result<usize, DecodeError> {
+    pub(crate) fn check(&self, inputs: &[&[u8]], outputs: &[&mut [u8]]) -> Result<usize, DecodeError> {
         for (expected, found) in [(self.columns, inputs.len()), (self.rows, outputs.len())] {
             if expected != found {
                 return Err(DecodeError::WrongCount { expected, found });

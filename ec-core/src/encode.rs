@@ -1,0 +1,236 @@
+//! Encoding in one walk over memory: every byte is looked at while it is in cache.
+//!
+//! Encode, check, checksum, one after the other, read a stripe from memory three times. Here the stripe is gone through in
+//! pieces that fit into a core's cache, and each piece is encoded, checked and handed to the caller before the next.
+
+use crate::buffer::StripeBuffers;
+use crate::code::Code;
+use crate::error::DecodeError;
+use crate::kernel::{Locality, Transform, fence};
+use crate::matrix::Matrix;
+use crate::shard::SHARDS_MAX;
+use crate::verify::{CheckRows, StripeCheck, VerifyError};
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+/// Pieces for checksums of blocks: all shards' pieces stay in the second-level cache.
+pub const BLOCK_PIECE_BYTES: usize = crate::geometry::BLOCK_BYTES;
+
+/// Pieces for BLAKE3, which is at its full speed from 16 KiB on.
+pub const HASH_PIECE_BYTES: usize = 16 << 10;
+
+/// Parities up to which the parity of a piece waits in scratch rows until it is written past the caches: beyond, the rows
+/// would push the piece out of the cache.
+const SCRATCH_PARITIES_MAX: usize = 32;
+
+/// Codes of at most so many shards have tables of so many on the stack: one for all there can be is not filled at no cost.
+const SHARDS_USUAL: usize = 32;
+
+/// Encodes stripes of one code piece by piece, for callers that need every byte again at once. Can be shared by threads.
+///
+/// ```
+/// use ec_core::{Code, Locality, StripeCheck, StripeEncoder, VerifyError, encode::BLOCK_PIECE_BYTES};
+///
+/// let code = Code::new(&"rs:2+1".parse()?)?;
+/// let encoder = StripeEncoder::new(&code, BLOCK_PIECE_BYTES).checked(StripeCheck::at_speed(&code, 7));
+/// let (data, mut parity) = ([[1u8; 10_000], [2; 10_000]], [0u8; 10_000]);
+/// let mut sums = [0u64; 3];
+/// encoder.encode(&data.each_ref().map(|shard| &shard[..]), &mut [&mut parity], Locality::Auto, |shard, _, piece| {
+///     sums[shard] += piece.iter().map(|&byte| u64::from(byte)).sum::<u64>();
+///     Ok::<(), VerifyError>(())
+/// })?;
+/// assert_eq!(sums[..2], [10_000, 20_000]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct StripeEncoder {
+    encoder: Transform,
+    /// Copies parity rows past the caches.
+    copy: Transform,
+    check: Option<StripeCheck>,
+    piece_bytes: usize,
+    /// Parity rows of a piece, one set for each thread that encodes.
+    spare: Mutex<Vec<StripeBuffers>>,
+}
+
+impl StripeEncoder {
+    /// Hands out pieces of `piece_bytes`, rounded up to whole blocks of 4 KiB: [`BLOCK_PIECE_BYTES`], [`HASH_PIECE_BYTES`].
+    pub fn new(code: &Code, piece_bytes: usize) -> Self {
+        Self {
+            encoder: code.encoder().clone(),
+            copy: Transform::new(code.kernel(), &Matrix::identity(code.m())),
+            check: None,
+            piece_bytes: piece_bytes.div_ceil(BLOCK_PIECE_BYTES).max(1).saturating_mul(BLOCK_PIECE_BYTES),
+            spare: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Checks every byte before it is handed out. The check was made for the same code: one of another code refuses every
+    /// stripe.
+    #[must_use]
+    pub fn checked(self, check: StripeCheck) -> Self {
+        Self { check: Some(check), ..self }
+    }
+
+    /// Computes the parity shards from the data shards, as [`Code::encode_with`] does, and hands `visit` every piece of every
+    /// shard, parity too, while it is in cache: position of the shard, offset of the piece in the shard, bytes. Pieces come in
+    /// rising order of their offsets, and of the shards for one offset; the last may be short.
+    ///
+    /// # Errors
+    /// [`VerifyError::Buffers`] with parity untouched and nothing visited; [`VerifyError::Mismatch`] and what `visit` returns
+    /// end the walk, with parity written in part.
+    pub fn encode<E: From<VerifyError>>(
+        &self,
+        data: &[&[u8]],
+        parity: &mut [&mut [u8]],
+        locality: Locality,
+        visit: impl FnMut(usize, usize, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.encode_at(0, data, parity, locality, visit)
+    }
+
+    /// As [`StripeEncoder::encode`], for shards of which `first` bytes lie before these.
+    pub(crate) fn encode_at<E: From<VerifyError>>(
+        &self,
+        first: usize,
+        data: &[&[u8]],
+        parity: &mut [&mut [u8]],
+        locality: Locality,
+        visit: impl FnMut(usize, usize, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let length = self.stripe_bytes(data, parity)?;
+        let locality = locality.of_whole(length * (data.len() + parity.len()));
+        if data.len() + parity.len() <= SHARDS_USUAL {
+            self.walk::<SHARDS_USUAL, E>(first, data, parity, length, locality, visit)
+        } else {
+            self.walk::<SHARDS_MAX, E>(first, data, parity, length, locality, visit)
+        }
+    }
+
+    /// The length of the shards, if they are one stripe of the code and of the check.
+    pub(crate) fn stripe_bytes(&self, data: &[&[u8]], parity: &[&mut [u8]]) -> Result<usize, VerifyError> {
+        let length = self.encoder.check(data, parity)?;
+        if let Some(check) = &self.check {
+            check.counts(data.len(), parity.len())?;
+        }
+        Ok(length)
+    }
+
+    fn walk<const N: usize, E: From<VerifyError>>(
+        &self,
+        first: usize,
+        data: &[&[u8]],
+        parity: &mut [&mut [u8]],
+        length: usize,
+        locality: Locality,
+        mut visit: impl FnMut(usize, usize, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut scratch = if locality == Locality::Streaming { self.scratch() } else { None };
+        let mut checking = self.check.as_ref().map(|check| Checking::new(check, first, length));
+        for start in (0..length).step_by(self.piece_bytes) {
+            let range = start..length.min(start.saturating_add(self.piece_bytes));
+            let mut pieces: [&[u8]; N] = [&[]; N];
+            cut(&mut pieces, data.iter().copied(), range.clone());
+            let mut seen = |shard: usize, piece: &[u8]| visit(shard, start, piece);
+            let Some(rows) = &mut scratch else {
+                let parity = parity.iter_mut().map(|bytes| &mut bytes[range.clone()]);
+                self.piece::<N, E>(&mut pieces, parity, start, locality, &mut checking, &mut seen)?;
+                continue;
+            };
+            let own = rows.iter_mut().map(|row| &mut row[..range.len()]);
+            self.piece::<N, E>(&mut pieces, own, start, locality, &mut checking, &mut seen)?;
+            let mut targets: [&mut [u8]; N] = empty();
+            cut_mut(&mut targets, parity.iter_mut().map(|bytes| &mut **bytes), range.clone());
+            let (k, m) = (self.encoder.columns(), self.encoder.rows());
+            self.copy.apply_unfenced(&pieces[k..][..m], &mut targets[..m]).map_err(VerifyError::from)?;
+        }
+        if let Some(rows) = scratch {
+            fence();
+            self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(rows);
+        }
+        Ok(())
+    }
+
+    /// Encodes one piece and shows it. `pieces` are its data, and then its parity too.
+    fn piece<'a, const N: usize, E: From<VerifyError>>(
+        &self,
+        pieces: &mut [&'a [u8]; N],
+        parity: impl Iterator<Item = &'a mut [u8]>,
+        start: usize,
+        locality: Locality,
+        checking: &mut Option<Checking<'_>>,
+        seen: &mut impl FnMut(usize, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut targets: [&mut [u8]; N] = empty();
+        targets.iter_mut().zip(parity).for_each(|(target, row)| *target = row);
+        let (k, m) = (self.encoder.columns(), self.encoder.rows());
+        self.encode_part(&pieces[..k], &mut targets[..m], locality).map_err(VerifyError::from)?;
+        for (piece, target) in pieces[k..].iter_mut().zip(targets) {
+            *piece = target;
+        }
+        if let Some(Checking { check, first, sample, rows }) = checking {
+            check.piece::<N>(&pieces[..k + m], start, sample, rows).map_err(|error| error.after(*first))?;
+        }
+        pieces[..k + m].iter().enumerate().try_for_each(|(shard, piece)| seen(shard, piece))
+    }
+
+    fn encode_part(&self, data: &[&[u8]], parity: &mut [&mut [u8]], locality: Locality) -> Result<(), DecodeError> {
+        match locality {
+            Locality::Streaming => self.encoder.apply_prefetching(data, parity),
+            _ => self.encoder.apply_with(data, parity, Locality::Cached),
+        }
+    }
+
+    /// Scratch rows, of an earlier stripe if there are any. None where parity is better written as it comes, or where there is
+    /// no memory for them.
+    fn scratch(&self) -> Option<StripeBuffers> {
+        let parities = self.encoder.rows();
+        if parities > SCRATCH_PARITIES_MAX {
+            return None;
+        }
+        let kept = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.or_else(|| StripeBuffers::zeroed(parities, self.piece_bytes).ok())
+    }
+}
+
+/// A check and what it needs for one stripe.
+struct Checking<'a> {
+    check: &'a StripeCheck,
+    first: usize,
+    sample: Range<usize>,
+    rows: CheckRows,
+}
+
+impl<'a> Checking<'a> {
+    fn new(check: &'a StripeCheck, first: usize, length: usize) -> Self {
+        Self { check, first, sample: check.sample(length), rows: CheckRows::new() }
+    }
+}
+
+fn empty<'a, const N: usize>() -> [&'a mut [u8]; N] {
+    std::array::from_fn(|_| <&mut [u8]>::default())
+}
+
+/// The same range of each row.
+fn cut<'a>(parts: &mut [&'a [u8]], rows: impl Iterator<Item = &'a [u8]>, range: Range<usize>) {
+    for (part, row) in parts.iter_mut().zip(rows) {
+        *part = &row[range.clone()];
+    }
+}
+
+/// The same range of each row, to write to.
+fn cut_mut<'a>(parts: &mut [&'a mut [u8]], rows: impl Iterator<Item = &'a mut [u8]>, range: Range<usize>) {
+    for (part, row) in parts.iter_mut().zip(rows) {
+        *part = &mut row[range.clone()];
+    }
+}
+
+impl fmt::Debug for StripeEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StripeEncoder")
+            .field("encoder", &self.encoder)
+            .field("check", &self.check)
+            .field("piece_bytes", &self.piece_bytes)
+            .finish_non_exhaustive()
+    }
+}
