@@ -116,6 +116,11 @@ impl StripeEncoder {
         Ok(length)
     }
 
+    #[cfg(feature = "parallel")]
+    pub(crate) fn piece_bytes(&self) -> usize {
+        self.piece_bytes
+    }
+
     fn walk<const N: usize, E: From<VerifyError>>(
         &self,
         first: usize,

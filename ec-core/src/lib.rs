@@ -35,7 +35,10 @@
 //! - [`fragment`] is the file format: shards with identity, checksums, roots, and the record that names all brothers.
 //! - [`kernel`] has the ways to compute; the fastest that this CPU runs and that passes its self-test is chosen at first use.
 //!
-//! What it will never do: read a file, start a thread, draw a random number of its own, or panic on honest buffers.
+//! With the feature `parallel`, `Code::encode_parallel`, `StripeEncoder::encode_parallel` and `RepairPlan::run_parallel` spread
+//! one stripe over the threads of a rayon pool.
+//!
+//! What it will never do: read a file, start a thread of its own (rayon's are the caller's choice), draw a random number of its own, or panic on honest buffers.
 
 #![deny(unsafe_code)]
 
@@ -55,6 +58,8 @@ pub mod gf16;
 #[warn(clippy::cast_possible_truncation)]
 pub mod kernel;
 pub mod matrix;
+#[cfg(feature = "parallel")]
+pub mod parallel;
 pub mod plan;
 pub mod shard;
 pub mod verify;
