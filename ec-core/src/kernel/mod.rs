@@ -5,7 +5,7 @@
 //! or erasure pattern and applied to many buffers.
 //!
 //! This module and the page-aligned buffer hold all the unsafe code of the crate. Buffers are checked in `transform`;
-//! only after that does `x86` see a pointer.
+//! only after that does a CPU family see a pointer.
 //!
 //! ```
 //! use ec_core::{Kernel, Matrix, Transform};
@@ -17,6 +17,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod dense;
 mod divide;
 mod family;
@@ -25,7 +27,7 @@ pub(crate) mod gf16;
 mod lanes;
 mod lch;
 mod memory;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod nibble;
 mod portable;
 mod syndrome;
@@ -64,6 +66,8 @@ enum Backend {
     Avx2(x86::Avx2),
     #[cfg(target_arch = "x86_64")]
     Ssse3(x86::Ssse3),
+    #[cfg(target_arch = "aarch64")]
+    Neon(aarch64::Neon),
     Portable(Portable),
 }
 
@@ -72,7 +76,7 @@ enum Backend {
 enum Multiplier {
     #[cfg(target_arch = "x86_64")]
     AffineInstruction,
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     NibbleShuffle,
     ProductTable,
     LogarithmTable,
@@ -92,6 +96,8 @@ impl Kernel {
             x86::Avx2::detect().map(Backend::Avx2),
             #[cfg(target_arch = "x86_64")]
             x86::Ssse3::detect().map(Backend::Ssse3),
+            #[cfg(target_arch = "aarch64")]
+            aarch64::Neon::detect().map(Backend::Neon),
             Some(Self::portable().0),
         ];
         detected.into_iter().flatten().map(Self).collect()
@@ -141,6 +147,8 @@ impl Kernel {
             Backend::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Backend::Ssse3(_) => "ssse3",
+            #[cfg(target_arch = "aarch64")]
+            Backend::Neon(_) => "neon",
             Backend::Portable(Portable::Products) => "portable",
             Backend::Portable(Portable::Logarithms) => "portable-log",
         }
@@ -168,6 +176,8 @@ impl Kernel {
             Backend::Avx512Gfni(_) | Backend::Avx2Gfni(_) => Multiplier::AffineInstruction,
             #[cfg(target_arch = "x86_64")]
             Backend::Avx2(_) | Backend::Ssse3(_) => Multiplier::NibbleShuffle,
+            #[cfg(target_arch = "aarch64")]
+            Backend::Neon(_) => Multiplier::NibbleShuffle,
             Backend::Portable(Portable::Products) => Multiplier::ProductTable,
             Backend::Portable(Portable::Logarithms) => Multiplier::LogarithmTable,
         }

@@ -84,6 +84,8 @@ enum Program {
     Avx2(super::x86::Avx2, Prepared<super::nibble::NibbleProducts>),
     #[cfg(target_arch = "x86_64")]
     Ssse3(super::x86::Ssse3, Prepared<super::nibble::NibbleProducts>),
+    #[cfg(target_arch = "aarch64")]
+    Neon(super::aarch64::Neon, Prepared<super::nibble::NibbleProducts>),
     Portable(Portable, Prepared<u8>),
 }
 
@@ -131,6 +133,8 @@ impl Transform {
             Backend::Avx2(family) => Program::Avx2(family, Prepared::new(family, recipe)),
             #[cfg(target_arch = "x86_64")]
             Backend::Ssse3(family) => Program::Ssse3(family, Prepared::new(family, recipe)),
+            #[cfg(target_arch = "aarch64")]
+            Backend::Neon(family) => Program::Neon(family, Prepared::new(family, recipe)),
             Backend::Portable(family) => Program::Portable(family, Prepared::new(family, recipe)),
         };
         Self { kernel, rows: coefficients.rows(), columns: coefficients.columns(), program }
@@ -206,6 +210,8 @@ impl Transform {
             Program::Avx2(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
             #[cfg(target_arch = "x86_64")]
             Program::Ssse3(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
+            #[cfg(target_arch = "aarch64")]
+            Program::Neon(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
             Program::Portable(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
         }
     }
