@@ -11,6 +11,7 @@ mod spec;
 pub(crate) use counts::splitmix;
 pub use counts::{PatternCount, SAMPLES};
 pub use lrc::LocalGroup;
+pub(crate) use rs::lch as native_parity_rows;
 pub use spec::{CodeSpec, DESCRIPTOR_BYTES, RsMatrix, Shape};
 
 use crate::error::{CodeError, DecodeError};

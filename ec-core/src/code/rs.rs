@@ -23,7 +23,7 @@ pub(super) fn parity_rows(spec: &CodeSpec, k: usize, m: usize, matrix: RsMatrix)
 
 /// P[i][j] = W(y) / (c * (i xor y)), y = M + j. W is the subspace polynomial of {0..M}: a column factor, so the matrix is a
 /// column-scaled Cauchy matrix and MDS whatever W is; with this W an additive FFT computes the same rows.
-fn lch(k: usize, m: usize) -> Matrix {
+pub(crate) fn lch(k: usize, m: usize) -> Matrix {
     let order = m.next_power_of_two();
     let c = (1..order).fold(1, |product, v| gf::mul(product, element(v)));
     let column_factor: Vec<u8> = (0..k)

@@ -155,6 +155,24 @@ impl Transform {
         self.kernel
     }
 
+    /// Whether it goes by the transform of the native matrix.
+    #[cfg(test)]
+    pub(super) fn is_lch(&self) -> bool {
+        match &self.program {
+            #[cfg(target_arch = "x86_64")]
+            Program::Avx512Gfni(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            #[cfg(target_arch = "x86_64")]
+            Program::Avx2Gfni(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            #[cfg(target_arch = "x86_64")]
+            Program::Avx2(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            #[cfg(target_arch = "x86_64")]
+            Program::Ssse3(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            #[cfg(target_arch = "aarch64")]
+            Program::Neon(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            Program::Portable(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+        }
+    }
+
     /// Overwrites the outputs with the sums. All buffers are equally long; any length and any alignment will do.
     ///
     /// # Errors
