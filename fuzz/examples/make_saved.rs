@@ -22,6 +22,7 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
     named("code_spec", code_specs())
         .chain(named("fragment_header", fragment_headers()))
         .chain(named("fragment_set", fragment_sets()))
+        .chain(named("kernel_pair", kernel_pairs()))
         .chain(named("wide_code", wide_codes()))
         .chain(named("wire_message", wire_messages()))
         .collect()
@@ -186,6 +187,34 @@ fn fragment_sets() -> Vec<(&'static str, Vec<u8>)> {
         ("record-forged", on(7, 2, &[&[19, 0, 0, 72, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]])),
         ("payload-forged", on(1, 2, &[&[21, 0, 0, 5, 0, 9], &[22, 1, 0, 5, 0, 9], &[23, 2, 0, 5, 0, 9]])),
         ("lone-forgery", on(0, 2, &[&[2, 0, 0], &[2, 0, 0], &[23, 0, 0, 5, 0, 9]])),
+    ]
+}
+
+/// Two kernels, hint, kind (0 any matrix, 1 the native one), rows and columns or k - 1 and m - 1 (2 each), length (2), places of
+/// inputs and outputs (2 each); then style and seed of coefficients, or losses.
+fn kernel_pairs() -> Vec<(&'static str, Vec<u8>)> {
+    let input = |head: [u8; 4], shape: [u16; 3], places: [u8; 4], rest: &[u8]| {
+        [&head[..], &shape.map(u16::to_le_bytes).concat(), &places, rest].concat()
+    };
+    let apart = [3, 5, 1, 11];
+    vec![
+        ("nothing", vec![]),
+        ("one-product", input([0, 4, 0, 0], [1, 1, 1], [0; 4], &[0, 0, 0xA7])),
+        ("dense-4-10", input([0, 4, 1, 0], [4, 10, 1031], apart, &[0, 1])),
+        ("dense-4-10-streaming", input([0, 4, 2, 0], [4, 10, 1031], [0, 0, 9, 0], &[0, 2])),
+        ("dense-13-9", input([1, 2, 0, 0], [13, 9, 700], apart, &[0, 3])),
+        ("two-kernels-of-tables", input([4, 5, 0, 0], [3, 7, 600], apart, &[0, 4])),
+        ("plain-sums", input([0, 3, 2, 0], [3, 12, 513], [0; 4], &[1, 5])),
+        ("mostly-zeros", input([2, 4, 1, 0], [20, 60, 300], apart, &[3, 6])),
+        ("no-zeros", input([3, 4, 1, 0], [6, 33, 320], apart, &[4, 7])),
+        ("more-columns-than-lanes", input([0, 3, 1, 0], [5, 290, 200], apart, &[2, 8])),
+        ("no-columns", input([0, 4, 0, 0], [3, 0, 100], apart, &[])),
+        ("no-rows", input([0, 4, 0, 0], [0, 3, 100], apart, &[])),
+        ("native-10-2", input([0, 4, 1, 1], [9, 1, 777], apart, &[0, 11])),
+        ("native-10-4", input([0, 3, 2, 1], [9, 3, 1025], [0, 0, 7, 0], &[0, 3, 12, 13])),
+        ("native-23-7", input([1, 4, 1, 1], [22, 6, 600], apart, &[1, 5, 9, 25, 27])),
+        ("native-40-16", input([2, 4, 2, 1], [39, 15, 577], [0; 4], &[1, 2, 3, 4, 5, 6, 7, 50, 51])),
+        ("native-60-40", input([3, 0, 2, 1], [59, 39, 160], apart, &[7; 30])),
     ]
 }
 

@@ -5,6 +5,7 @@
 //! | [`code_spec()`] | a specification, a descriptor, losses | what is accepted comes back the same; what is decodable by rank decodes |
 //! | [`fragment_header()`] | a header, record, footer or tail, as given and with right checksums | what is accepted keeps to the limits and is written back byte for byte |
 //! | [`fragment_set()`] | operations on a folder of fragments | the original bytes or an error, never other bytes |
+//! | [`kernel_pair()`] | a shape, a length, places, coefficients | two kernels give the same bytes and write nothing beside them |
 //! | [`wide_code()`] | a shape, a length, losses | every kernel gives the same parity; what enough is left of comes back |
 //! | [`wire_message()`] | a message, a catalog row or a frame | what is accepted keeps to the limits and is written back the same |
 //!
@@ -25,12 +26,14 @@ mod code_spec;
 mod extent;
 mod fragment_header;
 mod fragment_set;
+mod kernel_pair;
 mod wide_code;
 mod wire_message;
 
 pub use code_spec::code_spec;
 pub use fragment_header::fragment_header;
 pub use fragment_set::fragment_set;
+pub use kernel_pair::kernel_pair;
 pub use wide_code::wide_code;
 pub use wire_message::wire_message;
 
@@ -41,10 +44,11 @@ pub const INPUT_BYTES_MAX: usize = 80_000;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its binary and of its folder in `saved/`.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("code_spec", code_spec),
     ("fragment_header", fragment_header),
     ("fragment_set", fragment_set),
+    ("kernel_pair", kernel_pair),
     ("wide_code", wide_code),
     ("wire_message", wire_message),
 ];

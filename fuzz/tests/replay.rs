@@ -88,6 +88,11 @@ fn changed_inputs_of_fragment_set() {
 }
 
 #[test]
+fn changed_inputs_of_kernel_pair() {
+    changed_inputs("kernel_pair");
+}
+
+#[test]
 fn changed_inputs_of_wide_code() {
     changed_inputs("wide_code");
 }
