@@ -1,8 +1,10 @@
 //! ec-core itself. A new path of its API is brought in here, and in the cases that name it.
 
 use super::{Coder, Shape, Work};
+use ec_core::encode::BLOCK_PIECE_BYTES;
 use ec_core::{
-    Code, CodeSpec, Kernel, Locality, RepairPlan, ShardIndex, ShardSet, WideCode, WidePlan, WideSpec, WideWorkspace,
+    Code, CodeSpec, Kernel, Locality, RepairPlan, ShardIndex, ShardSet, StripeCheck, StripeEncoder, VerifyError,
+    WideCode, WidePlan, WideSpec, WideWorkspace,
 };
 use std::hint::black_box;
 
@@ -60,35 +62,48 @@ impl Ninefold {
     }
 }
 
-/// Bytes under one checksum in a fragment.
-const BLOCK_BYTES: usize = ec_core::geometry::BLOCK_BYTES;
-
 impl Ninefold {
     /// The CRC of every block of every fragment, by walking over all of them.
     pub fn checksums(&self, data: &[&[u8]], parity: &[&mut [u8]], sums: &mut Vec<u32>) {
         sums.clear();
         for shard in data.iter().copied().chain(parity.iter().map(|shard| &**shard)) {
-            sums.extend(shard.chunks(BLOCK_BYTES).map(crc32fast::hash));
+            sums.extend(shard.chunks(BLOCK_PIECE_BYTES).map(crc32fast::hash));
         }
     }
+}
 
-    /// Parity and the CRC of every block of every fragment, each block summed while it is still in the cache.
-    pub fn encode_with_checksums(&self, data: &[&[u8]], parity: &mut [&mut [u8]], sums: &mut Vec<u32>) {
-        sums.clear();
-        let length = data.first().map_or(0, |shard| shard.len());
-        let mut inputs: Vec<&[u8]> = Vec::with_capacity(data.len());
-        let mut rests: Vec<&mut [u8]> = parity.iter_mut().map(|shard| &mut **shard).collect();
-        let mut outputs: Vec<&mut [u8]> = Vec::with_capacity(rests.len());
-        for begin in (0..length).step_by(BLOCK_BYTES) {
-            let block = begin..length.min(begin + BLOCK_BYTES);
-            inputs.clear();
-            inputs.extend(data.iter().map(|shard| &shard[block.clone()]));
-            outputs.clear();
-            outputs.extend(rests.iter_mut().map(|rest| rest.split_off_mut(..block.len()).unwrap_or_default()));
-            self.code.encode(&inputs, &mut outputs).expect("buffers of one stripe");
-            sums.extend(inputs.iter().map(|shard| crc32fast::hash(shard)));
-            sums.extend(outputs.iter().map(|shard| crc32fast::hash(shard)));
-        }
+/// Parity, and what else is to be known of every byte, in one walk over memory.
+pub struct OneWalk {
+    encoder: StripeEncoder,
+    locality: Locality,
+    sums: Option<Vec<u32>>,
+}
+
+impl OneWalk {
+    /// With the CRC of every block of every fragment.
+    pub fn with_checksums(code: &Code, locality: Locality) -> Self {
+        Self { encoder: StripeEncoder::new(code, BLOCK_PIECE_BYTES), locality, sums: Some(Vec::new()) }
+    }
+
+    /// With two random linear checks.
+    pub fn with_checks(code: &Code, locality: Locality) -> Self {
+        let encoder = StripeEncoder::new(code, BLOCK_PIECE_BYTES).checked(StripeCheck::at_speed(code, 0x5eed));
+        Self { encoder, locality, sums: None }
+    }
+
+    /// Encodes a stripe.
+    pub fn run(&mut self, data: &[&[u8]], parity: &mut [&mut [u8]]) {
+        let walked = match &mut self.sums {
+            Some(sums) => {
+                sums.clear();
+                self.encoder.encode(data, parity, self.locality, |_, _, piece| {
+                    sums.push(crc32fast::hash(piece));
+                    Ok::<(), VerifyError>(())
+                })
+            }
+            None => self.encoder.encode(data, parity, self.locality, |_, _, _| Ok::<(), VerifyError>(())),
+        };
+        walked.expect("buffers of one stripe, and parity as it was just computed");
     }
 }
 
