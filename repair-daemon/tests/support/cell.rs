@@ -51,8 +51,18 @@ pub fn ninefold() -> Command {
 }
 
 /// An address nobody listens on now.
+///
+/// Tests of one process run beside each other, and the system gives the same port twice while nobody listens on it yet.
 pub fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    static GIVEN: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+    loop {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut given = GIVEN.lock().unwrap();
+        if !given.contains(&address) {
+            given.push(address.clone());
+            return address;
+        }
+    }
 }
 
 /// Text of a stream.
