@@ -1,15 +1,17 @@
 //! Encoding in one walk over memory: every byte is looked at while it is in cache.
 //!
 //! Encode, check, checksum, one after the other, read a stripe from memory three times. Here the stripe is gone through in
-//! pieces that fit into a core's cache, and each piece is encoded, checked and handed to the caller before the next.
+//! pieces that fit into a core's cache, and each piece is encoded, checked and handed to the caller before the next. Where a
+//! stripe comes from memory, memory works while the caller does: between the shards of a piece the next piece is asked
+//! for, and the parity of this one goes out.
 
 use crate::buffer::StripeBuffers;
 use crate::code::Code;
 use crate::error::DecodeError;
-use crate::kernel::{Locality, Transform, fence};
+use crate::kernel::{Locality, Transform, fence, prefetch};
 use crate::matrix::Matrix;
 use crate::shard::SHARDS_MAX;
-use crate::verify::{CheckRows, StripeCheck, VerifyError};
+use crate::verify::{CheckRows, STRIP_BYTES, StripeCheck, VerifyError};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +25,9 @@ pub const HASH_PIECE_BYTES: usize = 16 << 10;
 /// Parities up to which the parity of a piece waits in scratch rows until it is written past the caches: beyond, the rows
 /// would push the piece out of the cache.
 const SCRATCH_PARITIES_MAX: usize = 32;
+
+/// Shorter steps than this cost more in calls than they save.
+const CHECKED_BYTES_MIN: usize = 1024;
 
 /// Codes of at most so many shards have tables of so many on the stack: one for all there can be is not filled at no cost.
 const SHARDS_USUAL: usize = 32;
@@ -45,7 +50,7 @@ const SHARDS_USUAL: usize = 32;
 /// ```
 pub struct StripeEncoder {
     encoder: Transform,
-    /// Copies parity rows past the caches.
+    /// Copies one row of parity past the caches.
     copy: Transform,
     check: Option<StripeCheck>,
     piece_bytes: usize,
@@ -58,7 +63,7 @@ impl StripeEncoder {
     pub fn new(code: &Code, piece_bytes: usize) -> Self {
         Self {
             encoder: code.encoder().clone(),
-            copy: Transform::new(code.kernel(), &Matrix::identity(code.m())),
+            copy: Transform::new(code.kernel(), &Matrix::identity(1)),
             check: None,
             piece_bytes: piece_bytes.div_ceil(BLOCK_PIECE_BYTES).max(1).saturating_mul(BLOCK_PIECE_BYTES),
             spare: Mutex::new(Vec::new()),
@@ -130,53 +135,75 @@ impl StripeEncoder {
         locality: Locality,
         mut visit: impl FnMut(usize, usize, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut scratch = if locality == Locality::Streaming { self.scratch() } else { None };
+        let streams = locality == Locality::Streaming;
+        let mut scratch = if streams { self.scratch() } else { None };
+        let _fence = scratch.is_some().then_some(FenceAtEnd);
         let mut checking = self.check.as_ref().map(|check| Checking::new(check, first, length));
+        let (k, shards) = (data.len(), data.len() + parity.len());
         for start in (0..length).step_by(self.piece_bytes) {
             let range = start..length.min(start.saturating_add(self.piece_bytes));
+            let ahead = range.end..length.min(range.end.saturating_add(self.piece_bytes));
             let mut pieces: [&[u8]; N] = [&[]; N];
             cut(&mut pieces, data.iter().copied(), range.clone());
-            let mut seen = |shard: usize, piece: &[u8]| visit(shard, start, piece);
             let Some(rows) = &mut scratch else {
-                let parity = parity.iter_mut().map(|bytes| &mut bytes[range.clone()]);
-                self.piece::<N, E>(&mut pieces, parity, start, locality, &mut checking, &mut seen)?;
+                let own = parity.iter_mut().map(|bytes| &mut bytes[range.clone()]);
+                self.piece::<N>(&mut pieces, own, start, locality, &mut checking)?;
+                for (shard, piece) in pieces[..shards].iter().enumerate() {
+                    if streams {
+                        ask_for_share(data, &ahead, shard, shards);
+                    }
+                    visit(shard, start, piece)?;
+                }
                 continue;
             };
             let own = rows.iter_mut().map(|row| &mut row[..range.len()]);
-            self.piece::<N, E>(&mut pieces, own, start, locality, &mut checking, &mut seen)?;
-            let mut targets: [&mut [u8]; N] = empty();
-            cut_mut(&mut targets, parity.iter_mut().map(|bytes| &mut **bytes), range.clone());
-            let (k, m) = (self.encoder.columns(), self.encoder.rows());
-            self.copy.apply_unfenced(&pieces[k..][..m], &mut targets[..m]).map_err(VerifyError::from)?;
+            self.piece::<N>(&mut pieces, own, start, locality, &mut checking)?;
+            let mut out = parity.iter_mut().map(|bytes| &mut bytes[range.clone()]).zip(&pieces[k..shards]);
+            for (shard, piece) in pieces[..shards].iter().enumerate() {
+                ask_for_share(data, &ahead, shard, shards);
+                // A row now and then, so that all are spread over the shards.
+                if shard * (shards - k) % shards < shards - k
+                    && let Some((target, row)) = out.next()
+                {
+                    self.copy.apply_unfenced(&[row], &mut [target]).map_err(VerifyError::from)?;
+                }
+                visit(shard, start, piece)?;
+            }
         }
         if let Some(rows) = scratch {
-            fence();
             self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(rows);
         }
         Ok(())
     }
 
-    /// Encodes one piece and shows it. `pieces` are its data, and then its parity too.
-    fn piece<'a, const N: usize, E: From<VerifyError>>(
+    /// Encodes one piece, and checks it step by step. `pieces` are its data, and then its parity too.
+    fn piece<'a, const N: usize>(
         &self,
         pieces: &mut [&'a [u8]; N],
         parity: impl Iterator<Item = &'a mut [u8]>,
         start: usize,
         locality: Locality,
         checking: &mut Option<Checking<'_>>,
-        seen: &mut impl FnMut(usize, &[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut targets: [&mut [u8]; N] = empty();
-        targets.iter_mut().zip(parity).for_each(|(target, row)| *target = row);
+    ) -> Result<(), VerifyError> {
         let (k, m) = (self.encoder.columns(), self.encoder.rows());
-        self.encode_part(&pieces[..k], &mut targets[..m], locality).map_err(VerifyError::from)?;
-        for (piece, target) in pieces[k..].iter_mut().zip(targets) {
-            *piece = target;
+        let mut rows: [&mut [u8]; N] = empty();
+        rows.iter_mut().zip(parity).for_each(|(row, bytes)| *row = bytes);
+        if let Some(Checking { check, first, sample, rows: sums }) = checking {
+            let length = rows.first().map_or(0, |row| row.len());
+            for at in (0..length).step_by(checked_bytes(k + m)) {
+                let range = at..length.min(at + checked_bytes(k + m));
+                let (mut strips, mut targets): ([&[u8]; N], [&mut [u8]; N]) = ([&[]; N], empty());
+                cut(&mut strips, pieces[..k].iter().copied(), range.clone());
+                cut_mut(&mut targets, rows[..m].iter_mut().map(|row| &mut **row), range);
+                self.encode_part(&strips[..k], &mut targets[..m], locality)?;
+                strips[k..].iter_mut().zip(targets).for_each(|(strip, target)| *strip = target);
+                check.strip(&strips[..k + m], start + at, sample, sums).map_err(|error| error.after(*first))?;
+            }
+        } else {
+            self.encode_part(&pieces[..k], &mut rows[..m], locality)?;
         }
-        if let Some(Checking { check, first, sample, rows }) = checking {
-            check.piece::<N>(&pieces[..k + m], start, sample, rows).map_err(|error| error.after(*first))?;
-        }
-        pieces[..k + m].iter().enumerate().try_for_each(|(shard, piece)| seen(shard, piece))
+        pieces[k..].iter_mut().zip(rows).for_each(|(piece, row)| *piece = row);
+        Ok(())
     }
 
     fn encode_part(&self, data: &[&[u8]], parity: &mut [&mut [u8]], locality: Locality) -> Result<(), DecodeError> {
@@ -195,6 +222,41 @@ impl StripeEncoder {
         }
         let kept = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
         kept.or_else(|| StripeBuffers::zeroed(parities, self.piece_bytes).ok())
+    }
+}
+
+/// Bytes of each of so many shards that are encoded and then checked: all of them stay in the first-level cache of 32 KiB, if
+/// they are few enough.
+fn checked_bytes(shards: usize) -> usize {
+    const FIRST_LEVEL_BYTES: usize = 32 << 10;
+    match FIRST_LEVEL_BYTES / shards.max(1) / CHECKED_BYTES_MIN * CHECKED_BYTES_MIN {
+        0 => STRIP_BYTES,
+        bytes => bytes.min(STRIP_BYTES),
+    }
+}
+
+/// Orders what went past the caches, also where a walk ends with an error: what another thread then writes there must come after.
+struct FenceAtEnd;
+
+impl Drop for FenceAtEnd {
+    fn drop(&mut self) {
+        fence();
+    }
+}
+
+/// Asks for one of `shares` equal shares of a range of all rows: as many lines at a time as can be under way.
+fn ask_for_share(rows: &[&[u8]], range: &Range<usize>, share: usize, shares: usize) {
+    const LINE_BYTES: usize = 64;
+    let lines = rows.len() * range.len().div_ceil(LINE_BYTES);
+    let end = (share + 1) * lines / shares;
+    let mut line = share * lines / shares;
+    while line < end {
+        let per_row = range.len().div_ceil(LINE_BYTES);
+        let (row, at) = (line / per_row, line % per_row);
+        let count = (end - line).min(per_row - at);
+        let first = range.start + at * LINE_BYTES;
+        prefetch(&rows[row][first..range.end.min(first + count * LINE_BYTES)]);
+        line += count;
     }
 }
 
@@ -237,5 +299,19 @@ impl fmt::Debug for StripeEncoder {
             .field("check", &self.check)
             .field("piece_bytes", &self.piece_bytes)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_checked_at_a_time_fits_into_the_first_level_cache_or_is_a_strip() {
+        for (shards, bytes) in
+            [(2, 4096), (8, 4096), (9, 3072), (14, 2048), (16, 2048), (32, 1024), (33, 4096), (256, 4096)]
+        {
+            assert_eq!(checked_bytes(shards), bytes, "{shards} shards");
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! parities, the first row of some Reed-Solomon matrices) are summed on the way, section by section of the inputs, and
 //! cost no product.
 
-use super::lanes::{Lanes, PREFETCH_BYTES};
+use super::lanes::Lanes;
 use super::vector::{Access, First, Streaming, Vector, Whole};
 
 /// Rows with products that one group computes: what the sums of two vectors per row and their operands leave of 32
@@ -127,8 +127,8 @@ unsafe fn step<V: Vector, A: Access<V>, const M: usize, const U: usize, const SU
                 let (pairs, singles) = own.as_chunks::<2>();
                 for &[p, q] in pairs {
                     if lanes.traffic.prefetches {
-                        prefetch::<V, U>(p, at);
-                        prefetch::<V, U>(q, at);
+                        prefetch::<V, U>(p, at, lanes.ahead_bytes);
+                        prefetch::<V, U>(q, at, lanes.ahead_bytes);
                     }
                     let (p, q) = (load::<V, A, U>(p, at, access), load::<V, A, U>(q, at, access));
                     if SUMS {
@@ -151,7 +151,7 @@ unsafe fn step<V: Vector, A: Access<V>, const M: usize, const U: usize, const SU
             };
             for &p in singles {
                 if lanes.traffic.prefetches {
-                    prefetch::<V, U>(p, at);
+                    prefetch::<V, U>(p, at, lanes.ahead_bytes);
                 }
                 let p = load::<V, A, U>(p, at, access);
                 if SUMS {
@@ -230,17 +230,17 @@ pub(super) unsafe fn add_scaled<V: Vector>(target: &mut [u8], source: &[u8], fac
     }
 }
 
-/// Asks for the lines that the step `PREFETCH_BYTES` further on will read.
+/// Asks for the lines that the step so many bytes further on will read.
 ///
 /// # Safety
 /// As for [`Vector`].
 #[inline(always)]
-pub(super) unsafe fn prefetch<V: Vector, const U: usize>(from: *const u8, at: usize) {
+pub(super) unsafe fn prefetch<V: Vector, const U: usize>(from: *const u8, at: usize, ahead_bytes: usize) {
     const LINE_BYTES: usize = 64;
     let mut line = 0;
     while line < (U * V::BYTES).max(LINE_BYTES) {
         // SAFETY: the caller's promise on the features; the address need not be readable.
-        unsafe { V::prefetch(from.wrapping_add(at + PREFETCH_BYTES + line)) };
+        unsafe { V::prefetch(from.wrapping_add(at + ahead_bytes + line)) };
         line += LINE_BYTES;
     }
 }

@@ -247,14 +247,14 @@ unsafe fn step<V: Vector, A: Access<V>, const M: usize, const U: usize>(
         let mut factors = lch.factors.as_slice();
         for block in blocks {
             if lanes.traffic.prefetches {
-                block.iter().for_each(|&source| prefetch::<V, U>(source, at));
+                block.iter().for_each(|&source| prefetch::<V, U>(source, at, lanes.ahead_bytes));
             }
             add_block::<V, A, M, U, M>(&mut sums, block, factors, at, access);
             factors = factors.get_unchecked(M - 1..);
         }
         if !rest.is_empty() {
             if lanes.traffic.prefetches {
-                rest.iter().for_each(|&source| prefetch::<V, U>(source, at));
+                rest.iter().for_each(|&source| prefetch::<V, U>(source, at, lanes.ahead_bytes));
             }
             match (M, rest.len()) {
                 (2.., 1) => add_block::<V, A, M, U, 1>(&mut sums, rest, factors, at, access),

@@ -1,4 +1,21 @@
-//! The order of stores past the caches, outside the loops that make them.
+//! Memory outside the loops: caches, the order of stores past them, and what is asked for ahead.
+
+use std::sync::OnceLock;
+
+/// Of a CPU that does not say: what servers of the last years have.
+const SECOND_LEVEL_BYTES: usize = 2 << 20;
+
+/// Bytes of a core's second-level cache.
+pub(super) fn second_level_bytes() -> usize {
+    static FOUND: OnceLock<usize> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        #[cfg(target_arch = "x86_64")]
+        let found = super::x86::second_level_bytes();
+        #[cfg(not(target_arch = "x86_64"))]
+        let found = None;
+        found.unwrap_or(SECOND_LEVEL_BYTES)
+    })
+}
 
 /// Orders all stores past the caches that this thread has made before all its later stores.
 pub(crate) fn fence() {
@@ -7,4 +24,17 @@ pub(crate) fn fence() {
     unsafe {
         core::arch::x86_64::_mm_sfence();
     }
+}
+
+/// Asks for the cache lines of bytes that will be read soon.
+pub(crate) fn prefetch(bytes: &[u8]) {
+    const LINE_BYTES: usize = 64;
+    #[cfg(target_arch = "x86_64")]
+    for line in bytes.chunks(LINE_BYTES) {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: SSE is part of x86-64; nothing is read.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (bytes, LINE_BYTES);
 }

@@ -7,11 +7,13 @@
 mod avx2;
 mod avx2_gfni;
 mod avx512_gfni;
+mod cache;
 mod ssse3;
 
 pub(super) use avx2::Avx2;
 pub(super) use avx2_gfni::Avx2Gfni;
 pub(super) use avx512_gfni::Avx512Gfni;
+pub(super) use cache::second_level_bytes;
 pub(super) use ssse3::Ssse3;
 
 use super::nibble::NibbleProducts;
