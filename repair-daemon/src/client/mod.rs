@@ -42,7 +42,9 @@ const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::
 /// A cell, by the address of its daemon.
 #[derive(Debug)]
 pub struct Cell {
-    runtime: Runtime,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
+    handle: Handle,
     daemon: Daemon,
     /// Connections for reading, kept from one call to the next.
     readers: Pool<ToNode>,
@@ -88,7 +90,8 @@ impl Cell {
             .map_err(FilesError::io(std::path::Path::new("network"), "start threads for the"))?;
         let daemon = Daemon { address: address.into(), pool: Pool::new(), patience };
         Ok(Self {
-            runtime,
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
             daemon,
             readers: Pool::new(),
             doors: Doors::default(),
@@ -166,7 +169,7 @@ impl Cell {
         let mut wait = RETRY_AFTER.0;
         let mut done_perhaps = false;
         loop {
-            let why = match self.runtime.block_on(self.unless_stopped(self.daemon.ask(request, Bytes::new())))? {
+            let why = match self.handle.block_on(self.unless_stopped(self.daemon.ask(request, Bytes::new())))? {
                 Ok((DaemonReply::Refused(refusal), _)) if passes(&refusal) => refusal.to_string(),
                 Ok((reply, body)) => return Ok((reply, body, done_perhaps)),
                 Err(error) => {
@@ -202,7 +205,7 @@ impl Cell {
     /// [`FilesError::Interrupted`].
     pub fn sleep(&self, span: Duration) -> Result<(), FilesError> {
         // A timer is made where there is a clock: inside.
-        self.runtime.block_on(self.unless_stopped(async { tokio::time::sleep(span).await }))
+        self.handle.block_on(self.unless_stopped(async { tokio::time::sleep(span).await }))
     }
 
     /// `Err` once the stop flag is set.
@@ -214,11 +217,20 @@ impl Cell {
     }
 
     fn handle(&self) -> &Handle {
-        self.runtime.handle()
+        &self.handle
     }
 
     fn now(&self) -> Time {
         Time::from_millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Drop for Cell {
+    /// Waits for nothing: what is still under way is a name that is looked up, or a file system that does not answer.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -121,7 +121,7 @@ impl Put<'_> {
     fn farewell(&self) {
         let request = DaemonRequest::AbortPut { stream: self.plan.stream };
         let told = self.cell.daemon.ask(&request, bytes::Bytes::new());
-        let _ = self.cell.runtime.block_on(async { tokio::time::timeout(FAREWELL_TIME_MAX, told).await });
+        let _ = self.cell.handle.block_on(async { tokio::time::timeout(FAREWELL_TIME_MAX, told).await });
     }
 
     /// Stages one extent on its nodes. What is staged lives as long as the connections do.
@@ -240,7 +240,7 @@ impl<'scope, 'env> Leader<'scope, 'env> {
                 // Its last wish is to be given up; that goes out before this process may end.
                 let asks = std::mem::take(&mut self.asks);
                 let told = async { tokio::time::timeout(FAREWELL_TIME_MAX, asks.join_all()).await };
-                let _ = self.put.cell.runtime.block_on(told);
+                let _ = self.put.cell.handle.block_on(told);
                 Err(self.put.failure(failure))
             }
         }

@@ -10,17 +10,23 @@ use repair_core::wire::node::FragmentKey;
 use repair_core::wire::{NodeReply, NodeRequest};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType,
+    recvmsg,
+};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::unix::net as blocking;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
+use tokio::sync::oneshot;
 
 /// A node on the same host gives a file at once; whoever waits longer is served sooner by its port.
 const OPEN_TIME_MAX: Duration = Duration::from_millis(500);
@@ -33,8 +39,12 @@ pub struct Doors {
     slots: Arc<Mutex<HashMap<String, Arc<Slot>>>>,
 }
 
-/// One conversation at a time.
-type Slot = tokio::sync::Mutex<State>;
+#[derive(Debug, Default)]
+struct Slot {
+    /// One conversation at a time.
+    state: tokio::sync::Mutex<State>,
+    knocking: Knocking,
+}
 
 #[derive(Debug, Default)]
 enum State {
@@ -60,7 +70,14 @@ impl Doors {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(slots.entry(address.to_owned()).or_default())
         };
-        let mut state = slot.lock().await;
+        tokio::time::timeout(OPEN_TIME_MAX, slot.open(nodes, address, fragment)).await.ok()?
+    }
+}
+
+impl Slot {
+    /// Broken off at any moment, it leaves the door shut for a while.
+    async fn open(&self, nodes: &Pool<ToNode>, address: &str, fragment: FragmentKey) -> Option<OpenFragment> {
+        let mut state = self.state.lock().await;
         if let State::Shut(when) = &*state
             && when.elapsed() < TRY_AGAIN_AFTER
         {
@@ -71,32 +88,62 @@ impl Doors {
             State::Open(stream) => Some(stream),
             State::Unknown | State::Shut(_) => None,
         };
-        let asked = async {
-            let mut stream = match known {
-                Some(stream) => stream,
-                None => reach(nodes, address).await?,
-            };
-            let opened = ask(&mut stream, fragment).await.ok()?;
-            Some((stream, opened))
+        let mut stream = match known {
+            Some(stream) => stream,
+            None => self.reach(nodes, address).await?,
         };
-        let (stream, opened) = tokio::time::timeout(OPEN_TIME_MAX, asked).await.ok()??;
+        let opened = ask(&mut stream, fragment).await.ok()?;
         *state = State::Open(stream);
         opened
     }
+
+    /// Finds the door of a node and knocks.
+    async fn reach(&self, nodes: &Pool<ToNode>, address: &str) -> Option<UnixStream> {
+        let connection = nodes.connection(address).await.ok().filter(|connection| connection.is_within_host())?;
+        match connection.call(&NodeRequest::Door, Bytes::new(), OPEN_TIME_MAX).await {
+            Ok((NodeReply::Door { folder }, _)) => self.knocking.at(PathBuf::from(folder), connect).await.ok(),
+            _ => None,
+        }
+    }
 }
 
-/// Finds the door of a node and knocks.
-async fn reach(nodes: &Pool<ToNode>, address: &str) -> Option<UnixStream> {
-    let connection = nodes.connection(address).await.ok().filter(|connection| connection.is_within_host())?;
-    match connection.call(&NodeRequest::Door, Bytes::new(), OPEN_TIME_MAX).await {
-        Ok((NodeReply::Door { folder }, _)) => knock(Path::new(&folder)).await.ok(),
-        _ => None,
+/// Looks for a socket where a node says it is. The file system of that path may be one that does not answer, and a thread that asks it
+/// then cannot be called back: it is a thread of its own, which nobody waits for, and there is one at most.
+#[derive(Debug, Default)]
+pub(super) struct Knocking {
+    under_way: Arc<AtomicBool>,
+}
+
+impl Knocking {
+    pub(super) async fn at(
+        &self,
+        folder: PathBuf,
+        connect: impl FnOnce(&Path) -> io::Result<blocking::UnixStream> + Send + 'static,
+    ) -> io::Result<UnixStream> {
+        if self.under_way.swap(true, Ordering::AcqRel) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let (done, answer) = oneshot::channel();
+        let under_way = Arc::clone(&self.under_way);
+        let work = move || {
+            let connected = connect(&folder);
+            under_way.store(false, Ordering::Release);
+            let _ = done.send(connected);
+        };
+        if let Err(error) = std::thread::Builder::new().name("door".into()).spawn(work) {
+            self.under_way.store(false, Ordering::Release);
+            return Err(error);
+        }
+        let stream = UnixStream::from_std(answer.await.map_err(io::Error::other)??)?;
+        // The socket could have been another's by the time it was connected to.
+        let is_ours = stream.peer_cred()?.uid() == rustix::process::geteuid().as_raw();
+        if is_ours { Ok(stream) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
 }
 
 /// Connects to the socket in a folder that a node named. What a node says is not believed: nothing but a socket of our own user with
-/// the one name is connected to.
-pub(super) async fn knock(folder: &Path) -> io::Result<UnixStream> {
+/// the one name is connected to. May wait for the file system for as long as that likes.
+pub(super) fn connect(folder: &Path) -> io::Result<blocking::UnixStream> {
     if !folder.is_absolute() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -106,7 +153,11 @@ pub(super) async fn knock(folder: &Path) -> io::Result<UnixStream> {
     if !is_ours || FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
-    UnixStream::connect(socket_path(&held)).await
+    // Where nobody takes connections a call that blocks would wait.
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(socket_path(&held))?)?;
+    Ok(socket.into())
 }
 
 /// Asks for a file. `Ok(None)` where it is not given; after an error the stream is of no more use.

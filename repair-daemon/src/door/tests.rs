@@ -1,4 +1,4 @@
-use super::client::{ask, knock};
+use super::client::{Knocking, ask, connect};
 use super::node::Door;
 use super::*;
 use crate::store::DiskStore;
@@ -14,6 +14,10 @@ use std::sync::Arc;
 use tokio::net::UnixStream;
 
 const FRAGMENT: FragmentKey = FragmentKey { extent: ExtentKey(0x0102 << 64 | 7), generation: 1, index: 515 };
+
+async fn knock(folder: &Path) -> std::io::Result<UnixStream> {
+    Knocking::default().at(folder.to_owned(), connect).await
+}
 
 /// What a node would send: bytes, and files with the first of them.
 fn send(stream: &blocking::UnixStream, bytes: &[u8], files: &[BorrowedFd<'_>]) {
@@ -157,5 +161,31 @@ async fn no_word_of_a_node_leads_to_another_socket() {
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(&path, Some(1), None).unwrap();
         assert_eq!(knock(home.path()).await.unwrap_err().kind(), ErrorKind::PermissionDenied, "another user's");
+    }
+}
+
+/// On one thread: what blocks it stops the clock, too.
+#[tokio::test]
+async fn a_folder_that_does_not_answer_holds_nobody_and_is_not_asked_twice() {
+    let knocking = Knocking::default();
+    let (answer, wait) = std::sync::mpsc::channel::<()>();
+    let silent = move |_: &Path| {
+        let _ = wait.recv();
+        Err(ErrorKind::NotFound.into())
+    };
+    let began = std::time::Instant::now();
+    let asked = knocking.at("/".into(), silent);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(50), asked).await.is_err());
+    let again = knocking.at("/".into(), |_: &Path| panic!("asked twice")).await;
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::WouldBlock);
+    assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    // Once it has answered it is asked again.
+    drop(answer);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while knocking.at("/".into(), |_: &Path| Err(ErrorKind::NotFound.into())).await.unwrap_err().kind()
+        != ErrorKind::NotFound
+    {
+        assert!(std::time::Instant::now() < until);
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
 }
