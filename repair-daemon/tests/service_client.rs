@@ -7,8 +7,10 @@ use cell::{QUICK, TestCell, free_address, ninefold, noise, text};
 use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::fs::Permissions;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -45,6 +47,10 @@ fn make_folder(root: &Path) {
         fs::write(path, bytes).unwrap();
     }
     std::os::unix::fs::symlink("a", root.join("link")).unwrap();
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 fn count_files(root: &Path) -> usize {
@@ -105,18 +111,28 @@ fn a_name_is_replaced_as_one_and_an_output_only_by_something_whole() {
     let missing = get("no such file");
     assert_eq!((code(&missing), fs::read(&out).unwrap()), (Some(1), b"before".to_vec()));
     assert!(text(&missing.stderr).contains("no such name"), "{}", text(&missing.stderr));
+    fs::set_permissions(&out, Permissions::from_mode(0o600)).unwrap();
     assert_eq!(code(&get("file")), Some(0));
     assert!(fs::read(&out).unwrap() == noise(2, 700));
+    assert_eq!(mode(&out), 0o600, "what nobody else may read stays so");
 
     cell.put("folder/x", b"x");
     for (name, out, why) in [
         ("folder", cell.path("."), "not empty"),
         ("folder", out.clone(), "no folder"),
+        ("folder", PathBuf::from("/proc"), "not empty"),
         ("file", cell.path("."), "is a folder"),
+        ("file", cell.path("new/"), "names a folder"),
     ] {
         let refused = cell.run(&["get".as_ref(), OsStr::new(name), out.as_os_str()]);
         assert!(code(&refused) == Some(2) && text(&refused.stderr).contains(why), "{}", text(&refused.stderr));
     }
+    // Behind a link: the folder that it leads to.
+    let (real, link) = (cell.path("real"), cell.path("link"));
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    cell.good(&["get".as_ref(), "folder".as_ref(), link.as_os_str()]);
+    assert_eq!(fs::read(real.join("x")).unwrap(), b"x");
     let left: Vec<_> = fs::read_dir(cell.path(".")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".ninefold")), "{left:?}");
 }
@@ -221,6 +237,10 @@ fn status_events_and_explain_say_what_is_and_why() {
     let later = json(&cell.good(&["events", "--json", "--after", &last]));
     assert!(later["events"].as_array().unwrap().len() < events.len());
 
+    // The names of all that is stored are in them.
+    for private in ["catalog.redb", "events.jsonl"] {
+        assert_eq!(mode(&cell.path(private)), 0o600, "{private}");
+    }
     let disk = status["disks"][0]["disk"].as_str().unwrap();
     for arguments in [["explain", "disk", disk], ["explain", "node", "node-0"], ["explain", "pg", "1"]] {
         let explained = cell.good(&arguments);
@@ -239,6 +259,7 @@ fn who_does_not_say_which_cell_is_told_how_to() {
         (&["ls", "--cell", "nowhere"], "host:port"),
         (&["get", "name"], "OUT"),
         (&["explain", "planet", "7"], "planet"),
+        (&["ls", "--cell", "127.0.0.1:1", "--timeout", "0"], "--timeout"),
     ] {
         let refused = ninefold().args(arguments).env_remove("NINEFOLD_CELL").output().unwrap();
         assert!(code(&refused) == Some(2) && text(&refused.stderr).contains(why), "{}", text(&refused.stderr));

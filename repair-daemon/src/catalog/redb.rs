@@ -7,9 +7,10 @@ use redb::{
     TableHandle,
 };
 use repair_core::catalog::{Found, Txn, TxnResult, Write};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Bound;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Rows: by key, the revision and the value.
@@ -33,6 +34,8 @@ impl RedbCatalog {
     /// # Errors
     /// Another process has it open; it is damaged, or no catalog; the file system refuses.
     pub fn open(path: &Path) -> io::Result<Self> {
+        // The names of all that is stored are in it: nobody else's to read. An empty file is a new one to redb.
+        drop(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?);
         let database = builder().create(path).map_err(opening)?;
         let catalog = Self::over(database)?;
         // Or a power failure could leave a cell without the file that says what it is. Also where the file was there: it may be of

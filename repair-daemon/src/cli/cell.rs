@@ -15,7 +15,7 @@ pub struct CellArguments {
     #[arg(long, value_name = "ADDR")]
     cell: Option<String>,
     /// How long to wait for a daemon that does not answer, and for bytes that cannot be read now.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
     timeout: u32,
 }
 

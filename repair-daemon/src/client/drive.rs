@@ -177,6 +177,7 @@ impl Performer<'_> {
         }
         match self.local.as_mut().and_then(LocalReads::next) {
             Some(Ok((call, reply, body))) => {
+                // Before the proof: where a file gives other bytes, more are read than are got.
                 self.cell.local_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
                 return Some(ExtentEvent::Call { call, result: Ok((reply, body)) });
             }

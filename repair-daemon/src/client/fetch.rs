@@ -10,11 +10,11 @@ use repair_core::id::StreamKey;
 use repair_core::wire::daemon::StoredName;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// How often a name is looked up again whose bytes were replaced while they were read.
@@ -51,10 +51,15 @@ pub fn fetch(cell: &Cell, name: &[u8], out: &Path, progress: &ProgressBar) -> Re
 }
 
 fn fetch_file(cell: &Cell, row: &NameRow, out: &Path, progress: &ProgressBar) -> Result<Fetched, FilesError> {
+    let mut mode = None;
     match fs::symlink_metadata(out) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if out.as_os_str().as_bytes().ends_with(b"/") {
+                return Err(FilesError::Usage(format!("{}: names a folder; name the file to write", shown(out))));
+            }
+        }
         Err(error) => return Err(FilesError::Usage(format!("{}: cannot be written: {error}", shown(out)))),
-        Ok(metadata) if metadata.is_file() => {}
+        Ok(metadata) if metadata.is_file() => mode = Some(metadata.permissions().mode() & 0o777),
         Ok(metadata) if metadata.is_dir() => {
             return Err(FilesError::Usage(format!("{}: is a folder; name the file to write", shown(out))));
         }
@@ -62,6 +67,10 @@ fn fetch_file(cell: &Cell, row: &NameRow, out: &Path, progress: &ProgressBar) ->
     }
     progress.set_length(row.bytes);
     let mut staged = StagedFile::cached(folder_of(out), row.bytes)?;
+    // A file that others may not read is not laid open by what takes its place.
+    if let Some(mode) = mode {
+        staged.file().file().set_permissions(Permissions::from_mode(mode)).map_err(FilesError::io(out, "write"))?;
+    }
     let wanted = wanted(row)?;
     let sink = |offset: u64, bytes: &[u8]| match overlap(&wanted, offset, bytes) {
         Some((at, bytes)) => staged.file().write_all_at(bytes, at).map_err(FilesError::io(out, "write")),
@@ -96,7 +105,7 @@ fn fetch_folder(cell: &Cell, folder: &[u8], out: &Path, progress: &ProgressBar) 
     if names.is_empty() {
         return Err(FilesError::NoSuchName(folder.to_vec()));
     }
-    check_new_or_empty(out)?;
+    let out = &place_of_folder(out)?;
     progress.set_length(names.iter().map(|name| name.row.bytes).sum());
     let mut staged = StagedFolder::new(out)?;
     let files = make_files(&staged.path, &names, prefix.len())?;
@@ -107,13 +116,29 @@ fn fetch_folder(cell: &Cell, folder: &[u8], out: &Path, progress: &ProgressBar) 
     Ok(Fetched { files: names.len() as u64, bytes: names.iter().map(|name| name.row.bytes).sum() })
 }
 
-fn check_new_or_empty(out: &Path) -> Result<(), FilesError> {
+/// Where the folder will be, by a path that a rename can take the place of: new, or an empty folder, behind no link.
+fn place_of_folder(out: &Path) -> Result<PathBuf, FilesError> {
+    let refused = |why: &str| Err(FilesError::Usage(format!("{}: {why}; name a new folder", shown(out))));
     match fs::read_dir(out).map(|mut entries| entries.next().is_none()) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(FilesError::Usage(format!("{}: is not empty; name a new folder", shown(out)))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(FilesError::Usage(format!("{}: is no folder to write into: {error}", shown(out)))),
+        Ok(true) => {}
+        Ok(false) => return refused("is not empty"),
+        // A link that leads nowhere is there all the same.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(out).is_err() => {
+            return Ok(out.to_path_buf());
+        }
+        Err(error) => return refused(&format!("is no folder to write into: {error}")),
     }
+    let place = fs::canonicalize(out).map_err(FilesError::io(out, "find"))?;
+    // Its users would stay in the folder that was replaced.
+    if std::env::current_dir().is_ok_and(|current| current == place) {
+        return refused("is the current folder");
+    }
+    let device =
+        |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).map_err(FilesError::io(path, "look at"));
+    if device(&place)? != device(folder_of(&place))? {
+        return refused("is where a disk is mounted");
+    }
+    Ok(place)
 }
 
 /// A file to be filled, and where its bytes lie in the stream.
@@ -254,9 +279,18 @@ mod tests {
         fs::create_dir(&empty).unwrap();
         fs::create_dir(&full).unwrap();
         fs::write(full.join("x"), "x").unwrap();
-        assert!(check_new_or_empty(&empty).is_ok() && check_new_or_empty(&home.path().join("new")).is_ok());
-        assert!(matches!(check_new_or_empty(&full), Err(FilesError::Usage(_))));
-        assert!(matches!(check_new_or_empty(&full.join("x")), Err(FilesError::Usage(_))));
+        let (link, new, broken) = (home.path().join("link"), home.path().join("new"), home.path().join("broken"));
+        std::os::unix::fs::symlink(&empty, &link).unwrap();
+        std::os::unix::fs::symlink(&new, &broken).unwrap();
+        let real = fs::canonicalize(&empty).unwrap();
+        assert_eq!(place_of_folder(&new).unwrap(), new);
+        assert_eq!(place_of_folder(&empty).unwrap(), real);
+        assert_eq!(place_of_folder(&link).unwrap(), real);
+        for refused in [&full, &full.join("x"), &broken, Path::new("/"), Path::new("/proc"), Path::new(".")] {
+            assert!(matches!(place_of_folder(refused), Err(FilesError::Usage(_))), "{}", refused.display());
+        }
+        fs::remove_file(link).unwrap();
+        fs::remove_file(broken).unwrap();
         for (out, ok) in [(&empty, true), (&full, false)] {
             let mut staged = StagedFolder::new(out).unwrap();
             fs::write(staged.path.join("a"), "a").unwrap();

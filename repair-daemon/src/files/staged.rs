@@ -1,7 +1,8 @@
 //! Files that get their name only once they are whole, proven and on the disk.
 //!
-//! A staged file has no name (`O_TMPFILE`), so a crash leaves nothing. Where the file system cannot do that, it has a name that
-//! no reader takes for a result, and is removed on every way out but a crash.
+//! A staged file has no name (`O_TMPFILE`), so a crash leaves nothing. Where the file system cannot do that, and for the moment in
+//! which it takes the place of another, it has a name that no reader takes for a result, and is removed on every way out but a
+//! crash.
 
 use super::FilesError;
 use super::direct::DirectFile;
