@@ -2,12 +2,14 @@
 
 use super::disks::Disk;
 use super::scan::NamesAtRisk;
+use super::view::NeedView;
 use super::{Asker, Coordinator};
 use crate::catalog::PgState;
 use crate::health::Health;
 use crate::id::{DiskId, ExtentKey, PgId};
 use crate::node::Body;
 use crate::pg::{SlotView, Standing};
+use crate::time::Millis;
 use crate::wire::daemon::Subject;
 use crate::wire::{DaemonReply, Refusal};
 use serde::Serialize;
@@ -125,7 +127,7 @@ pub struct RepairsReport {
     pub minimum_read_bytes: u64,
     /// Payload sent to nodes.
     pub written_bytes: u64,
-    /// Until the last one ends, at the pace so far; none where nothing is known.
+    /// Until the last one ends that can be done as things are, at the pace so far; none where nothing is known.
     pub eta_seconds: Option<f64>,
 }
 
@@ -245,11 +247,10 @@ impl Coordinator {
             self.groups.get(&running.extent.pg()).is_some_and(|group| group.view.needs.contains_key(&running.extent))
         });
         let waiting = needed - in_work.count();
-        let pace = repairs
-            .campaign
-            .filter(|(_, done)| *done > 0)
-            .map(|(since, done)| self.now.since(since).0 as f64 / 1000.0 / done as f64);
-        let left = waiting + running.len();
+        // What cannot be rebuilt as things are has no end that could be told.
+        let stuck = |need: &&NeedView| need.margin.is_none();
+        let stuck: usize = self.groups.values().map(|group| group.view.needs.values().filter(stuck).count()).sum();
+        let left = running.len() + waiting.saturating_sub(stuck);
         RepairsReport {
             waiting,
             running,
@@ -259,7 +260,7 @@ impl Coordinator {
             read_bytes: repairs.totals.read_bytes,
             minimum_read_bytes: repairs.totals.minimum_read_bytes,
             written_bytes: repairs.totals.written_bytes,
-            eta_seconds: pace.map(|seconds| seconds * left as f64).filter(|_| left > 0),
+            eta_seconds: repairs.campaign.and_then(|(since, done)| eta_seconds(self.now.since(since), done, left)),
         }
     }
 
@@ -492,4 +493,21 @@ struct DiskExplained {
     full: bool,
     damaged_extents: Vec<String>,
     index_by_pg: BTreeMap<u32, u16>,
+}
+
+/// For what is left, at the pace of what was done.
+fn eta_seconds(spent: Millis, done: u64, left: usize) -> Option<f64> {
+    (done > 0 && left > 0).then(|| spent.0 as f64 / 1000.0 / done as f64 * left as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_takes_its_time_and_nothing_left_or_known_none() {
+        assert_eq!(eta_seconds(Millis(6000), 3, 4), Some(8.0));
+        assert_eq!(eta_seconds(Millis(6000), 0, 4), None);
+        assert_eq!(eta_seconds(Millis(6000), 3, 0), None);
+    }
 }

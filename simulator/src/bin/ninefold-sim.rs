@@ -25,8 +25,8 @@ enum Command {
 
 #[derive(Args)]
 struct Dst {
-    /// How many seeds.
-    #[arg(long, default_value_t = 1)]
+    /// How many seeds, at least one.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first of them.
     #[arg(long, default_value_t = 0)]
