@@ -12,10 +12,14 @@ use crate::wire::{CallError, DaemonReply, DaemonRequest, NodeReply, Refusal};
 use bytes::BytesMut;
 use ec_core::fragment::{BirthIdentity, ExtentRecord, TreeHasher};
 use ec_core::geometry::{BLOCK_BYTES, Geometry};
-use ec_core::{Code, RepairPlan, ShardIndex, ShardSet};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use ec_core::{Code, PlanCache, RepairPlan, ShardIndex, ShardSet};
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// The same sources serve slice after slice; more patterns than this hardly take turns.
+const PLANS_KEPT: NonZeroUsize = NonZeroUsize::new(4).unwrap();
 
 /// Settings of a get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +116,7 @@ pub struct GetExtent {
     stripes: BTreeMap<u64, Stripe>,
     next_stripe: u64,
     readings: BTreeMap<CallId, Reading>,
-    plans: Plans,
+    plans: PlanCache,
     /// Disks whose bytes were delivered or decoded from, by index.
     used: BTreeSet<(u16, DiskId)>,
     reported: BTreeSet<(u16, DiskId)>,
@@ -140,7 +144,7 @@ impl GetExtent {
             stripes: BTreeMap::new(),
             next_stripe: 0,
             readings: BTreeMap::new(),
-            plans: Plans::default(),
+            plans: PlanCache::new(PLANS_KEPT),
             used: BTreeSet::new(),
             reported: BTreeSet::new(),
             last_progress: None,
@@ -426,7 +430,7 @@ impl GetExtent {
             return true;
         }
         for even_slow in [false, true] {
-            let Some(needs) = Needs::of(stripe, &layout.code, &self.sources, even_slow, &mut self.plans) else {
+            let Some(needs) = Needs::of(stripe, &layout.code, &self.sources, even_slow, &self.plans) else {
                 continue;
             };
             if needs.reads.iter().all(|(index, range)| stripe.piece(*index, range).is_some()) {
@@ -572,7 +576,7 @@ struct Needs {
 
 impl Needs {
     /// None where too few can be had.
-    fn of(stripe: &Stripe, code: &Code, sources: &Sources, even_slow: bool, plans: &mut Plans) -> Option<Self> {
+    fn of(stripe: &Stripe, code: &Code, sources: &Sources, even_slow: bool, plans: &PlanCache) -> Option<Self> {
         // What is at hand is as good as a source.
         let all = ShardSet::first(code.n());
         let mut available: ShardSet =
@@ -590,32 +594,12 @@ impl Needs {
         for index in stripe.have.keys().filter(|index| stripe.piece(**index, &hull).is_some()) {
             available.insert(ShardIndex::new(*index));
         }
-        let plan = plans.plan(code, lost, available)?;
+        let plan = plans.plan(code, &lost, &available).ok()?;
         for index in plan.reads() {
             let range = hull_of(reads.remove(&index.get()), &hull);
             reads.insert(index.get(), range);
         }
         Some(Self { reads, decode: Some((plan, hull)) })
-    }
-}
-
-/// Plans made before: the same sources serve slice after slice.
-#[derive(Debug, Default)]
-struct Plans(VecDeque<(ShardSet, ShardSet, Option<Arc<RepairPlan>>)>);
-
-impl Plans {
-    /// More patterns than this hardly take turns.
-    const KEPT: usize = 4;
-
-    /// None where too few shards are available.
-    fn plan(&mut self, code: &Code, lost: ShardSet, available: ShardSet) -> Option<Arc<RepairPlan>> {
-        if let Some((_, _, plan)) = self.0.iter().find(|(of, from, _)| (*of, *from) == (lost, available)) {
-            return plan.clone();
-        }
-        let plan = code.plan(&lost, &available).ok().map(Arc::new);
-        self.0.truncate(Self::KEPT - 1);
-        self.0.push_front((lost, available, plan.clone()));
-        plan
     }
 }
 

@@ -509,3 +509,13 @@ async fn a_port_in_use_is_said_to_be() {
     let error = Server::<ToNode>::bind(&server.address).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
 }
+
+/// Two addresses of one host are no proof of it: only one at both ends is.
+#[tokio::test]
+async fn the_other_end_is_within_the_host_where_both_have_one_address() {
+    let same = Listening::new(Limits::default()).await;
+    assert!(Connection::<ToNode>::open(&same.address, SOON).await.unwrap().is_within_host());
+    // The system calls from 127.0.0.1 here.
+    let other = Listening::at("127.0.0.2:0", Limits::default()).await;
+    assert!(!Connection::<ToNode>::open(&other.address, SOON).await.unwrap().is_within_host());
+}
