@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn the_words_of_a_cache_are_its_size() {
-        // As read: 1 MiB with 16 ways of 1024 sets (Zen 5), 1.25 MiB with 20 ways of 1024 sets (Ice Lake).
+        // 1 MiB with 16 ways of 1024 sets (Zen 5, as Linux says of the same words), 1.25 MiB with 20 ways (Ice Lake, by its data sheet).
         assert_eq!(bytes(15 << 22 | 63, 1023), 1 << 20);
         assert_eq!(bytes(19 << 22 | 63, 1023), 5 << 18);
     }
