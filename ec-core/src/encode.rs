@@ -8,7 +8,7 @@
 use crate::buffer::StripeBuffers;
 use crate::code::Code;
 use crate::error::DecodeError;
-use crate::kernel::{Locality, Transform, fence, prefetch};
+use crate::kernel::{LINE_BYTES, Locality, Transform, fence, prefetch};
 use crate::matrix::Matrix;
 use crate::shard::SHARDS_MAX;
 use crate::verify::{CheckRows, STRIP_BYTES, StripeCheck, VerifyError};
@@ -246,12 +246,11 @@ impl Drop for FenceAtEnd {
 
 /// Asks for one of `shares` equal shares of a range of all rows: as many lines at a time as can be under way.
 fn ask_for_share(rows: &[&[u8]], range: &Range<usize>, share: usize, shares: usize) {
-    const LINE_BYTES: usize = 64;
-    let lines = rows.len() * range.len().div_ceil(LINE_BYTES);
+    let per_row = range.len().div_ceil(LINE_BYTES);
+    let lines = rows.len() * per_row;
     let end = (share + 1) * lines / shares;
     let mut line = share * lines / shares;
     while line < end {
-        let per_row = range.len().div_ceil(LINE_BYTES);
         let (row, at) = (line / per_row, line % per_row);
         let count = (end - line).min(per_row - at);
         let first = range.start + at * LINE_BYTES;

@@ -6,6 +6,7 @@
 //! cost no product.
 
 use super::lanes::Lanes;
+use super::memory::LINE_BYTES;
 use super::vector::{Access, First, Streaming, Vector, Whole};
 
 /// Rows with products that one group computes: what the sums of two vectors per row and their operands leave of 32
@@ -236,7 +237,6 @@ pub(super) unsafe fn add_scaled<V: Vector>(target: &mut [u8], source: &[u8], fac
 /// As for [`Vector`].
 #[inline(always)]
 pub(super) unsafe fn prefetch<V: Vector, const U: usize>(from: *const u8, at: usize, ahead_bytes: usize) {
-    const LINE_BYTES: usize = 64;
     let mut line = 0;
     while line < (U * V::BYTES).max(LINE_BYTES) {
         // SAFETY: the caller's promise on the features; the address need not be readable.

@@ -2,6 +2,9 @@
 
 use std::sync::OnceLock;
 
+/// Bytes of a cache line, on nearly every CPU; elsewhere some lines are asked for twice or not at all.
+pub(crate) const LINE_BYTES: usize = 64;
+
 /// Of a CPU that does not say: what servers of the last years have.
 const SECOND_LEVEL_BYTES: usize = 2 << 20;
 
@@ -28,7 +31,6 @@ pub(crate) fn fence() {
 
 /// Asks for the cache lines of bytes that will be read soon.
 pub(crate) fn prefetch(bytes: &[u8]) {
-    const LINE_BYTES: usize = 64;
     #[cfg(target_arch = "x86_64")]
     for line in bytes.chunks(LINE_BYTES) {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
@@ -36,5 +38,5 @@ pub(crate) fn prefetch(bytes: &[u8]) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (bytes, LINE_BYTES);
+    let _ = bytes;
 }

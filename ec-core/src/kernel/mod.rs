@@ -39,7 +39,7 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(crate) use memory::{fence, prefetch};
+pub(crate) use memory::{LINE_BYTES, fence, prefetch};
 pub(crate) use syndrome::Syndromes;
 pub use transform::{Locality, Transform};
 

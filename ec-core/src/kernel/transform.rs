@@ -23,10 +23,11 @@ const BLOCK_OF_INPUTS_BYTES: usize = 384 << 10;
 /// inside one would leave each block a slow remainder.
 const BLOCK_UNIT_BYTES: usize = 4 * 3 * 64;
 
-/// Four times the share of the second-level cache from which on inputs are asked for ahead: buffers that fill it to three
-/// quarters no longer stay in it whole. `compare --only '64 KiB hot'` shows both sides: with 1 MiB of cache (Zen 5), 12+4
-/// gains a fifth and rebuild of 4 of 10+4 a quarter, and shorter stripes nothing.
-const PREFETCH_FROM_QUARTERS: usize = 3;
+/// Quarters of the second-level cache from which on inputs are asked for ahead, by the loops over a matrix and by the
+/// transform. Both measured on Zen 5 with 1 MiB of cache, by `compare --only '64 KiB hot'` with these numbers changed: at
+/// 14 shards, 7/8 of the cache, the matrix gains a fifth (rebuild of 4 of 10+4: 64, 78 GB/s) and the transform loses one
+/// (encode of 10+4: 131, 106); at 16 shards it gains a seventh (12+4: 72, 83).
+const PREFETCH_FROM_QUARTERS: [usize; 2] = [3, 4];
 
 /// From this many bytes of all buffers on, [`Locality::Auto`] takes them for a stripe that is used once: four second-level
 /// caches of 2 MiB.
@@ -55,11 +56,11 @@ impl Locality {
         }
     }
 
-    fn traffic(self, bytes: usize) -> Traffic {
+    fn traffic(self, bytes: usize, by_transform: bool) -> Traffic {
         match self {
             Self::Auto if bytes >= STREAMING_FROM_BYTES => Traffic { prefetches: true, streams: true, fences: true },
             Self::Auto | Self::Cached => {
-                let from = second_level_bytes() / 4 * PREFETCH_FROM_QUARTERS;
+                let from = second_level_bytes() / 4 * PREFETCH_FROM_QUARTERS[usize::from(by_transform)];
                 Traffic { prefetches: bytes >= from, streams: false, fences: true }
             }
             Self::Streaming => Traffic { prefetches: true, streams: true, fences: true },
@@ -159,7 +160,6 @@ impl Transform {
     }
 
     /// Whether it goes by the transform of the native matrix.
-    #[cfg(test)]
     pub(super) fn is_lch(&self) -> bool {
         match &self.program {
             #[cfg(target_arch = "x86_64")]
@@ -196,7 +196,8 @@ impl Transform {
         locality: Locality,
     ) -> Result<(), DecodeError> {
         let len = self.check(inputs, outputs)?;
-        self.run(inputs, outputs, len, locality.traffic(len * (inputs.len() + outputs.len())));
+        let traffic = locality.traffic(len * (inputs.len() + outputs.len()), self.is_lch());
+        self.run(inputs, outputs, len, traffic);
         Ok(())
     }
 

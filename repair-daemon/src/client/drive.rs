@@ -167,7 +167,7 @@ impl Performer<'_> {
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         // Those that ended are let go of, or their number would grow with the extent.
         while self.tasks.try_join_next().is_some() {}
-        self.tasks.spawn_on(task, self.cell.handle());
+        self.tasks.spawn_on(task, &self.cell.handle);
     }
 
     /// The next event; none where it is time to look at the stop flag. Answers come before reads: they make room for them.

@@ -216,10 +216,6 @@ impl Cell {
         if self.stop.load(Ordering::Relaxed) { Err(FilesError::Interrupted) } else { Ok(()) }
     }
 
-    fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
     fn now(&self) -> Time {
         Time::from_millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }

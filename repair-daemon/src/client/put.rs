@@ -260,7 +260,7 @@ impl<'scope, 'env> Leader<'scope, 'env> {
                         let result = daemon.ask(&request, body).await;
                         let _ = done.send(StreamEvent::Ask { ask, result });
                     },
-                    self.put.cell.handle(),
+                    &self.put.cell.handle,
                 );
             }
             StreamEffect::Transfer { entry, grant, stream_bytes, extents } => {

@@ -12,7 +12,7 @@ pub(in super::super) fn second_level_bytes() -> Option<usize> {
 fn second_level_of(range: u32, leaf: u32) -> Option<usize> {
     // Enough for every cache of every CPU there is; the list ends with a type of 0.
     const CACHES_MAX: u32 = 16;
-    #[allow(unused_unsafe)] // Safe from Rust 1.94 on.
+    #[allow(unused_unsafe)] // Safe in newer Rust, not in the oldest that this crate is for.
     // SAFETY: every x86-64 CPU has the instruction.
     let (highest, caches) = unsafe {
         (
