@@ -29,13 +29,15 @@ pub(crate) fn fence() {
     }
 }
 
-/// Asks for the cache lines of bytes that will be read soon.
+/// Asks for the cache lines of bytes that will be read soon, into the second-level cache: pieces of all shards at a
+/// power-of-two stride would push each other out of the first. A Xeon with 48 KiB of that is 8 to 15 % faster for it in walks
+/// over memory (`compare --only 'rs:10+4 1 MiB cold'` with this line changed), Zen 5 up to 3 % slower.
 pub(crate) fn prefetch(bytes: &[u8]) {
     #[cfg(target_arch = "x86_64")]
     for line in bytes.chunks(LINE_BYTES) {
-        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use core::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
         // SAFETY: SSE is part of x86-64; nothing is read.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = bytes;
