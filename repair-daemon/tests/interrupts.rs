@@ -379,7 +379,7 @@ fn a_write_that_fails_leaves_nothing_under_a_final_name() {
 /// root or user namespaces; where there are neither, the test before this has shown the same path with another error.
 fn on_a_small_disk(options: &str, set: &Set, script: &str) -> Option<Ran> {
     if std::env::var_os("NINEFOLD_TEST_NO_MOUNT").is_some() {
-        eprintln!("NINEFOLD_TEST_NO_MOUNT is set: no full disk was tried");
+        eprintln!("NINEFOLD_TEST_NO_MOUNT is set: not tried");
         return None;
     }
     let mount = set.beside("mount");

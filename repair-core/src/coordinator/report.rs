@@ -247,10 +247,9 @@ impl Coordinator {
             self.groups.get(&running.extent.pg()).is_some_and(|group| group.view.needs.contains_key(&running.extent))
         });
         let waiting = needed - in_work.count();
-        // What cannot be rebuilt as things are has no end that could be told.
         let stuck = |need: &&NeedView| need.margin.is_none();
         let stuck: usize = self.groups.values().map(|group| group.view.needs.values().filter(stuck).count()).sum();
-        let left = running.len() + waiting.saturating_sub(stuck);
+        let left = left_to_rebuild(running.len(), waiting, stuck);
         RepairsReport {
             waiting,
             running,
@@ -495,6 +494,11 @@ struct DiskExplained {
     index_by_pg: BTreeMap<u32, u16>,
 }
 
+/// Extents that will be rebuilt as things are: what is `stuck` among those that wait has no end that could be told.
+fn left_to_rebuild(running: usize, waiting: usize, stuck: usize) -> usize {
+    running + waiting.saturating_sub(stuck)
+}
+
 /// For what is left, at the pace of what was done.
 fn eta_seconds(spent: Millis, done: u64, left: usize) -> Option<f64> {
     (done > 0 && left > 0).then(|| spent.0 as f64 / 1000.0 / done as f64 * left as f64)
@@ -509,5 +513,11 @@ mod tests {
         assert_eq!(eta_seconds(Millis(6000), 3, 4), Some(8.0));
         assert_eq!(eta_seconds(Millis(6000), 0, 4), None);
         assert_eq!(eta_seconds(Millis(6000), 3, 0), None);
+    }
+
+    #[test]
+    fn what_cannot_be_rebuilt_is_not_waited_for() {
+        assert_eq!(left_to_rebuild(2, 5, 3), 4);
+        assert_eq!(left_to_rebuild(0, 3, 3), 0);
     }
 }

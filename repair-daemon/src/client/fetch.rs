@@ -273,6 +273,14 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_where_a_disk_is_mounted_is_refused() {
+        let Some(disk) = crate::store::small_disk::SmallDisk::mount("64k") else { return };
+        let refused = place_of_folder(disk.path()).unwrap_err().to_string();
+        assert!(refused.contains("a disk is mounted"), "{refused}");
+        assert!(place_of_folder(&disk.path().join("new")).is_ok());
+    }
+
+    #[test]
     fn a_staged_folder_leaves_nothing_and_takes_the_place_of_an_empty_one_only() {
         let home = tempfile::tempdir().unwrap();
         let (empty, full) = (home.path().join("empty"), home.path().join("full"));

@@ -25,6 +25,8 @@ mod journal_file;
 mod label;
 mod quarantine;
 mod reserve;
+#[cfg(test)]
+pub(crate) mod small_disk;
 mod stage;
 #[cfg(test)]
 mod store_tests;
