@@ -9,7 +9,7 @@ use crate::shard::ShardIndex;
 pub enum CodeError {
     /// The text is not one of the forms below.
     #[error(
-        "unknown code \"{text}\": {reason}; accepted are replicate:N, rs:K+M, rs:K+M@lch|cauchy|power|vandermonde, lrc:K,L,2, and in the library wide:K+M"
+        "unknown code \"{text}\": {reason}; accepted are replicate:N, rs:K+M, rs:K+M@lch|cauchy|power|vandermonde|jerasure, lrc:K,L,R, lrc-uniform:K,L,R, xorbas, and in the library wide:K+M"
     )]
     Syntax {
         /// What was given, cut to 64 characters.
@@ -37,6 +37,17 @@ pub enum CodeError {
         /// Data columns of the singular submatrix.
         data: Vec<u16>,
     },
+    /// A matrix where a code is wanted by name.
+    #[error(
+        "{text}: a matrix is no name of a code: fragments that carry it could not be read without the file; `ninefold code matrix:FILE` and ec_core::Code::from_parity_rows judge and use it"
+    )]
+    MatrixByName {
+        /// What was given, cut to 32 characters.
+        text: String,
+    },
+    /// Parity rows are no code.
+    #[error(transparent)]
+    Matrix(#[from] MatrixError),
     /// A wide code where fragments are wanted.
     #[error(
         "{spec} is for the library alone (ec_core::WideCode): the fragment format and the service have codes of at most 256 fragments; use rs:K+M or lrc:K,L,2"
@@ -48,6 +59,51 @@ pub enum CodeError {
     /// The kernel asked for by `NINEFOLD_KERNEL` cannot be used.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+}
+
+/// Why parity rows from elsewhere are no code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MatrixError {
+    /// There is no row, or there are no columns.
+    #[error("the matrix is empty: it needs a parity row of at least one coefficient")]
+    Empty,
+    /// A row is not as long as those before it.
+    #[error("line {line} has {found} coefficients where those before have {expected}")]
+    Ragged {
+        /// Counted from 1.
+        line: usize,
+        /// Coefficients of the first row.
+        expected: usize,
+        /// Coefficients of this one.
+        found: usize,
+    },
+    /// A line is not written in pairs of hexadecimal digits.
+    #[error("line {line} is not in pairs of hexadecimal digits")]
+    NotHex {
+        /// Counted from 1.
+        line: usize,
+    },
+    /// More shards than a code over GF(2^8) has.
+    #[error("{k} data and {m} parity fragments, but GF(2^8) allows at most 256 in all")]
+    TooLarge {
+        /// Columns.
+        k: usize,
+        /// Rows; those after the first 256 are not counted.
+        m: usize,
+    },
+    /// A parity that says nothing.
+    #[error("parity row {row} is singular: all its coefficients are zero")]
+    ZeroRow {
+        /// Counted from 0.
+        row: usize,
+    },
+    /// A data shard in no parity: its loss could never be made good.
+    #[error("data fragment {column} is in no parity: the matrix is singular, and its loss would be for ever")]
+    ZeroColumn {
+        /// Counted from 0.
+        column: usize,
+    },
 }
 
 /// Why no kernel could be chosen.

@@ -137,6 +137,26 @@ fn reads_without(set: &str, lost: &[usize], stream_bytes: usize) {
     folder.reads(stream_bytes);
 }
 
+#[path = "../examples/make_codes.rs"]
+#[allow(dead_code)]
+mod codes;
+
+#[test]
+fn the_rows_of_every_code_are_those_of_its_descriptor() {
+    let script = "import sys; sys.path.insert(0, sys.argv[1]); from reader import generator\n\
+                  for code in sys.argv[2:]: print('/'.join(bytes(row).hex() for row in generator(bytes.fromhex(code))))";
+    let specs = codes::SPECS.map(|spec| spec.parse::<ec_core::CodeSpec>().unwrap());
+    let descriptors = specs.map(|spec| spec.to_descriptor().map(|byte| format!("{byte:02x}")).concat());
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let output = Command::new(python()).args(["-B", "-c", script]).arg(tests).args(descriptors).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let rows = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(rows.lines().count(), specs.len());
+    for (spec, rows) in specs.iter().zip(rows.lines()) {
+        assert_eq!(rows, format!("{:?}", ec_core::Code::new(spec).unwrap().generator()), "{spec}");
+    }
+}
+
 #[test]
 fn copies_are_read_from_any_one() {
     for lost in up_to_two(3) {

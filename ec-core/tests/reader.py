@@ -26,9 +26,23 @@ def solve(rows, k):  # X with X * rows = identity of order k, or None
             if i != c and row[c]: work[i] = [x ^ mul(row[c], y) for x, y in zip(row, work[c])]
     return [row[k:] for row in work[:k]]
 
+def solved(E, k):  # the parities of equations over all shards, data first, as rows over the data
+    m = len(E)
+    columns = list(zip(*solve([row[k:] for row in E], m)))
+    return [[functools.reduce(operator.xor, map(mul, [inverse[p] for inverse in columns], [row[j] for row in E])) for j in range(k)] for p in range(m)]
+
+def runs(members, l):  # (group, place in the group) of each
+    return [(group, i) for group in range(l) for i in range(members // l + (group < members % l))]
+
+TABLES = {(3, 1): "01020407080b0d0e10131516191a1c", (3, 2): "0104071a2c43b8/02081022305c", (3, 3): "0104102183/02081730ba/030c1e48",
+    (3, 4): "0106104c/02081797/030c18/040d24", (3, 5): "0107169c/02081d/030c25/041027/050b4a",
+    (3, 6): "010820/020c18/03102a/040b4f/051237/061f", (4, 1): "010204080f1121354364839b", (4, 2): "0104071b77/0208112b",
+    (4, 3): "01080be3/021049/042227", (4, 4): "010841/0210/0426/0738", (4, 5): "0110/021c/0428/0746/086c",
+    (4, 6): "0110/021c/0429/0740/0893/0be5"}
+
 def generator(code):  # sections 5 and 6: the n rows of a code, unit vectors, then P
     family, field, matrix, zero, k, n, l, g, slot = struct.unpack("<4B4HI", code)
-    need(field == 1 and zero == slot == 0 and 1 <= k <= n <= 256 and (family == 3 or l == g == 0), "unknown code")
+    need(field == 1 and zero == slot == 0 and 1 <= k <= n <= 256 and (family in (3, 4) or l == g == 0), "unknown code")
     m = n - k
     if (family, matrix, k) == (1, 0, 1): P = [[1]] * m
     elif (family, matrix) == (2, 1):
@@ -37,14 +51,30 @@ def generator(code):  # sections 5 and 6: the n rows of a code, unit vectors, th
         P = [[mul(W[j], inv(mul(c, i ^ M + j))) for j in range(k)] for i in range(m)]
     elif (family, matrix) == (2, 2): P = [[inv(k + i ^ j) for j in range(k)] for i in range(m)]
     elif (family, matrix) == (2, 3): P = [[power(2, i * j) for j in range(k)] for i in range(m)]
-    elif (family, matrix) == (2, 4):
+    elif (family, matrix) in ((2, 4), (2, 5)):
         V = [[power(r, c) for c in range(k)] for r in range(n)]
+        if matrix == 5: V[-1] = [0] * (k - 1) + [1]
         columns = list(zip(*solve(V[:k], k)))
         P = [[functools.reduce(operator.xor, map(mul, row, column)) for column in columns] for row in V[k:]]
-    elif (family, matrix, g) == (3, 1, 2) and l + g == m and 1 <= l <= k:
-        members = [(group, i) for group in range(l) for i in range(k // l + (group < k % l))]
-        a = [power(2, group + 17 * i) for group, i in members]
-        P = [[int(group == own) for group, _ in members] for own in range(l)] + [a, [mul(x, x) for x in a]]
+        if matrix == 5:
+            P = [[mul(x, inv(top)) for x, top in zip(row, P[0])] for row in P]
+            P = [[mul(x, inv(row[0])) for x in row] for row in P]
+    elif family == 3 and l + g == m and 1 <= l <= k and (matrix, g) in ((1, 1), (1, 2), (2, 3), (2, 4)):
+        members = runs(k, l)
+        table = [bytes.fromhex(row) for row in TABLES[g, l].split("/")] if matrix == 2 else None
+        a = [table[group][i] if table else power(2, group + 17 * i) for group, i in members]
+        P = [[int(group == own) for group, _ in members] for own in range(l)] + [[power(x, t + 1) for x in a] for t in range(g)]
+    elif (family, matrix) == (4, 1) and l + g == m and 1 <= l <= k and g in (1, 2):
+        E = [[0] * n for _ in range(m)]
+        for own in range(l): E[own][k + own] = 1
+        for member, (group, i) in enumerate(runs(k + g, l)):
+            at = member if member < k else member + l
+            E[group][at] = 1
+            for t in range(g): E[l + t][at] = power(power(2, group + 17 * i), t + 1)
+        P = solved(E, k)
+    elif (family, matrix, k, m) == (5, 1, 10, 6):
+        P = [[int(j // 5 == half) for j in range(10)] for half in range(2)]
+        P += solved([[power(2, i * j) for j in range(14)] for i in range(4)], 10)
     else: raise ValueError("unknown code")
     return [[int(i == j) for j in range(k)] for i in range(k)] + P
 

@@ -20,9 +20,11 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
         inputs.into_iter().map(move |(name, bytes)| (format!("{target}/{name}"), bytes))
     };
     named("code_spec", code_specs())
+        .chain(named("decode_set", decode_sets()))
         .chain(named("fragment_header", fragment_headers()))
         .chain(named("fragment_set", fragment_sets()))
         .chain(named("kernel_pair", kernel_pairs()))
+        .chain(named("matrix_file", matrix_files()))
         .chain(named("wide_code", wide_codes()))
         .chain(named("wire_message", wire_messages()))
         .collect()
@@ -60,7 +62,65 @@ fn code_specs() -> Vec<(&'static str, Vec<u8>)> {
         ("descriptor-n-65535", descriptor([2, 1, 2, 0, 4, 0, 255, 255, 0, 0, 0, 0], 0)),
         ("wide", text("wide:1000+200", 0)),
         ("wide-too-wide", text("wide:40000+40000", 0)),
-        ("shape-lrc", vec![0x16, 12, 0, 2, 0, 3]),
+        ("shape-lrc", vec![0x18, 12, 0, 2, 0, 3]),
+        ("rs-10-4-jerasure", text("rs:10+4@jerasure", 0b1111)),
+        ("lrc-12-2-1", text("lrc:12,2,1", 0b11)),
+        ("lrc-12-2-3", text("lrc:12,2,3", 0b0111_1000_0001)),
+        ("lrc-6-2-4", text("lrc:6,2,4", 0b1_1101_1011)),
+        ("lrc-uniform-12-2-2", text("lrc-uniform:12,2,2", 0b1100_0000_0000_0011)),
+        ("xorbas", text("xorbas", 0b1100_0001_0000_0001)),
+        ("matrix", text("matrix:4+2#00000000", 0)),
+        ("descriptor-uniform", descriptor([4, 1, 1, 0, 6, 0, 10, 0, 2, 0, 2, 0], 0b0101)),
+        ("descriptor-xorbas", descriptor([5, 1, 1, 0, 10, 0, 16, 0, 0, 0, 0, 0], 0b0101)),
+    ]
+}
+
+/// A code by its number; how many are at hand, a position and a kind of length for each; the same for what is wanted.
+fn decode_sets() -> Vec<(&'static str, Vec<u8>)> {
+    let set = |code: u8, present: &[u8], wanted: &[u8]| {
+        let list = |positions: &[u8]| {
+            let count = u8::try_from(positions.len()).expect("few");
+            std::iter::once(count).chain(positions.iter().flat_map(|&at| [at, 0])).collect::<Vec<_>>()
+        };
+        [vec![code], list(present), list(wanted)].concat()
+    };
+    vec![
+        ("nothing", vec![]),
+        ("rs", set(0, &[1, 2, 4, 5], &[0, 3])),
+        ("rs-too-few", set(0, &[1, 2, 4], &[0])),
+        ("rs-duplicate", set(0, &[1, 1, 2, 4, 5], &[0])),
+        ("rs-wanted-is-at-hand", set(0, &[0, 1, 2, 4], &[0])),
+        ("rs-outside", set(0, &[0, 1, 2, 3, 39], &[4])),
+        ("rs-far-outside", set(0, &[0, 1, 2, 3], &[255])),
+        ("rs-nothing-wanted", set(0, &[0], &[])),
+        ("rs-unequal", vec![0, 4, 0, 0, 1, 0, 2, 3, 3, 0, 1, 4, 0]),
+        ("rs-empty", vec![0, 4, 0, 2, 1, 2, 2, 2, 3, 2, 1, 4, 2]),
+        ("lrc-local", set(3, &[1, 2, 6], &[0])),
+        ("lrc-all-that-can-be", set(3, &[2, 5, 6, 7, 8, 9], &[0, 1, 3, 4])),
+        ("uniform-global", set(5, &[3, 4, 5, 7, 8], &[9])),
+        ("xorbas-parity", set(6, &[10, 11, 13, 14, 15], &[12])),
+        ("xorbas-two-steps", set(6, &[0, 1, 2, 3, 11, 12, 13, 14, 15], &[4, 10])),
+        ("wide", set(9, &[0, 1, 2, 3, 4, 5, 6, 7, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31], &[8, 19])),
+    ]
+}
+
+/// Text, a zero byte, the shards that are lost (2 bytes, one bit each).
+fn matrix_files() -> Vec<(&'static str, Vec<u8>)> {
+    let file = |text: &str, losses: u16| [text.as_bytes(), &[0], &losses.to_le_bytes()].concat();
+    vec![
+        ("nothing", vec![]),
+        ("mds", file("01010101\n01020408\n", 0b11)),
+        ("spaces", file(" 01 01\t01 01 # P\r\n\n01 02 04 08", 0b10_0001)),
+        ("lrc", file("010101000000\n000000010101\n01984e022d9c\n014e9904554e", 0b11)),
+        ("not-recoverable", file("010101000000\n000000010101\n010101010101\n010405010405", 0b1_0010)),
+        ("copies", file("01\n01\n01", 0b101)),
+        ("ragged", file("0101\n01", 0)),
+        ("odd", file("010", 0)),
+        ("no-digit", file("0g", 0)),
+        ("zero-row", file("0101\n0000", 0)),
+        ("zero-column", file("0100\n0200", 0)),
+        ("large", file(&"01".repeat(300), 0)),
+        ("not-ascii", file("0\u{661}", 0)),
     ]
 }
 

@@ -69,11 +69,15 @@ fn shape(input: &mut Input<'_>) -> Shape {
     let bits = [3, 5, 9, 16][usize::from(kind >> 4) % 4];
     let mut number = || u16::from_le_bytes(input.array()) & (u16::MAX >> (16 - bits));
     let (k, m) = (number(), number());
-    match kind % 8 {
+    match kind % 16 {
         0 => Shape::Replicate { n: k },
-        1..=4 => Shape::Rs { k, m, matrix: RsMatrix::ALL[usize::from(kind % 8) - 1].0 },
-        5 => Shape::Lrc { k, groups: m, globals: number() },
-        _ => Shape::Lrc { k, groups: m, globals: 2 },
+        at @ 1..=5 => Shape::Rs { k, m, matrix: RsMatrix::ALL[usize::from(at) - 1].0 },
+        6 => Shape::Lrc { k, groups: m, globals: number() },
+        at @ 7..=10 => Shape::Lrc { k, groups: m, globals: u16::from(at) - 6 },
+        11 => Shape::LrcUniform { k, groups: m, globals: number() },
+        at @ 12..=13 => Shape::LrcUniform { k, groups: m, globals: u16::from(at) - 11 },
+        14 => Shape::Xorbas,
+        _ => Shape::Matrix { k, m, digest: number().into() },
     }
 }
 
@@ -86,7 +90,13 @@ fn read(found: Result<CodeSpec, CodeError>, losses: &mut Input<'_>) {
                     let wide: WideSpec = spec.parse().expect("the canonical form of a wide code");
                     assert!((2..=WIDE_SHARDS_MAX).contains(&wide.n()) && wide.to_string() == *spec, "{spec}");
                 }
-                _ => assert!(matches!(refused, CodeError::Syntax { .. } | CodeError::Params { .. }), "{refused:?}"),
+                _ => assert!(
+                    matches!(
+                        refused,
+                        CodeError::Syntax { .. } | CodeError::Params { .. } | CodeError::MatrixByName { .. }
+                    ),
+                    "{refused:?}"
+                ),
             }
             says_why(&refused);
         }
@@ -135,11 +145,13 @@ fn built(spec: &CodeSpec, code: &Code, losses: [u8; BUILT_SHARDS_MAX / 8]) {
     decode(code, &shards, &lost, decodable);
 }
 
-/// What the shape of the code promises. MDS: as many losses as parities. Else one loss in each group, and two more anywhere
-/// (the globals).
+/// What the code promises. MDS: as many losses as parities. Maximally recoverable: one loss in each group, and as many more
+/// anywhere as there are parities beyond one a group.
 fn survivable(code: &Code, lost: &ShardSet) -> bool {
-    if code.guarantee() == Guarantee::Mds {
-        return lost.len() <= code.m();
+    match code.guarantee() {
+        Guarantee::Mds => return lost.len() <= code.m(),
+        Guarantee::MaximallyRecoverable => {}
+        Guarantee::Ranked => return code.decodable(lost),
     }
     let in_group = |group: &LocalGroup| group.members().iter().filter(|at| lost.contains(*at)).count();
     let repaired_locally = code.groups().iter().filter(|group| in_group(group) > 0).count();
@@ -213,8 +225,8 @@ mod tests {
         assert_eq!(drawn(&[0, 3]).as_deref(), Ok("replicate:3"));
         assert_eq!(drawn(&[1, 4, 0, 2]).as_deref(), Ok("rs:4+2"));
         assert_eq!(drawn(&[0x13, 10, 0, 3]).as_deref(), Ok("rs:10+3@power"));
-        assert_eq!(drawn(&[0x16, 12, 0, 2]).as_deref(), Ok("lrc:12,2,2"));
-        assert!(drawn(&[0x35, 255, 255, 255, 255, 255, 255]).is_err());
+        assert_eq!(drawn(&[0x18, 12, 0, 2]).as_deref(), Ok("lrc:12,2,2"));
+        assert!(drawn(&[0x36, 255, 255, 255, 255, 255, 255]).is_err());
     }
 
     #[test]

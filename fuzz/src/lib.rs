@@ -3,9 +3,11 @@
 //! | function | what the bytes are | what must hold |
 //! |---|---|---|
 //! | [`code_spec()`] | a specification, a descriptor, losses | what is accepted comes back the same; what is decodable by rank decodes |
+//! | [`decode_set()`] | a code, positions and lengths of buffers | the right bytes, or a refusal that is true with nothing written |
 //! | [`fragment_header()`] | a header, record, footer or tail, as given and with right checksums | what is accepted keeps to the limits and is written back byte for byte |
 //! | [`fragment_set()`] | operations on a folder of fragments | the original bytes or an error, never other bytes |
 //! | [`kernel_pair()`] | a shape, a length, places, coefficients | two kernels give the same bytes and write nothing beside them |
+//! | [`matrix_file()`] | parity rows as text, losses | what is accepted survives exactly what it says |
 //! | [`wide_code()`] | a shape, a length, losses | every kernel gives the same parity; what enough is left of comes back |
 //! | [`wire_message()`] | a message, a catalog row or a frame | what is accepted keeps to the limits and is written back the same |
 //!
@@ -23,17 +25,21 @@
 
 mod classes;
 mod code_spec;
+mod decode_set;
 mod extent;
 mod fragment_header;
 mod fragment_set;
 mod kernel_pair;
+mod matrix_file;
 mod wide_code;
 mod wire_message;
 
 pub use code_spec::code_spec;
+pub use decode_set::decode_set;
 pub use fragment_header::fragment_header;
 pub use fragment_set::fragment_set;
 pub use kernel_pair::kernel_pair;
+pub use matrix_file::matrix_file;
 pub use wide_code::wide_code;
 pub use wire_message::wire_message;
 
@@ -44,11 +50,13 @@ pub const INPUT_BYTES_MAX: usize = 80_000;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its binary and of its folder in `saved/`.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("code_spec", code_spec),
+    ("decode_set", decode_set),
     ("fragment_header", fragment_header),
     ("fragment_set", fragment_set),
     ("kernel_pair", kernel_pair),
+    ("matrix_file", matrix_file),
     ("wide_code", wide_code),
     ("wire_message", wire_message),
 ];

@@ -10,8 +10,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Changed inputs for each target.
+/// Changed inputs for each target, where the variables below do not say otherwise.
 const CHANGED: u64 = 3_000;
+/// Changed inputs for each target.
+const COUNT_VARIABLE: &str = "NINEFOLD_FUZZ_EXECUTIONS";
+/// Seconds for each target, whatever comes of it: for a slice of a long run.
+const SECONDS_VARIABLE: &str = "NINEFOLD_FUZZ_SECONDS";
 /// Replays one changed input of each target.
 const SEED_VARIABLE: &str = "NINEFOLD_FUZZ_SEED";
 /// An input takes milliseconds; what takes this long is a hang.
@@ -102,18 +106,39 @@ fn changed_inputs_of_wire_message() {
     changed_inputs("wire_message");
 }
 
+#[test]
+fn changed_inputs_of_decode_set() {
+    changed_inputs("decode_set");
+}
+
+#[test]
+fn changed_inputs_of_matrix_file() {
+    changed_inputs("matrix_file");
+}
+
 fn changed_inputs(name: &str) {
     limit_memory();
     let (_, target) = TARGETS.into_iter().find(|(known, _)| *known == name).unwrap();
     let saved = saved(name);
-    let seeds = match std::env::var(SEED_VARIABLE) {
-        Ok(seed) => vec![seed.parse().unwrap_or_else(|_| panic!("{SEED_VARIABLE}={seed} is no number"))],
-        Err(_) => (1..=CHANGED).collect(),
+    let number = |variable: &str| {
+        let value = std::env::var(variable).ok()?;
+        Some(value.parse::<u64>().unwrap_or_else(|_| panic!("{variable}={value} is no number")))
     };
+    let (seeds, until) = match (number(SEED_VARIABLE), number(SECONDS_VARIABLE)) {
+        (Some(seed), _) => (seed..=seed, None),
+        (None, Some(seconds)) => (1..=u64::MAX, Some(Instant::now() + Duration::from_secs(seconds))),
+        (None, None) => (1..=number(COUNT_VARIABLE).unwrap_or(CHANGED), None),
+    };
+    let mut executed = 0u64;
     for seed in seeds {
+        if until.is_some_and(|until| Instant::now() > until) {
+            break;
+        }
         let bytes = Dice(seed).changed(&saved);
         run(target, &bytes, &|| format!("replay {name} with {SEED_VARIABLE}={seed} ({} bytes)", bytes.len()));
+        executed += 1;
     }
+    println!("{name}: {executed} inputs");
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).

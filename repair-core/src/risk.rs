@@ -8,17 +8,36 @@ use std::collections::{BTreeMap, HashMap};
 /// more can be decoded, some choice of one more cannot. None where it cannot be decoded now.
 ///
 /// Exact for every code of ec-core. A maximally recoverable LRC decodes a pattern exactly when the losses beyond one per local
-/// group, and those of global parities, are at most as many as the globals (Gopalan et al. 2014).
+/// group, and those outside of groups, are at most as many as the parities beyond one a group (Gopalan et al. 2014).
 pub fn margin(code: &Code, lost: &ShardSet) -> Option<usize> {
     let gone = lost.iter().filter(|index| index.at() < code.n()).count();
     match code.guarantee() {
         Guarantee::Mds => code.m().checked_sub(gone),
         Guarantee::MaximallyRecoverable => grouped_margin(code, lost, gone),
+        Guarantee::Ranked => ranked_margin(code, lost),
     }
 }
 
+/// By trying every choice of further losses. Only codes of few shards have no rule.
+fn ranked_margin(code: &Code, lost: &ShardSet) -> Option<usize> {
+    let living: Vec<ShardIndex> = lost.complement(code.n()).iter().collect();
+    (0..=living.len()).take_while(|&more| every_choice_survives(code, lost, &living, more)).last()
+}
+
+fn every_choice_survives(code: &Code, lost: &ShardSet, living: &[ShardIndex], more: usize) -> bool {
+    if more == 0 {
+        return code.decodable(lost);
+    }
+    (0..living.len()).all(|at| {
+        let mut lost = *lost;
+        lost.insert(living[at]);
+        every_choice_survives(code, &lost, &living[at + 1..], more - 1)
+    })
+}
+
 fn grouped_margin(code: &Code, lost: &ShardSet, gone: usize) -> Option<usize> {
-    let globals = code.m() - code.groups().len();
+    // Parities beyond one a group; most codes have them outside of the groups, uniform ones inside.
+    let spare = code.m() - code.groups().len();
     // (lost, left) of each group.
     let groups: Vec<(usize, usize)> = code
         .groups()
@@ -29,13 +48,14 @@ fn grouped_margin(code: &Code, lost: &ShardSet, gone: usize) -> Option<usize> {
         })
         .collect();
     let grouped: usize = groups.iter().map(|(dead, _)| dead).sum();
-    let lost_globals = gone - grouped;
-    let excess = lost_globals + groups.iter().map(|(dead, _)| dead.saturating_sub(1)).sum::<usize>();
-    let spare = globals.checked_sub(excess)?;
-    // The worst further losses each cost one: globals, and members of groups that have lost one before. A whole group's first
+    let outside = code.n() - code.groups().iter().map(|group| group.len()).sum::<usize>();
+    let lost_outside = gone - grouped;
+    let excess = lost_outside + groups.iter().map(|(dead, _)| dead.saturating_sub(1)).sum::<usize>();
+    let spare = spare.checked_sub(excess)?;
+    // The worst further losses each cost one: shards outside of groups, and members of groups that have lost one before. A whole group's first
     // loss is free, so the worst case opens one only when those run out, the largest first.
     let mut costly =
-        globals - lost_globals + groups.iter().filter(|group| group.0 > 0).map(|group| group.1).sum::<usize>();
+        outside - lost_outside + groups.iter().filter(|group| group.0 > 0).map(|group| group.1).sum::<usize>();
     let mut whole: Vec<usize> = groups.iter().filter(|group| group.0 == 0).map(|group| group.1).collect();
     whole.sort_unstable();
     let mut free = 0;
@@ -123,6 +143,12 @@ mod tests {
             "lrc:6,3,2",
             "lrc:4,4,2",
             "lrc:12,2,2",
+            "lrc:6,2,1",
+            "lrc:9,2,3",
+            "lrc:6,2,4",
+            "lrc-uniform:6,2,2",
+            "lrc-uniform:7,3,1",
+            "xorbas",
         ] {
             let code = Code::new(&spec.parse().unwrap()).unwrap();
             for (bits, expected) in brute_margins(&code).into_iter().enumerate() {

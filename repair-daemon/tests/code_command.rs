@@ -27,6 +27,9 @@ fn golden_facts() {
         ("rs:10+4", 10, 14, 4, 10.0),
         ("rs:4+2@cauchy", 4, 6, 2, 4.0),
         ("replicate:3", 1, 3, 2, 1.0),
+        ("xorbas", 10, 16, 4, 5.0),
+        ("lrc-uniform:12,2,2", 12, 16, 3, 7.0),
+        ("rs:8+3@jerasure", 8, 11, 3, 8.0),
     ] {
         let facts = facts(spec);
         assert_eq!((&facts["k"], &facts["n"]), (&k.into(), &n.into()), "{spec}");
@@ -44,6 +47,42 @@ fn golden_facts() {
     }
     assert_eq!(pattern(&facts("lrc:12,2,2"), 4), (1568, 1820));
     assert_eq!(pattern(&facts("lrc:6,2,2"), 4), (180, 210));
+}
+
+#[test]
+fn a_matrix_from_a_file_is_judged_and_never_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rows");
+    let spec = format!("matrix:{}", file.display());
+    let write = |text: &str| std::fs::write(&file, text).unwrap();
+    // ISA-L's Vandermonde generator where it is not MDS.
+    write("01010101010101 # P\n0102040810204 0\n01041040 1d74cd\n");
+    let found = facts(&spec);
+    assert_eq!((&found["k"], &found["n"], &found["guaranteed_tolerance"]), (&7.into(), &10.into(), &3.into()));
+    assert!(found["guarantee"].as_str().unwrap().starts_with("MDS"), "{found}");
+    // A group's coefficients used again in the other: 3 losses are not always survived.
+    write("010101000000\n000000010101\n010101010101\n010405010405");
+    let found = facts(&spec);
+    assert_eq!(found["guaranteed_tolerance"], 2);
+    assert!(found["guarantee"].as_str().unwrap().starts_with("neither"), "{found}");
+    for (text, said) in [
+        ("", "empty"),
+        ("01\n0102", "line 2 has 2 coefficients"),
+        ("01 zz", "hexadecimal"),
+        ("0100\n0200", "in no parity"),
+        ("0101\n0000", "parity row 1 is singular"),
+    ] {
+        write(text);
+        run(["code", &spec]).exits(2).says(&[said]);
+    }
+    write(&"#".repeat(2 << 20));
+    run(["code", &spec]).exits(2).says(&["no matrix"]);
+    run(["code", "matrix:/nowhere/at/all"]).says(&["nowhere"]);
+    write("0101");
+    let (out, source) = (folder.path().join("out"), folder.path().join("source"));
+    std::fs::write(&source, "bytes").unwrap();
+    let arguments = ["encode", source.to_str().unwrap(), "--code", &spec, "--out", out.to_str().unwrap()];
+    run(arguments).exits(2).says(&["a matrix is no name of a code"]);
 }
 
 #[test]

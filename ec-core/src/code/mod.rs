@@ -4,12 +4,17 @@
 //! Replication, Reed-Solomon and LRC differ in their rows and in nothing else; encode, decode, plans and checks work on rows.
 
 mod counts;
+mod custom;
+mod equations;
+mod judge;
 mod lrc;
 mod rs;
 mod spec;
 
 pub(crate) use counts::splitmix;
 pub use counts::{PatternCount, SAMPLES};
+pub use custom::parse_parity_rows;
+pub use judge::{MAXIMAL_PATTERNS_MAX, Recoverability};
 pub use lrc::LocalGroup;
 pub(crate) use rs::lch as native_parity_rows;
 pub use spec::{CodeSpec, DESCRIPTOR_BYTES, RsMatrix, Shape};
@@ -43,15 +48,32 @@ pub struct Code {
     generator: Matrix,
     groups: Vec<LocalGroup>,
     encoder: Transform,
+    guarantee: Guarantee,
+    evidence: Evidence,
+    tolerance: usize,
 }
 
-/// How it is known which losses a code survives.
+/// Which losses a code survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guarantee {
-    /// Any `m` losses, by theorem or by checking every square submatrix.
+    /// Any `m` losses.
     Mds,
-    /// Every loss any code of these local groups could survive: by the spread property of the coefficients.
+    /// Every loss any code of these local groups could survive: those where the losses beyond one a group, and the losses
+    /// outside of groups, are at most as many as the parities beyond one a group (Gopalan et al. 2014). The groups are disjoint.
     MaximallyRecoverable,
+    /// What the rank of the rows at hand says, pattern by pattern. Groups may overlap.
+    Ranked,
+}
+
+/// How a [`Guarantee`] is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// By theorem, or by checking every square submatrix that the theorem leaves open.
+    Theorem,
+    /// Coefficients from a table, of which this crate's tests check every maximal pattern by rank.
+    Table,
+    /// By the rank of the patterns themselves, when the code was made.
+    Tested,
 }
 
 impl Code {
@@ -72,22 +94,26 @@ impl Code {
         let (parity, groups) = match spec.shape() {
             Shape::Replicate { n } => (Matrix::from_fn(usize::from(n) - 1, 1, |_, _| 1), Vec::new()),
             Shape::Rs { k, m, matrix } => (rs::parity_rows(spec, k.into(), m.into(), matrix)?, Vec::new()),
-            Shape::Lrc { k, groups, .. } => lrc::parity_rows(k, groups),
+            Shape::Lrc { k, groups, globals } => lrc::parity_rows(k, groups, globals),
+            Shape::LrcUniform { k, groups, globals } => equations::uniform_rows(k, groups, globals),
+            Shape::Xorbas => equations::xorbas_rows(),
+            Shape::Matrix { .. } => return Err(CodeError::MatrixByName { text: spec.to_string() }),
         };
-        let k = spec.k();
-        let generator =
-            Matrix::from_fn(
-                spec.n(),
-                k,
-                |row, column| {
-                    if row < k { u8::from(row == column) } else { parity.get(row - k, column) }
-                },
-            );
+        let (guarantee, evidence, tolerance) = match spec.shape() {
+            Shape::Xorbas => (Guarantee::Ranked, Evidence::Table, XORBAS_TOLERANCE),
+            _ if groups.is_empty() => (Guarantee::Mds, Evidence::Theorem, parity.rows()),
+            // The worst pattern takes as many more of one group as there are parities beyond one a group, and one.
+            _ => {
+                let evidence = if spec.has_table() { Evidence::Table } else { Evidence::Theorem };
+                (Guarantee::MaximallyRecoverable, evidence, parity.rows() - groups.len() + 1)
+            }
+        };
         let encoder = match spec.shape() {
             Shape::Rs { matrix: RsMatrix::Lch, .. } => Transform::native(kernel, &parity),
             _ => Transform::new(kernel, &parity),
         };
-        Ok(Self { spec: *spec, generator, groups, encoder })
+        let generator = custom::systematic(&parity);
+        Ok(Self { spec: *spec, generator, groups, encoder, guarantee, evidence, tolerance })
     }
 
     /// The specification it was built from.
@@ -130,19 +156,25 @@ impl Code {
         &self.generator
     }
 
-    /// Local groups; empty for codes without them.
+    /// Local groups; empty for codes without them. Disjoint but for [`Shape::Xorbas`].
     pub fn groups(&self) -> &[LocalGroup] {
         &self.groups
     }
 
-    /// How it is known which losses the code survives.
+    /// Which losses the code survives.
     pub fn guarantee(&self) -> Guarantee {
-        if self.groups.is_empty() { Guarantee::Mds } else { Guarantee::MaximallyRecoverable }
+        self.guarantee
     }
 
-    /// The largest number of losses of which every pattern can be decoded.
+    /// How that is known.
+    pub fn evidence(&self) -> Evidence {
+        self.evidence
+    }
+
+    /// The largest number of losses of which every pattern can be decoded; for a matrix from elsewhere, as far as 200,000
+    /// patterns tell.
     pub fn guaranteed_tolerance(&self) -> usize {
-        lrc::guaranteed_tolerance(&self.groups, self.m())
+        self.tolerance
     }
 
     /// Computes the parity shards from the data shards, in order. All buffers are equally long; parity is overwritten.
@@ -221,6 +253,9 @@ impl Code {
         counts::pattern_counts(self)
     }
 }
+
+/// Its distance is 5 (Sathiamoorthy et al. 2013, theorem 5); every pattern of 4 losses is tested by this crate's tests.
+const XORBAS_TOLERANCE: usize = 4;
 
 fn distinct(indices: impl Iterator<Item = ShardIndex>) -> Result<ShardSet, DecodeError> {
     let mut set = ShardSet::EMPTY;

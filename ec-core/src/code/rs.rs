@@ -11,6 +11,7 @@ pub(super) fn parity_rows(spec: &CodeSpec, k: usize, m: usize, matrix: RsMatrix)
         RsMatrix::Lch => Ok(lch(k, m)),
         RsMatrix::Cauchy => Ok(Matrix::from_fn(m, k, |i, j| reciprocal(element(k + i) ^ element(j)))),
         RsMatrix::Vandermonde => Ok(vandermonde(k, m)),
+        RsMatrix::Jerasure => Ok(jerasure(k, m)),
         RsMatrix::Power => {
             let rows = Matrix::from_fn(m, k, |i, j| gf::exp2(i * j));
             match power_singular_submatrix(&rows) {
@@ -42,6 +43,26 @@ fn vandermonde(k: usize, m: usize) -> Matrix {
     let bottom: Vec<usize> = (k..k + m).collect();
     // Distinct points make V_top invertible; `express` solves X * V_top = V_bottom.
     full.select_rows(&top).express(&full.select_rows(&bottom)).unwrap_or_else(|| Matrix::zero(m, k))
+}
+
+/// The extended Vandermonde matrix (rows `r^c` for r from 0 to n-2, then that of infinity: zeros and a one), its first k rows made
+/// the identity by operations on columns; then columns scaled so that the first parity row is all ones, and the other rows so
+/// that their first element is one (Plank and Ding 2005, "Note: Correction to the 1997 tutorial on Reed-Solomon coding").
+fn jerasure(k: usize, m: usize) -> Matrix {
+    let n = k + m;
+    let full =
+        Matrix::from_fn(
+            n,
+            k,
+            |row, column| {
+                if row + 1 < n { gf::pow(element(row), column) } else { u8::from(column + 1 == k) }
+            },
+        );
+    let (top, bottom): (Vec<usize>, Vec<usize>) = ((0..k).collect(), (k..n).collect());
+    // Distinct points again: regular, and no element of a parity row is zero.
+    let rows = full.select_rows(&top).express(&full.select_rows(&bottom)).unwrap_or_else(|| Matrix::zero(m, k));
+    let column_scaled = |row: usize, column: usize| gf::mul(rows.get(row, column), reciprocal(rows.get(0, column)));
+    Matrix::from_fn(m, k, |row, column| gf::mul(column_scaled(row, column), reciprocal(column_scaled(row, 0))))
 }
 
 fn element(value: usize) -> u8 {
@@ -132,6 +153,12 @@ mod tests {
             ("rs:4+2@cauchy", "47a77aba/a747ba7a"),
             ("rs:6+3@cauchy", "7aba47a78ef4/ba7aa747f48e/ad9ddd983daa"),
             ("rs:4+2@power", "01010101/01020408"),
+            ("rs:4+2@jerasure", "01010101/01468fc8"),
+            // From the manual of jerasure, 7+7.
+            (
+                "rs:7+7@jerasure",
+                "01010101010101/01c7d2f06979f8/01465bf5388ea7/01aa722a574ee7/0126ec35e9af41/0140aee834ed27/01bb68d2d369ba",
+            ),
         ] {
             assert_eq!(format!("{:?}", rows(spec)), expected, "{spec}");
         }
@@ -139,7 +166,7 @@ mod tests {
 
     #[test]
     fn every_square_submatrix_of_the_mds_families_is_regular() {
-        for matrix in ["lch", "cauchy", "vandermonde"] {
+        for matrix in ["lch", "cauchy", "vandermonde", "jerasure"] {
             for (k, m) in [(1, 1), (1, 6), (4, 2), (6, 3), (5, 5), (10, 4), (8, 6), (17, 3)] {
                 let rows = rows(&format!("rs:{k}+{m}@{matrix}"));
                 assert_eq!(singular_submatrix(&rows, m, k), None, "{matrix} {k}+{m}");

@@ -1,5 +1,7 @@
 //! Code specifications: the text users write, and the 16 bytes fragments carry.
 
+use super::equations::{XORBAS_DATA, XORBAS_PARITIES};
+use super::lrc::table_members;
 use crate::error::CodeError;
 use crate::shard::SHARDS_MAX;
 use crate::wide::WideSpec;
@@ -25,12 +27,19 @@ pub enum RsMatrix {
     Power,
     /// Systematic Vandermonde: Backblaze, klauspost's default, MinIO, SeaweedFS. Always MDS.
     Vandermonde,
+    /// jerasure's `reed_sol_van`, klauspost `WithJerasureMatrix`: extended Vandermonde, first parity the XOR. Always MDS.
+    Jerasure,
 }
 
 impl RsMatrix {
     /// Every matrix with its name in a specification.
-    pub const ALL: [(Self, &'static str); 4] =
-        [(Self::Lch, "lch"), (Self::Cauchy, "cauchy"), (Self::Power, "power"), (Self::Vandermonde, "vandermonde")];
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Lch, "lch"),
+        (Self::Cauchy, "cauchy"),
+        (Self::Power, "power"),
+        (Self::Vandermonde, "vandermonde"),
+        (Self::Jerasure, "jerasure"),
+    ];
 
     fn name(self) -> &'static str {
         Self::ALL.iter().find(|(matrix, _)| *matrix == self).map_or("lch", |(_, name)| name)
@@ -62,14 +71,34 @@ pub enum Shape {
         /// Construction of the parity rows.
         matrix: RsMatrix,
     },
-    /// Azure-style locally repairable code with two global parities (Huang et al., ATC 2012), spread coefficients.
+    /// Azure-style locally repairable code (Huang et al., ATC 2012), maximally recoverable.
     Lrc {
         /// Data shards.
         k: u16,
         /// Local groups, each with one XOR parity.
         groups: u16,
-        /// Global parities; 2.
+        /// Global parities; 1 or 2, or 3 or 4 where coefficients are known.
         globals: u16,
+    },
+    /// As [`Shape::Lrc`], with the global parities members of the groups: every shard has a group.
+    LrcUniform {
+        /// Data shards.
+        k: u16,
+        /// Local groups, each with one XOR parity.
+        groups: u16,
+        /// Global parities; 1 or 2.
+        globals: u16,
+    },
+    /// LRC (10, 6, 5) of Xorbas (Sathiamoorthy et al., VLDB 2013): every shard is rebuilt from 5.
+    Xorbas,
+    /// Parity rows from elsewhere, by [`Code::from_parity_rows`](crate::Code::from_parity_rows) alone.
+    Matrix {
+        /// Data shards.
+        k: u16,
+        /// Parity shards.
+        m: u16,
+        /// Tells one matrix from another of the shape; not a proof of anything.
+        digest: u32,
     },
 }
 
@@ -104,7 +133,10 @@ impl CodeSpec {
     pub fn k(&self) -> usize {
         match self.shape {
             Shape::Replicate { .. } => 1,
-            Shape::Rs { k, .. } | Shape::Lrc { k, .. } => k.into(),
+            Shape::Rs { k, .. } | Shape::Lrc { k, .. } | Shape::LrcUniform { k, .. } | Shape::Matrix { k, .. } => {
+                k.into()
+            }
+            Shape::Xorbas => XORBAS_DATA,
         }
     }
 
@@ -112,16 +144,24 @@ impl CodeSpec {
     pub fn n(&self) -> usize {
         match self.shape {
             Shape::Replicate { n } => n.into(),
-            Shape::Rs { k, m, .. } => usize::from(k) + usize::from(m),
-            Shape::Lrc { k, groups, globals } => usize::from(k) + usize::from(groups) + usize::from(globals),
+            Shape::Rs { k, m, .. } | Shape::Matrix { k, m, .. } => usize::from(k) + usize::from(m),
+            Shape::Lrc { k, groups, globals } | Shape::LrcUniform { k, groups, globals } => {
+                usize::from(k) + usize::from(groups) + usize::from(globals)
+            }
+            Shape::Xorbas => XORBAS_DATA + XORBAS_PARITIES,
         }
+    }
+
+    /// Whether its coefficients come from a table rather than a theorem.
+    pub(super) fn has_table(&self) -> bool {
+        matches!(self.shape, Shape::Lrc { globals: 3.., .. })
     }
 
     fn limit_broken(&self) -> Option<String> {
         let n = self.n();
         match self.shape {
             Shape::Replicate { n: 0 } => return Some("there must be at least one copy".into()),
-            Shape::Rs { k: 0, .. } | Shape::Lrc { k: 0, .. } => {
+            Shape::Rs { k: 0, .. } | Shape::Lrc { k: 0, .. } | Shape::LrcUniform { k: 0, .. } => {
                 return Some("there must be at least one data fragment".into());
             }
             Shape::Rs { m: 0, .. } => return Some("there must be at least one parity fragment".into()),
@@ -136,16 +176,26 @@ impl CodeSpec {
                 usize::from(m).next_power_of_two()
             )),
             Shape::Lrc { k, groups, globals } => lrc_limit_broken(k, groups, globals),
-            _ => None,
+            Shape::LrcUniform { k, groups, globals } => uniform_limit_broken(k, groups, globals),
+            Shape::Matrix { .. } => Some("a matrix comes with its rows, not by name".into()),
+            Shape::Replicate { .. } | Shape::Rs { .. } | Shape::Xorbas => None,
         }
     }
 
-    /// The 16 bytes of `docs/format/fragment.md` section 5.
+    /// Of parity rows from elsewhere, which nobody checks by name.
+    pub(super) fn of_matrix(k: u16, m: u16, digest: u32) -> Self {
+        Self { shape: Shape::Matrix { k, m, digest } }
+    }
+
+    /// The 16 bytes of `docs/format/fragment.md` section 5. Of a [`Shape::Matrix`] they are ones that every reader refuses.
     pub fn to_descriptor(&self) -> [u8; DESCRIPTOR_BYTES] {
         let (family, matrix, groups, globals) = match self.shape {
             Shape::Replicate { .. } => (1, 0, 0, 0),
             Shape::Rs { matrix, .. } => (2, rs_matrix_number(matrix), 0, 0),
-            Shape::Lrc { groups, globals, .. } => (3, 1, groups, globals),
+            Shape::Lrc { groups, globals, .. } => (3, lrc_matrix_number(globals), groups, globals),
+            Shape::LrcUniform { groups, globals, .. } => (4, 1, groups, globals),
+            Shape::Xorbas => (5, 1, 0, 0),
+            Shape::Matrix { .. } => (u8::MAX, 0, 0, 0),
         };
         let mut bytes = [0; DESCRIPTOR_BYTES];
         bytes[..4].copy_from_slice(&[family, 1, matrix, 0]);
@@ -180,14 +230,18 @@ impl CodeSpec {
                 Some((matrix, _)) => Shape::Rs { k, m: parities, matrix: *matrix },
                 None => return Err(bad(format!("unknown rs matrix {matrix}"))),
             },
-            (3, 1) if groups.checked_add(globals) == Some(parities) => Shape::Lrc { k, groups, globals },
+            (3, _) if groups.checked_add(globals) == Some(parities) && matrix == lrc_matrix_number(globals) => {
+                Shape::Lrc { k, groups, globals }
+            }
+            (4, 1) if groups.checked_add(globals) == Some(parities) => Shape::LrcUniform { k, groups, globals },
+            (5, 1) if (usize::from(k), usize::from(parities)) == (XORBAS_DATA, XORBAS_PARITIES) => Shape::Xorbas,
             _ => {
                 return Err(bad(format!(
                     "family {family}, matrix {matrix}, k = {k}, n = {n}, groups {groups}, globals {globals}"
                 )));
             }
         };
-        if !matches!(shape, Shape::Lrc { .. }) && (groups, globals) != (0, 0) {
+        if !matches!(shape, Shape::Lrc { .. } | Shape::LrcUniform { .. }) && (groups, globals) != (0, 0) {
             return Err(bad(format!("groups {groups}, globals {globals} in a code without them")));
         }
         Self::new(shape)
@@ -200,7 +254,13 @@ fn rs_matrix_number(matrix: RsMatrix) -> u8 {
         RsMatrix::Cauchy => 2,
         RsMatrix::Power => 3,
         RsMatrix::Vandermonde => 4,
+        RsMatrix::Jerasure => 5,
     }
+}
+
+/// 1: spread; 2: tables.
+fn lrc_matrix_number(globals: u16) -> u8 {
+    if globals <= 2 { 1 } else { 2 }
 }
 
 fn lch_fits(k: u16, m: u16) -> bool {
@@ -208,21 +268,41 @@ fn lch_fits(k: u16, m: u16) -> bool {
 }
 
 fn lrc_limit_broken(k: u16, groups: u16, globals: u16) -> Option<String> {
-    if globals != 2 {
-        return Some(format!(
-            "{globals} global parities; only 2 are supported, where the coefficients are proven maximally recoverable"
-        ));
+    if let Some(broken) = groups_broken(k, groups) {
+        return Some(broken);
     }
-    if groups == 0 || groups > k {
-        return Some(format!("{groups} local groups for {k} data fragments; there must be 1 to {k}"));
+    match globals {
+        1 | 2 => members_broken(groups, k.div_ceil(groups)),
+        3 | 4 => {
+            let most = table_members(groups, globals);
+            (usize::from(k) > most).then(|| {
+                format!(
+                    "{k} data fragments in {groups} local groups with {globals} global parities; maximally recoverable codes of this \
+                     shape are known in GF(2^8) for at most {most}"
+                )
+            })
+        }
+        _ => Some(format!("{globals} global parities; maximally recoverable codes are known for 1 to 4")),
     }
-    if groups > LRC_GROUPS_MAX || k.div_ceil(groups) > LRC_GROUP_MEMBERS_MAX {
-        return Some(format!(
-            "{groups} groups of up to {} members; GF(2^8) allows {LRC_GROUPS_MAX} groups of {LRC_GROUP_MEMBERS_MAX}",
-            k.div_ceil(groups)
-        ));
+}
+
+fn uniform_limit_broken(k: u16, groups: u16, globals: u16) -> Option<String> {
+    if !(1..=2).contains(&globals) {
+        return Some(format!("{globals} global parities; with these in the groups, codes are known for 1 and 2"));
     }
-    None
+    groups_broken(k, groups).or_else(|| members_broken(groups, (k + globals).div_ceil(groups)))
+}
+
+fn groups_broken(k: u16, groups: u16) -> Option<String> {
+    (groups == 0 || groups > k).then(|| format!("{groups} local groups for {k} data fragments; there must be 1 to {k}"))
+}
+
+fn members_broken(groups: u16, members: u16) -> Option<String> {
+    (groups > LRC_GROUPS_MAX || members > LRC_GROUP_MEMBERS_MAX).then(|| {
+        format!(
+            "{groups} groups of up to {members} members; GF(2^8) allows {LRC_GROUPS_MAX} groups of {LRC_GROUP_MEMBERS_MAX}"
+        )
+    })
 }
 
 impl fmt::Display for CodeSpec {
@@ -232,6 +312,9 @@ impl fmt::Display for CodeSpec {
             Shape::Rs { k, m, matrix: RsMatrix::Lch } => write!(f, "rs:{k}+{m}"),
             Shape::Rs { k, m, matrix } => write!(f, "rs:{k}+{m}@{}", matrix.name()),
             Shape::Lrc { k, groups, globals } => write!(f, "lrc:{k},{groups},{globals}"),
+            Shape::LrcUniform { k, groups, globals } => write!(f, "lrc-uniform:{k},{groups},{globals}"),
+            Shape::Xorbas => f.write_str("xorbas"),
+            Shape::Matrix { k, m, digest } => write!(f, "matrix:{k}+{m}#{digest:08x}"),
         }
     }
 }
@@ -241,6 +324,9 @@ impl FromStr for CodeSpec {
 
     fn from_str(text: &str) -> Result<Self, CodeError> {
         let syntax = |reason: String| CodeError::Syntax { text: text.chars().take(64).collect(), reason };
+        if text == "xorbas" {
+            return Self::new(Shape::Xorbas);
+        }
         let (family, numbers) = text.split_once(':').ok_or_else(|| syntax("no \":\"".into()))?;
         match family {
             "replicate" => Self::new(Shape::Replicate { n: number(numbers).map_err(syntax)? }),
@@ -256,12 +342,17 @@ impl FromStr for CodeSpec {
                 let (matrix, _) = found.ok_or_else(|| syntax(format!("unknown matrix \"{}\"", cut(name))))?;
                 Self::new(Shape::Rs { k, m, matrix: *matrix })
             }
-            "lrc" => {
+            "lrc" | "lrc-uniform" => {
                 let parts: Vec<&str> = numbers.split(',').collect();
-                let [k, groups, globals] = parts[..] else { return Err(syntax("lrc needs K,L,2".into())) };
+                let [k, groups, globals] = parts[..] else { return Err(syntax(format!("{family} needs K,L,R"))) };
                 let (k, groups) = (number(k).map_err(syntax)?, number(groups).map_err(syntax)?);
-                Self::new(Shape::Lrc { k, groups, globals: number(globals).map_err(syntax)? })
+                let globals = number(globals).map_err(syntax)?;
+                Self::new(match family {
+                    "lrc" => Shape::Lrc { k, groups, globals },
+                    _ => Shape::LrcUniform { k, groups, globals },
+                })
             }
+            "matrix" => Err(CodeError::MatrixByName { text: cut(text) }),
             "wide" => Err(match text.parse::<WideSpec>() {
                 Ok(spec) => CodeError::LibraryOnly { spec: spec.to_string() },
                 Err(error) => error,
@@ -306,6 +397,14 @@ mod tests {
             "lrc:12,2,2",
             "lrc:11,3,2",
             "lrc:15,1,2",
+            "lrc:12,2,1",
+            "lrc:12,2,3",
+            "lrc:12,3,3",
+            "lrc:6,2,4",
+            "lrc-uniform:12,2,2",
+            "lrc-uniform:24,2,1",
+            "xorbas",
+            "rs:10+4@jerasure",
         ] {
             let spec: CodeSpec = text.parse().unwrap();
             assert_eq!(spec.to_string(), text);
@@ -322,14 +421,36 @@ mod tests {
 
     #[test]
     fn bad_text_is_refused_with_what_is_accepted() {
-        for text in
-            ["", "rs", "rs:", "rs:4", "rs:4+", "rs:+4+2", "rs:4+2+1", "rs:4+2@", "rs:4+2@foo", "rs: 4+2", "RS:4+2"]
-        {
+        for text in [
+            "",
+            "rs",
+            "xorbas:",
+            "xorbas:10",
+            "lrc-uniform:12",
+            "rs:",
+            "rs:4",
+            "rs:4+",
+            "rs:+4+2",
+            "rs:4+2+1",
+            "rs:4+2@",
+            "rs:4+2@foo",
+            "rs: 4+2",
+            "RS:4+2",
+        ] {
             let error = text.parse::<CodeSpec>().unwrap_err();
             assert!(matches!(error, CodeError::Syntax { .. }), "{text}: {error}");
             assert!(error.to_string().contains("accepted are replicate:N, rs:K+M"), "{error}");
         }
-        for text in ["raid:6", "lrc:12,2", "lrc:12,2,2,2", "lrc:a,2,2", "replicate:-1", "replicate:٣", "\u{0}:\u{0}"] {
+        for text in [
+            "raid:6",
+            "lrc-:4,2,2",
+            "lrc:12,2",
+            "lrc:12,2,2,2",
+            "lrc:a,2,2",
+            "replicate:-1",
+            "replicate:٣",
+            "\u{0}:\u{0}",
+        ] {
             assert!(matches!(text.parse::<CodeSpec>(), Err(CodeError::Syntax { .. })), "{text}");
         }
         let long = "x".repeat(1 << 20);
@@ -350,8 +471,19 @@ mod tests {
             "lrc:0,1,2",
             "lrc:4,0,2",
             "lrc:4,5,2",
-            "lrc:12,2,1",
-            "lrc:12,2,3",
+            "lrc:12,2,0",
+            "lrc:12,2,5",
+            "lrc:16,2,3",
+            "lrc:14,2,3",
+            "lrc:12,7,3",
+            "lrc:12,2,4",
+            "lrc:2,65535,3",
+            "lrc:65535,2,3",
+            "lrc-uniform:12,2,3",
+            "lrc-uniform:29,2,2",
+            "lrc-uniform:65535,65535,2",
+            "lrc-uniform:65535,1,65535",
+            "matrix:4+2#00000000",
             "lrc:16,1,2",
             "lrc:18,18,2",
             "lrc:255,17,2",
@@ -363,9 +495,23 @@ mod tests {
     #[test]
     fn unknown_descriptor_values_are_refused() {
         let good = "lrc:12,2,2".parse::<CodeSpec>().unwrap().to_descriptor();
-        for (at, value) in
-            [(0, 0), (0, 4), (1, 2), (2, 2), (3, 1), (4, 0), (5, 1), (6, 15), (7, 2), (8, 3), (10, 3), (12, 1), (15, 1)]
-        {
+        for (at, value) in [
+            (0, 0),
+            (0, 5),
+            (0, 6),
+            (0, 255),
+            (1, 2),
+            (2, 2),
+            (3, 1),
+            (4, 0),
+            (5, 1),
+            (6, 15),
+            (7, 2),
+            (8, 3),
+            (10, 3),
+            (12, 1),
+            (15, 1),
+        ] {
             let mut bytes = good;
             bytes[at] = value;
             assert!(CodeSpec::from_descriptor(&bytes).is_err(), "byte {at} = {value}");

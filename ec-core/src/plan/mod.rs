@@ -5,7 +5,7 @@ mod solve;
 
 pub use cache::PlanCache;
 
-use crate::code::Code;
+use crate::code::{Code, Shape};
 use crate::error::DecodeError;
 use crate::kernel::{Locality, Syndromes, Transform};
 use crate::matrix::Matrix;
@@ -37,6 +37,10 @@ impl RepairPlan {
         let usable = available.difference(lost);
         let data = ShardSet::first(code.k());
         let (candidates, unknown) = match local_reads(code, lost, &usable) {
+            // Where groups hold parities that are sums over other groups, too, their data are not all at hand.
+            Some(reads) if !matches!(code.spec().shape(), Shape::Lrc { .. }) => {
+                return Self::from_what_is_there(code, lost, &reads);
+            }
             Some(reads) => (reads, lost.intersection(&data)),
             None => (usable, data.difference(&usable)),
         };

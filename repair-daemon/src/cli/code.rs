@@ -2,15 +2,22 @@
 
 use super::{Outcome, print, print_json};
 use crate::files::FilesError;
-use ec_core::code::Guarantee;
+use ec_core::code::{Evidence, Guarantee, parse_parity_rows};
 use ec_core::{Code, CodeError, CodeSpec, WideSpec};
 use serde::Serialize;
 use std::fmt::Write;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// More than the longest matrix of 255 parities, with room for comments.
+const MATRIX_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Arguments of `code`.
 #[derive(Debug, clap::Args)]
 pub struct CodeCommand {
-    /// For example rs:10+4, lrc:12,2,2 or replicate:3; also the library's wide:1000+200.
+    /// For example rs:10+4, lrc:12,2,2, lrc-uniform:12,2,2, xorbas or replicate:3; also the library's wide:1000+200, and
+    /// matrix:FILE: one parity row a line in hex.
     spec: String,
     /// Print the facts as one JSON object.
     #[arg(long, conflicts_with = "matrix")]
@@ -42,6 +49,9 @@ struct Patterns {
     total: u128,
     /// `exact`, or `sampled`: then `total` is the size of the sample.
     method: &'static str,
+    /// The share that can be decoded, from and to: of a sample the interval that holds the true share with 95 %.
+    share_min: f64,
+    share_max: f64,
 }
 
 impl CodeCommand {
@@ -49,7 +59,12 @@ impl CodeCommand {
         let facts = match self.spec.parse::<CodeSpec>() {
             Err(CodeError::LibraryOnly { .. }) if !self.matrix => wide_facts(&self.spec.parse()?),
             spec => {
-                let code = Code::new(&spec?)?;
+                let code = match self.spec.strip_prefix("matrix:") {
+                    Some(file) => {
+                        Code::from_parity_rows(&parse_parity_rows(&matrix_file(file)?).map_err(CodeError::from)?)?
+                    }
+                    None => Code::new(&spec?)?,
+                };
                 if self.matrix {
                     print(&matrix_text(&code))?;
                     return Ok(Outcome::Done);
@@ -64,6 +79,19 @@ impl CodeCommand {
         }
         Ok(Outcome::Done)
     }
+}
+
+fn matrix_file(name: &str) -> Result<String, FilesError> {
+    let path = Path::new(name);
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(FilesError::io(path, "open"))?;
+    file.take(MATRIX_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(FilesError::io(path, "read"))?;
+    if bytes.len() as u64 > MATRIX_FILE_BYTES_MAX {
+        return Err(FilesError::Usage(format!(
+            "{name}: more than {MATRIX_FILE_BYTES_MAX} bytes are no matrix of a code"
+        )));
+    }
+    String::from_utf8(bytes).map_err(|_| FilesError::Usage(format!("{name} is no text")))
 }
 
 fn matrix_text(code: &Code) -> String {
@@ -83,6 +111,8 @@ fn facts(code: &Code) -> Facts {
         decodable: count.decodable,
         total: count.total,
         method: if count.sampled { "sampled" } else { "exact" },
+        share_min: count.share().0,
+        share_max: count.share().1,
     });
     Facts {
         schema: 1,
@@ -91,15 +121,30 @@ fn facts(code: &Code) -> Facts {
         k: code.k(),
         overhead: code.n() as f64 / code.k() as f64,
         guaranteed_tolerance: code.guaranteed_tolerance(),
-        guarantee: match code.guarantee() {
-            Guarantee::Mds => "MDS: any n-k losses, by theorem or by checking every square submatrix",
-            Guarantee::MaximallyRecoverable => {
-                "maximally recoverable: every loss any code with these local groups survives, by the spread of its coefficients"
-            }
-        },
+        guarantee: guarantee(code),
         patterns: patterns.collect(),
         mean_repair_reads: code.mean_repair_reads(),
         kernel: Some(code.kernel().name()),
+    }
+}
+
+/// What is survived, and how that is known.
+fn guarantee(code: &Code) -> &'static str {
+    match (code.guarantee(), code.evidence()) {
+        (Guarantee::Mds, Evidence::Tested) => "MDS: any n-k losses, by the rank of every pattern of them, tested now",
+        (Guarantee::Mds, _) => "MDS: any n-k losses, by theorem or by checking every square submatrix",
+        (Guarantee::MaximallyRecoverable, Evidence::Theorem) => {
+            "maximally recoverable: every loss any code with these local groups survives, by the spread of its coefficients"
+        }
+        (Guarantee::MaximallyRecoverable, Evidence::Table) => {
+            "maximally recoverable: every loss any code with these local groups survives, by the rank of every maximal pattern, tested when its table was made"
+        }
+        (Guarantee::MaximallyRecoverable, Evidence::Tested) => {
+            "maximally recoverable: every loss any code with these local groups survives, by the rank of every maximal pattern, tested now"
+        }
+        (Guarantee::Ranked, _) => {
+            "neither MDS nor known to be maximally recoverable: what it survives is counted pattern by pattern"
+        }
     }
 }
 
@@ -130,11 +175,16 @@ fn text(facts: &Facts) -> String {
         facts.guarantee
     );
     for count in &facts.patterns {
-        let share = 100.0 * count.decodable as f64 / count.total as f64;
         let sampled = if count.method == "sampled" { " sampled" } else { "" };
+        let share = match count.method {
+            "sampled" => {
+                format!("{:.2} to {:.2} % with 95 % confidence", 100.0 * count.share_min, 100.0 * count.share_max)
+            }
+            _ => format!("{:.2} %", 100.0 * count.share_min),
+        };
         let _ = writeln!(
             text,
-            "  {:>3} lost: {} of {}{sampled} patterns decodable ({share:.2} %)",
+            "  {:>3} lost: {} of {}{sampled} patterns decodable ({share})",
             count.erasures, count.decodable, count.total
         );
     }
