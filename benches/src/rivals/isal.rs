@@ -10,6 +10,8 @@ use std::ffi::c_int;
 unsafe extern "C" {
     /// `a`: `m * k` bytes, written.
     fn gf_gen_cauchy1_matrix(a: *mut u8, m: c_int, k: c_int);
+    /// The same.
+    fn gf_gen_rs_matrix(a: *mut u8, m: c_int, k: c_int);
     /// `input`, `output`: `n * n` bytes, both written. 0 unless the matrix is singular.
     fn gf_invert_matrix(input: *mut u8, output: *mut u8, n: c_int) -> c_int;
     /// `a`: `rows * k` bytes, read; `tables`: `32 * k * rows` bytes, written.
@@ -79,11 +81,20 @@ struct IsaL {
 }
 
 pub(super) fn open(shape: Shape, lost: usize) -> Option<Box<dyn Coder>> {
+    open_with(generator, shape, lost)
+}
+
+/// With its other generator, where the first `lost` data shards can be rebuilt with that.
+pub(super) fn open_vandermonde(shape: Shape, lost: usize) -> Option<Box<dyn Coder>> {
+    open_with(vandermonde, shape, lost)
+}
+
+fn open_with(make: fn(usize, usize) -> Vec<u8>, shape: Shape, lost: usize) -> Option<Box<dyn Coder>> {
     let (k, n) = (shape.k, shape.n());
     if n > 255 {
         return None;
     }
-    let generator = generator(k, n);
+    let generator = make(k, n);
     let encode = Tables::new(k, generator[k * k..].to_vec());
     let rebuild = (lost > 0).then(|| plan_first(&generator, k, lost));
     Some(Box::new(IsaL { lost, encode, rebuild }))
@@ -97,13 +108,21 @@ fn generator(k: usize, n: usize) -> Vec<u8> {
     generator
 }
 
+/// `n` rows of `k` coefficients, not always MDS.
+fn vandermonde(k: usize, n: usize) -> Vec<u8> {
+    let mut generator = vec![0; n * k];
+    // SAFETY: `generator` has `n * k` bytes.
+    unsafe { gf_gen_rs_matrix(generator.as_mut_ptr(), int(n), int(k)) };
+    generator
+}
+
 /// Its decode plan for the loss of data shards `0..lost`: a matrix inverted and the tables of its first rows.
 fn plan_first(generator: &[u8], k: usize, lost: usize) -> Tables {
     let mut survivors = generator[lost * k..(lost + k) * k].to_vec();
     let mut inverse = vec![0; k * k];
     // SAFETY: both matrices have `k * k` bytes.
     let singular = unsafe { gf_invert_matrix(survivors.as_mut_ptr(), inverse.as_mut_ptr(), int(k)) };
-    assert_eq!(singular, 0, "a Cauchy matrix has no singular square submatrix");
+    assert_eq!(singular, 0, "a matrix that is MDS has no singular square submatrix");
     inverse.truncate(lost * k);
     Tables::new(k, inverse)
 }

@@ -102,6 +102,20 @@ pub fn rivals() -> Vec<Library> {
     ]
 }
 
+/// Those whose bytes are compared with ours, and one that no row of the table is beside: ISA-L's other generator.
+pub fn compared() -> Vec<Library> {
+    #[allow(unused_mut)] // Without ISA-L.
+    let mut libraries = rivals();
+    #[cfg(feature = "isal")]
+    libraries.push(Library {
+        name: "ISA-L, Vandermonde",
+        open: isal::open_vandermonde,
+        planner: None,
+        same_bytes: Some(|shape| format!("rs:{}+{}@power", shape.k, shape.m)),
+    });
+    libraries
+}
+
 /// Whether a library can be believed: it rebuilds what it encoded, and where its matrix is known its parity is that of ec-core.
 ///
 /// # Errors
