@@ -37,6 +37,16 @@ pub enum CodeError {
         /// Data columns of the singular submatrix.
         data: Vec<u16>,
     },
+    /// A stripe cannot be encoded at this slot.
+    #[error("{spec} at slot {slot}: {reason}")]
+    Slot {
+        /// The specification in canonical form.
+        spec: String,
+        /// The slot that was asked for.
+        slot: u16,
+        /// What does not fit.
+        reason: String,
+    },
     /// A matrix where a code is wanted by name.
     #[error(
         "{text}: a matrix is no name of a code: fragments that carry it could not be read without the file; `ninefold code matrix:FILE` and ec_core::Code::from_parity_rows judge and use it"

@@ -28,6 +28,7 @@
 //!
 //! - [`CodeSpec`] is a code by name, [`Code`] one ready to use: encode, decode any decodable pattern, count patterns.
 //! - [`RepairPlan`] says which shards to read for which losses, and rebuilds them range by range.
+//! - [`Conversion`] makes stripes of one code into stripes of another, from their parities where that can be.
 //! - [`StripeCheck`] checks parity by a second path before anybody relies on it.
 //! - [`StripeEncoder`] encodes, checks and shows every byte for checksums in one walk over memory.
 //! - [`StripeBuffers`] are the buffers of a stripe, placed so that they do not push each other out of the caches.
@@ -45,6 +46,7 @@
 #[allow(unsafe_code)]
 pub mod buffer;
 pub mod code;
+pub mod convert;
 pub mod encode;
 pub mod error;
 #[cfg(feature = "hash")]
@@ -67,6 +69,7 @@ pub mod wide;
 
 pub use buffer::{AlignedBuffer, StripeBuffers};
 pub use code::{Code, CodeSpec};
+pub use convert::{Conversion, ConvertError};
 pub use encode::StripeEncoder;
 pub use error::{CodeError, DecodeError, KernelError};
 pub use geometry::Geometry;

@@ -54,9 +54,8 @@ fn has_full_rank(code: &Code, lost: &ShardSet) -> bool {
         for row in column + 1..rows.len() {
             let factor = gf::mul(rows[row][column], scale);
             if factor != 0 {
-                for at in column..unknown.len() {
-                    rows[row][at] ^= gf::mul(factor, rows[column][at]);
-                }
+                let pivot = rows[column].clone();
+                rows[row].iter_mut().zip(&pivot).for_each(|(value, &other)| *value ^= gf::mul(factor, other));
             }
         }
     }

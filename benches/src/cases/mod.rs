@@ -1,5 +1,6 @@
 //! The rows of the table: each a workload, those who do it, and what is aimed at.
 
+mod convert;
 mod encode;
 mod fixed;
 mod integrity;
@@ -90,7 +91,7 @@ enum Beside {
 
 /// Every row of the table.
 pub fn all() -> Vec<Case> {
-    [encode::cases(), rebuild::cases(), fixed::cases(), integrity::cases(), threads::cases()]
+    [encode::cases(), rebuild::cases(), fixed::cases(), integrity::cases(), convert::cases(), threads::cases()]
         .into_iter()
         .flatten()
         .collect()

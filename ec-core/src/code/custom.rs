@@ -83,6 +83,7 @@ impl Code {
             guarantee: Guarantee::Ranked,
             evidence: Evidence::Tested,
             tolerance: 0,
+            slot: 0,
         };
         code.tolerance = code.tested_tolerance();
         if code.tolerance == m {

@@ -23,7 +23,7 @@ use crate::error::{CodeError, DecodeError};
 use crate::kernel::{Kernel, Locality, Transform};
 use crate::matrix::Matrix;
 use crate::plan::RepairPlan;
-use crate::shard::{ShardIndex, ShardSet};
+use crate::shard::{SHARDS_MAX, ShardIndex, ShardSet};
 
 /// A code ready to encode and to plan. Cheap to share between threads; nothing in it changes.
 ///
@@ -51,6 +51,7 @@ pub struct Code {
     guarantee: Guarantee,
     evidence: Evidence,
     tolerance: usize,
+    slot: u16,
 }
 
 /// Which losses a code survives.
@@ -113,12 +114,46 @@ impl Code {
             _ => Transform::new(kernel, &parity),
         };
         let generator = custom::systematic(&parity);
-        Ok(Self { spec: *spec, generator, groups, encoder, guarantee, evidence, tolerance })
+        Ok(Self { spec: *spec, generator, groups, encoder, guarantee, evidence, tolerance, slot: 0 })
+    }
+
+    /// The code of one of several stripes whose parities add up to those of one long stripe ([`Conversion`](crate::Conversion)):
+    /// the native matrix with its data at the points from `M + slot * k` on, `M` the power of two from `m` on. Slot 0 is
+    /// [`Code::new`]. As good a code as that, with other parities; nothing in a descriptor says which slot it was, so the caller
+    /// keeps that with the stripe.
+    ///
+    /// # Errors
+    /// [`CodeError::Slot`] for another matrix than `lch`, or where the points do not fit; else as [`Code::new`].
+    pub fn at_slot(spec: &CodeSpec, slot: u16) -> Result<Self, CodeError> {
+        let refused = |reason: String| CodeError::Slot { spec: spec.to_string(), slot, reason };
+        let Shape::Rs { k, m, matrix: RsMatrix::Lch } = spec.shape() else {
+            return Err(refused("only the lch matrix has slots".into()));
+        };
+        let (k, m, order) = (usize::from(k), usize::from(m), usize::from(m).next_power_of_two());
+        let points = order + k * (usize::from(slot) + 1);
+        if points > SHARDS_MAX {
+            return Err(refused(format!("it ends at point {points} of at most {SHARDS_MAX}")));
+        }
+        let mut code = Self::new(spec)?;
+        if slot > 0 {
+            let first = k * usize::from(slot);
+            let whole = rs::lch(first + k, m);
+            let parity = Matrix::from_fn(m, k, |row, column| whole.get(row, first + column));
+            code.encoder = Transform::new(code.kernel(), &parity);
+            code.generator = custom::systematic(&parity);
+            code.slot = slot;
+        }
+        Ok(code)
     }
 
     /// The specification it was built from.
     pub fn spec(&self) -> &CodeSpec {
         &self.spec
+    }
+
+    /// Its slot; 0 but for [`Code::at_slot`].
+    pub fn slot(&self) -> u16 {
+        self.slot
     }
 
     /// Data shards.
@@ -263,8 +298,8 @@ fn distinct(indices: impl Iterator<Item = ShardIndex>) -> Result<ShardSet, Decod
         if set.contains(index) {
             return Err(DecodeError::Duplicate { index });
         }
-        if index.at() >= crate::shard::SHARDS_MAX {
-            return Err(DecodeError::IndexOutOfRange { index, shards: crate::shard::SHARDS_MAX });
+        if index.at() >= SHARDS_MAX {
+            return Err(DecodeError::IndexOutOfRange { index, shards: SHARDS_MAX });
         }
         set.insert(index);
     }

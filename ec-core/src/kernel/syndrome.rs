@@ -41,7 +41,7 @@ impl Syndromes {
     ) -> Option<Self> {
         let (k, m) = (code.k(), code.m());
         let order = m.next_power_of_two();
-        let is_native = matches!(code.spec().shape(), Shape::Rs { matrix: RsMatrix::Lch, .. });
+        let is_native = matches!(code.spec().shape(), Shape::Rs { matrix: RsMatrix::Lch, .. }) && code.slot() == 0;
         if !is_native || !lch::is_tiled(order) || !Self::pays(order, k, candidates.len(), compared, lost.len()) {
             return None;
         }
