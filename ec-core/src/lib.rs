@@ -33,6 +33,7 @@
 //! - [`StripeEncoder`] encodes, checks and shows every byte for checksums in one walk over memory.
 //! - [`StripeBuffers`] are the buffers of a stripe, placed so that they do not push each other out of the caches.
 //! - [`WideSpec`] is a code of more than 256 shards; with the feature `wide`, `WideCode` computes it.
+//! - [`VectorSpec`] is a code whose shards have sub-chunks (Hitchhiker, LRC over GF(2^16), Clay); [`VectorCode`] computes it.
 //! - [`fragment`] is the file format: shards with identity, checksums, roots, and the record that names all brothers.
 //! - [`kernel`] has the ways to compute; the fastest that this CPU runs and that passes its self-test is chosen at first use.
 //!
@@ -64,6 +65,7 @@ pub mod matrix;
 pub mod parallel;
 pub mod plan;
 pub mod shard;
+pub mod vector;
 pub mod verify;
 pub mod wide;
 
@@ -77,6 +79,7 @@ pub use kernel::{Kernel, Locality, Transform};
 pub use matrix::Matrix;
 pub use plan::{PlanCache, RepairPlan};
 pub use shard::{ShardIndex, ShardSet};
+pub use vector::{VectorCode, VectorError, VectorPlan, VectorSpec};
 pub use verify::{StripeCheck, VerifyError};
 pub use wide::WideSpec;
 #[cfg(feature = "wide")]
