@@ -108,10 +108,66 @@ fn the_lrc_of_sixteen_over_gf16_is_maximally_recoverable() {
     assert_rank_decides("lrc:16,2,3@gf16", 5);
 }
 
+/// Patterns of the shape's largest decodable size and one more, drawn at random, of wide LRCs: the rule against the rank.
+fn assert_rank_decides_samples(spec: &str, samples: usize) {
+    let code = code(spec);
+    let generator = code.generator().unwrap();
+    let mut state = 1u64;
+    let mut draw = |below: usize| {
+        // The multiplier of Knuth's MMIX; the high bits are the random ones.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    let mut seen = [0; 2];
+    for sample in 0..samples {
+        let size = code.m() + sample % 2 * code.m().min(2) - code.m().min(2);
+        let mut lost = Vec::new();
+        while lost.len() < size {
+            // Half of them near the first: spread evenly they would seldom fill one group.
+            let shard = match (lost.first(), draw(2)) {
+                (Some(first), 0) => (first + draw(8)) % code.n(),
+                _ => draw(code.n()),
+            };
+            if !lost.contains(&shard) {
+                lost.push(shard);
+            }
+        }
+        let says = rank_says(&code, &generator, &lost);
+        assert_eq!(code.decodable(&set(lost.iter().copied())), says, "{spec} without {lost:?}");
+        seen[usize::from(says)] += 1;
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "{spec}: {seen:?} of both kinds");
+}
+
+const WIDE_LRCS: [&str; 6] = [
+    "lrc:24,4,3@gf16",
+    "lrc:48,4,3@gf16",
+    "lrc:60,4,4@gf16",
+    "lrc:30,2,4@gf16",
+    "lrc:42,14,4@gf16",
+    "lrc:210,14,4@gf16",
+];
+
+#[test]
+fn samples_of_wide_lrcs_over_gf16_are_maximally_recoverable() {
+    for spec in WIDE_LRCS {
+        assert_rank_decides_samples(spec, 300);
+    }
+}
+
+/// `cargo test --release -p ec-core --test vector -- --ignored a_million`
+#[test]
+#[ignore = "minutes"]
+fn a_million_samples_of_each_wide_lrc_over_gf16() {
+    for spec in WIDE_LRCS {
+        assert_rank_decides_samples(spec, 1_000_000);
+    }
+}
+
 #[cfg(feature = "clay")]
 #[test]
 fn clay_decodes_exactly_what_the_rank_of_its_matrix_allows() {
-    for spec in ["clay:4+2", "clay:1+2", "clay:3+2", "clay:2+3", "clay:4+3"] {
+    for spec in ["clay:4+2", "clay:1+2", "clay:3+2", "clay:2+3", "clay:4+3", "clay:6+3"] {
         let m = code(spec).m();
         assert_rank_decides(spec, m + 1);
     }
