@@ -9,7 +9,7 @@ use crate::shard::ShardIndex;
 pub enum CodeError {
     /// The text is not one of the forms below.
     #[error(
-        "unknown code \"{text}\": {reason}; accepted are replicate:N, rs:K+M, rs:K+M@lch|cauchy|power|vandermonde|jerasure, lrc:K,L,R, lrc-uniform:K,L,R, xorbas, and in the library wide:K+M"
+        "unknown code \"{text}\": {reason}; accepted are replicate:N, rs:K+M, rs:K+M@lch|cauchy|power|vandermonde|jerasure, lrc:K,L,R, lrc-uniform:K,L,R, xorbas, and in the library wide:K+M, hitchhiker:K+M, clay:K+M, lrc:K,L,R@gf16"
     )]
     Syntax {
         /// What was given, cut to 64 characters.
@@ -58,9 +58,9 @@ pub enum CodeError {
     /// Parity rows are no code.
     #[error(transparent)]
     Matrix(#[from] MatrixError),
-    /// A wide code where fragments are wanted.
+    /// A wide code or a vector code where fragments are wanted.
     #[error(
-        "{spec} is for the library alone (ec_core::WideCode): the fragment format and the service have codes of at most 256 fragments; use rs:K+M or lrc:K,L,2"
+        "{spec} is for the library alone (ec_core::WideCode, ec_core::VectorCode): the fragment format and the service have codes of at most 256 fragments without sub-chunks; use rs:K+M or lrc:K,L,2"
     )]
     LibraryOnly {
         /// The specification in canonical form.

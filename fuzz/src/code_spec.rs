@@ -3,9 +3,10 @@
 use crate::{Input, bounded};
 use ec_core::code::{DESCRIPTOR_BYTES, Guarantee, LocalGroup, RsMatrix, Shape};
 use ec_core::shard::SHARDS_MAX;
+use ec_core::vector::SUB_CHUNKS_MAX;
 use ec_core::wide::WIDE_SHARDS_MAX;
 use ec_core::{
-    Code, CodeError, CodeSpec, DecodeError, Kernel, Matrix, ShardIndex, ShardSet, StripeCheck, WideSpec, gf,
+    Code, CodeError, CodeSpec, DecodeError, Kernel, Matrix, ShardIndex, ShardSet, StripeCheck, VectorSpec, WideSpec, gf,
 };
 
 /// Larger codes are parsed, not built: elimination grows with the cube of `k`.
@@ -87,8 +88,15 @@ fn read(found: Result<CodeSpec, CodeError>, losses: &mut Input<'_>) {
         Err(refused) => {
             match &refused {
                 CodeError::LibraryOnly { spec } => {
-                    let wide: WideSpec = spec.parse().expect("the canonical form of a wide code");
-                    assert!((2..=WIDE_SHARDS_MAX).contains(&wide.n()) && wide.to_string() == *spec, "{spec}");
+                    let (n, written) = match spec.parse::<WideSpec>() {
+                        Ok(wide) => (wide.n(), wide.to_string()),
+                        Err(_) => {
+                            let vector: VectorSpec = spec.parse().expect("the canonical form of a wide or vector code");
+                            assert!(vector.alpha() <= SUB_CHUNKS_MAX && vector.n() <= SHARDS_MAX, "{spec}");
+                            (vector.n(), vector.to_string())
+                        }
+                    };
+                    assert!((2..=WIDE_SHARDS_MAX).contains(&n) && written == *spec, "{spec}");
                 }
                 _ => assert!(
                     matches!(

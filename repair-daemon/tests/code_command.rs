@@ -50,6 +50,27 @@ fn golden_facts() {
 }
 
 #[test]
+fn vector_codes_are_described_and_never_used() {
+    // Mean reads: (13 + 13 + ... + 14 halves of 4 and ... data, all of the parities) / 14; a fourth of 13 others; groups.
+    for (spec, k, n, chunks, tolerance, reads) in [
+        ("hitchhiker:10+4", 10, 14, 2, 4, (10.0 * 6.7 + 4.0 * 10.0) / 14.0),
+        ("clay:10+4", 10, 14, 256, 4, 3.25),
+        ("lrc:16,2,3@gf16", 16, 21, 2, 4, (18.0 * 8.0 + 3.0 * 16.0) / 21.0),
+    ] {
+        let facts = facts(spec);
+        assert_eq!((&facts["k"], &facts["n"], &facts["sub_chunks"]), (&k.into(), &n.into(), &chunks.into()), "{spec}");
+        assert_eq!(facts["guaranteed_tolerance"], tolerance, "{spec}");
+        assert!((facts["mean_repair_reads"].as_f64().unwrap() - reads).abs() < 1e-9, "{facts}");
+        for erasures in 1..=tolerance {
+            let (decodable, total) = pattern(&facts, erasures);
+            assert!(decodable == total && total == choose(n, erasures as u64), "{spec}");
+        }
+        run(["code", spec, "--matrix"]).exits(2).says(&["library alone"]);
+    }
+    run(["code", "clay:200+4"]).exits(2).says(&["clay:200+4"]);
+}
+
+#[test]
 fn a_matrix_from_a_file_is_judged_and_never_used() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rows");

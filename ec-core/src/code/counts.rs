@@ -40,13 +40,22 @@ impl PatternCount {
 }
 
 pub(super) fn pattern_counts(code: &Code) -> Vec<PatternCount> {
-    let exact = exact_decodable(code);
-    (1..=code.m())
-        .map(|erasures| match (binomial(code.n(), erasures), exact.get(erasures)) {
+    counted(code.n(), code.m(), &exact_decodable(code), |lost| code.decodable(lost))
+}
+
+/// Of `1..=m` erasures: the exact counts where there are any, else by a sample.
+pub(crate) fn counted(
+    n: usize,
+    m: usize,
+    exact: &[Option<u128>],
+    decodable: impl Fn(&ShardSet) -> bool,
+) -> Vec<PatternCount> {
+    (1..=m)
+        .map(|erasures| match (binomial(n, erasures), exact.get(erasures)) {
             (Some(total), Some(Some(decodable))) => {
                 PatternCount { erasures, decodable: *decodable, total, sampled: false }
             }
-            _ => sample(code, erasures),
+            _ => sample(n, erasures, &decodable),
         })
         .collect()
 }
@@ -54,10 +63,18 @@ pub(super) fn pattern_counts(code: &Code) -> Vec<PatternCount> {
 /// Decodable patterns by number of erasures, `None` where they cannot be counted.
 fn exact_decodable(code: &Code) -> Vec<Option<u128>> {
     match code.guarantee() {
-        Guarantee::Mds => (0..=code.m()).map(|erasures| binomial(code.n(), erasures)).collect(),
-        Guarantee::MaximallyRecoverable => maximally_recoverable_counts(code),
+        Guarantee::Mds => mds_counts(code.n(), code.m()),
+        Guarantee::MaximallyRecoverable => {
+            let members: Vec<usize> = code.groups().iter().map(|group| group.len()).collect();
+            maximally_recoverable_counts(code.n(), code.m(), &members)
+        }
         Guarantee::Ranked => (0..=code.m()).map(|erasures| tested(code, erasures)).collect(),
     }
+}
+
+/// All of them.
+pub(crate) fn mds_counts(n: usize, m: usize) -> Vec<Option<u128>> {
+    (0..=m).map(|erasures| binomial(n, erasures)).collect()
 }
 
 fn tested(code: &Code, erasures: usize) -> Option<u128> {
@@ -70,20 +87,21 @@ fn tested(code: &Code, erasures: usize) -> Option<u128> {
     Some(decodable)
 }
 
-/// A pattern is decodable exactly when the erasures beyond one per group, and the erased globals, are at most as many as the
-/// globals (Gopalan et al. 2014). Counted by a generating function over (erasures, excess).
-fn maximally_recoverable_counts(code: &Code) -> Vec<Option<u128>> {
-    let globals = code.m() - code.groups().len();
-    let outside = code.n() - code.groups().iter().map(|group| group.len()).sum::<usize>();
+/// A pattern is decodable exactly when the erasures beyond one per group, and those outside of groups, are at most as many as the
+/// parities beyond one per group (Gopalan et al. 2014). Counted by a generating function over (erasures, excess). `groups` are
+/// the members of each with its parity.
+pub(crate) fn maximally_recoverable_counts(n: usize, m: usize, groups: &[usize]) -> Vec<Option<u128>> {
+    let spare = m - groups.len();
+    let outside = n - groups.iter().sum::<usize>();
     // counts[excess][erasures]
-    let mut counts = vec![vec![Some(0u128); code.m() + 1]; globals + 1];
+    let mut counts = vec![vec![Some(0u128); m + 1]; spare + 1];
     counts[0][0] = Some(1);
-    let group_terms = code.groups().iter().map(|group| (group.len(), 1));
+    let group_terms = groups.iter().map(|&members| (members, 1));
     for (members, free) in group_terms.chain([(outside, 0)]) {
-        let mut next = vec![vec![Some(0u128); code.m() + 1]; globals + 1];
+        let mut next = vec![vec![Some(0u128); m + 1]; spare + 1];
         for (excess, row) in counts.iter().enumerate() {
             for (erasures, &count) in row.iter().enumerate() {
-                for more in 0..=members.min(code.m() - erasures) {
+                for more in 0..=members.min(m - erasures) {
                     let Some(slot) = next.get_mut(excess + more.saturating_sub(free)) else { break };
                     let term = count.zip(binomial(members, more)).and_then(|(a, b)| a.checked_mul(b));
                     slot[erasures + more] = slot[erasures + more].zip(term).and_then(|(a, b)| a.checked_add(b));
@@ -92,14 +110,14 @@ fn maximally_recoverable_counts(code: &Code) -> Vec<Option<u128>> {
         }
         counts = next;
     }
-    (0..=code.m()).map(|erasures| counts.iter().try_fold(0u128, |sum, row| sum.checked_add(row[erasures]?))).collect()
+    (0..=m).map(|erasures| counts.iter().try_fold(0u128, |sum, row| sum.checked_add(row[erasures]?))).collect()
 }
 
-fn sample(code: &Code, erasures: usize) -> PatternCount {
+fn sample(n: usize, erasures: usize, is_decodable: impl Fn(&ShardSet) -> bool) -> PatternCount {
     let mut state = erasures as u64;
     let mut decodable = 0;
     for _ in 0..SAMPLES {
-        decodable += u128::from(code.decodable(&random_subset(code.n(), erasures, &mut state)));
+        decodable += u128::from(is_decodable(&random_subset(n, erasures, &mut state)));
     }
     PatternCount { erasures, decodable, total: SAMPLES, sampled: true }
 }
@@ -211,7 +229,8 @@ mod tests {
         for spec in ["lrc:6,2,2", "lrc:12,2,2", "lrc:14,2,2", "lrc:12,3,2", "lrc:9,3,2", "lrc:12,2,3", "xorbas"] {
             let code = code(spec);
             for count in &code.pattern_counts() {
-                let ((low, high), truth) = (sample(&code, count.erasures).share(), count.share().0);
+                let ((low, high), truth) =
+                    (sample(code.n(), count.erasures, |lost| code.decodable(lost)).share(), count.share().0);
                 assert!(high - low < 0.02, "{spec}: {low} to {high}");
                 missed += usize::from(truth < low || high < truth);
             }

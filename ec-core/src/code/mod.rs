@@ -11,8 +11,8 @@ mod lrc;
 mod rs;
 mod spec;
 
-pub(crate) use counts::splitmix;
 pub use counts::{PatternCount, SAMPLES};
+pub(crate) use counts::{counted, maximally_recoverable_counts, mds_counts, splitmix};
 pub use custom::parse_parity_rows;
 pub use judge::{MAXIMAL_PATTERNS_MAX, Recoverability};
 pub use lrc::LocalGroup;

@@ -4,6 +4,7 @@ use super::equations::{XORBAS_DATA, XORBAS_PARITIES};
 use super::lrc::table_members;
 use crate::error::CodeError;
 use crate::shard::SHARDS_MAX;
+use crate::vector::VectorSpec;
 use crate::wide::WideSpec;
 use std::fmt;
 use std::str::FromStr;
@@ -343,6 +344,9 @@ impl FromStr for CodeSpec {
                 Self::new(Shape::Rs { k, m, matrix: *matrix })
             }
             "lrc" | "lrc-uniform" => {
+                if numbers.ends_with("@gf16") {
+                    return Err(of_the_library::<VectorSpec>(text));
+                }
                 let parts: Vec<&str> = numbers.split(',').collect();
                 let [k, groups, globals] = parts[..] else { return Err(syntax(format!("{family} needs K,L,R"))) };
                 let (k, groups) = (number(k).map_err(syntax)?, number(groups).map_err(syntax)?);
@@ -353,12 +357,18 @@ impl FromStr for CodeSpec {
                 })
             }
             "matrix" => Err(CodeError::MatrixByName { text: cut(text) }),
-            "wide" => Err(match text.parse::<WideSpec>() {
-                Ok(spec) => CodeError::LibraryOnly { spec: spec.to_string() },
-                Err(error) => error,
-            }),
+            "wide" => Err(of_the_library::<WideSpec>(text)),
+            "hitchhiker" | "clay" => Err(of_the_library::<VectorSpec>(text)),
             _ => Err(syntax(format!("unknown family \"{}\"", cut(family)))),
         }
+    }
+}
+
+/// A code that no fragment carries, or what is wrong with its text.
+fn of_the_library<S: FromStr<Err = CodeError> + fmt::Display>(text: &str) -> CodeError {
+    match text.parse::<S>() {
+        Ok(spec) => CodeError::LibraryOnly { spec: spec.to_string() },
+        Err(error) => error,
     }
 }
 

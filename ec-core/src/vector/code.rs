@@ -3,7 +3,7 @@
 use super::error::VectorError;
 use super::plan::{Piece, Program, VectorPlan, check_count, check_index, common_length, dense_plan, sub_chunk_bytes};
 use super::{VectorShape, VectorSpec, hitchhiker, lrc16};
-use crate::code::{Code, CodeSpec, shard};
+use crate::code::{Code, CodeSpec, PatternCount, counted, maximally_recoverable_counts, mds_counts, shard};
 use crate::error::{CodeError, DecodeError};
 use crate::kernel::{Kernel, Transform};
 use crate::matrix::Matrix;
@@ -318,6 +318,18 @@ impl VectorCode {
         common_length(lengths.chain(wanted.iter().map(|(index, it)| (*index, it.len()))))?;
         let lost = wanted.iter().map(|(index, _)| *index).collect();
         self.plan(&lost, &given)?.run_whole(present, wanted)
+    }
+
+    /// How many of the patterns of `1..=n-k` erasures can be decoded.
+    pub fn pattern_counts(&self) -> Vec<PatternCount> {
+        let exact = match &self.family {
+            Family::Lrc(_, groups) => {
+                let members: Vec<usize> = groups.iter().map(|data| data.len() + 1).collect();
+                maximally_recoverable_counts(self.n(), self.m(), &members)
+            }
+            _ => mds_counts(self.n(), self.m()),
+        };
+        counted(self.n(), self.m(), &exact, |lost| self.decodable(lost))
     }
 
     /// What is read to rebuild one lost shard, in shards, averaged over all `n`; `None` where a lone loss cannot be rebuilt.

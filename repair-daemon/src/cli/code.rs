@@ -2,8 +2,10 @@
 
 use super::{Outcome, print, print_json};
 use crate::files::FilesError;
+use ec_core::code::PatternCount;
 use ec_core::code::{Evidence, Guarantee, parse_parity_rows};
-use ec_core::{Code, CodeError, CodeSpec, WideSpec};
+use ec_core::vector::VectorShape;
+use ec_core::{Code, CodeError, CodeSpec, VectorCode, VectorSpec, WideSpec};
 use serde::Serialize;
 use std::fmt::Write;
 use std::fs::File;
@@ -16,8 +18,8 @@ const MATRIX_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Arguments of `code`.
 #[derive(Debug, clap::Args)]
 pub struct CodeCommand {
-    /// For example rs:10+4, lrc:12,2,2, lrc-uniform:12,2,2, xorbas or replicate:3; also the library's wide:1000+200, and
-    /// matrix:FILE: one parity row a line in hex.
+    /// For example rs:10+4, lrc:12,2,2, lrc-uniform:12,2,2, xorbas or replicate:3; also the library's wide:1000+200,
+    /// hitchhiker:10+4, clay:10+4 and lrc:16,2,3@gf16, and matrix:FILE: one parity row a line in hex.
     spec: String,
     /// Print the facts as one JSON object.
     #[arg(long, conflicts_with = "matrix")]
@@ -34,11 +36,13 @@ struct Facts {
     n: usize,
     k: usize,
     overhead: f64,
+    /// Sub-chunks of a fragment; 1 for codes that work byte by byte.
+    sub_chunks: usize,
     guaranteed_tolerance: usize,
     guarantee: &'static str,
     patterns: Vec<Patterns>,
     mean_repair_reads: Option<f64>,
-    /// Absent for wide codes, which this program does not compute.
+    /// Absent for codes of the library alone, which this program does not store with.
     kernel: Option<&'static str>,
 }
 
@@ -57,7 +61,10 @@ struct Patterns {
 impl CodeCommand {
     pub(super) fn run(self) -> Result<Outcome, FilesError> {
         let facts = match self.spec.parse::<CodeSpec>() {
-            Err(CodeError::LibraryOnly { .. }) if !self.matrix => wide_facts(&self.spec.parse()?),
+            Err(CodeError::LibraryOnly { .. }) if !self.matrix => match self.spec.parse::<VectorSpec>() {
+                Ok(spec) => vector_facts(&VectorCode::new(&spec)?),
+                Err(_) => wide_facts(&self.spec.parse()?),
+            },
             spec => {
                 let code = match self.spec.strip_prefix("matrix:") {
                     Some(file) => {
@@ -105,24 +112,29 @@ fn matrix_text(code: &Code) -> String {
     text
 }
 
-fn facts(code: &Code) -> Facts {
-    let patterns = code.pattern_counts().into_iter().map(|count| Patterns {
+fn patterns(counts: &[PatternCount]) -> Vec<Patterns> {
+    let pattern = |count: &PatternCount| Patterns {
         erasures: count.erasures,
         decodable: count.decodable,
         total: count.total,
         method: if count.sampled { "sampled" } else { "exact" },
         share_min: count.share().0,
         share_max: count.share().1,
-    });
+    };
+    counts.iter().map(pattern).collect()
+}
+
+fn facts(code: &Code) -> Facts {
     Facts {
         schema: 1,
         code: code.spec().to_string(),
         n: code.n(),
         k: code.k(),
         overhead: code.n() as f64 / code.k() as f64,
+        sub_chunks: 1,
         guaranteed_tolerance: code.guaranteed_tolerance(),
         guarantee: guarantee(code),
-        patterns: patterns.collect(),
+        patterns: patterns(&code.pattern_counts()),
         mean_repair_reads: code.mean_repair_reads(),
         kernel: Some(code.kernel().name()),
     }
@@ -156,10 +168,34 @@ fn wide_facts(spec: &WideSpec) -> Facts {
         n: spec.n(),
         k: spec.k(),
         overhead: spec.n() as f64 / spec.k() as f64,
+        sub_chunks: 1,
         guaranteed_tolerance: spec.m(),
         guarantee: "MDS: any n-k losses, by theorem; for the library alone (ec_core::WideCode), no command stores with it",
         patterns: Vec::new(),
         mean_repair_reads: Some(spec.k() as f64),
+        kernel: None,
+    }
+}
+
+fn vector_facts(code: &VectorCode) -> Facts {
+    Facts {
+        schema: 1,
+        code: code.spec().to_string(),
+        n: code.n(),
+        k: code.k(),
+        overhead: code.n() as f64 / code.k() as f64,
+        sub_chunks: code.alpha(),
+        guaranteed_tolerance: code.guaranteed_tolerance(),
+        guarantee: match code.spec().shape() {
+            VectorShape::Lrc { .. } => {
+                "maximally recoverable: every loss any code with these local groups survives, by theorem (sum-rank construction over GF(2^16)); for the library alone (ec_core::VectorCode), no command stores with it"
+            }
+            _ => {
+                "MDS: any n-k losses, by theorem; for the library alone (ec_core::VectorCode), no command stores with it"
+            }
+        },
+        patterns: patterns(&code.pattern_counts()),
+        mean_repair_reads: code.mean_repair_reads(),
         kernel: None,
     }
 }
