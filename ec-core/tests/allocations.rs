@@ -1,7 +1,7 @@
 //! Once a code, a check or an encoder is made, a stripe costs no allocation.
 
 use ec_core::encode::BLOCK_PIECE_BYTES;
-use ec_core::{Code, Locality, StripeBuffers, StripeCheck, StripeEncoder, VerifyError};
+use ec_core::{Code, Locality, ShardSet, StripeBuffers, StripeCheck, StripeEncoder, VerifyError};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -61,6 +61,18 @@ fn a_stripe_costs_no_allocation() {
                 walk();
                 assert_eq!(allocations(&mut walk), 0, "{spec}, {locality:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn asking_what_is_decodable_costs_no_allocation() {
+    for spec in ["rs:10+4", "rs:80+20", "lrc:12,2,2", "lrc:16,4,2", "replicate:3"] {
+        let code = Code::new(&spec.parse().unwrap()).unwrap();
+        for lost in 0..code.n() {
+            let lost = ShardSet::first(lost);
+            let asked = allocations(|| _ = std::hint::black_box(code.decodable(&lost)));
+            assert_eq!(asked, 0, "{spec} without {lost:?}");
         }
     }
 }

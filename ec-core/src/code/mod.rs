@@ -7,6 +7,7 @@ mod counts;
 mod custom;
 mod equations;
 mod judge;
+mod decodable;
 mod lrc;
 mod rs;
 mod spec;
@@ -233,17 +234,7 @@ impl Code {
         if self.guarantee() == Guarantee::Mds {
             return lost.iter().filter(|index| index.at() < self.n()).count() <= self.m();
         }
-        let lost_data: Vec<usize> = (0..self.k()).filter(|&at| lost.contains(shard(at))).collect();
-        if lost_data.is_empty() {
-            return true;
-        }
-        let parities: Vec<usize> = (self.k()..self.n()).filter(|&at| !lost.contains(shard(at))).collect();
-        parities.len() >= lost_data.len()
-            && Matrix::from_fn(parities.len(), lost_data.len(), |row, column| {
-                self.generator.get(parities[row], lost_data[column])
-            })
-            .rank()
-                == lost_data.len()
+        decodable::by_rank(&self.generator, lost)
     }
 
     /// How to rebuild `lost` from shards among `available`, with the fewest reads. Shards in neither set are neither read
