@@ -1,15 +1,21 @@
 //! Repair plans: which shards to read, and how to add them up.
 
 mod cache;
+mod cost;
+#[cfg(test)]
+mod cost_tests;
+mod search;
 mod solve;
 
 pub use cache::PlanCache;
+pub use cost::{BRANCHES_MAX, CheapestPlan, CheapestSet, Costs, cheapest_set};
 
 use crate::code::{Code, Shape};
 use crate::error::DecodeError;
 use crate::kernel::{Locality, Syndromes, Transform};
 use crate::matrix::Matrix;
 use crate::shard::{SHARDS_MAX, ShardIndex, ShardSet};
+use cost::Structure;
 use solve::Solution;
 use std::fmt;
 
@@ -26,15 +32,17 @@ pub struct RepairPlan {
 impl RepairPlan {
     /// The plan with the fewest reads.
     ///
-    /// Either every lost shard is rebuilt within its local group, or `k` independent shards are read. Nothing between is
-    /// cheaper for the codes here: a global equation involves every group, and zeroing one of its coefficients costs the local
-    /// parity of that group (compared with exhaustive search in the tests).
+    /// Of MDS codes and maximally recoverable LRCs that is known without a search: either every lost shard is rebuilt within
+    /// its local group, or `k` independent shards are read (see [`cost`]). Of any other matrix nothing is assumed.
     pub(crate) fn new(code: &Code, lost: &ShardSet, available: &ShardSet) -> Result<Self, DecodeError> {
-        let all = ShardSet::first(code.n());
-        if let Some(index) = lost.union(available).difference(&all).iter().next() {
-            return Err(DecodeError::IndexOutOfRange { index, shards: code.n() });
-        }
+        check_indices(code.n(), &[lost, available])?;
         let usable = available.difference(lost);
+        let structure = Structure::of(code);
+        if structure == Structure::General {
+            let found = structure.cheapest(code, lost, &usable, &Costs::uniform(), cost::BRANCHES_OF_A_READ_MAX);
+            let found = found.ok_or_else(|| not_decodable(code, &usable))?;
+            return Self::from_reads(code, lost, &found.reads, structure);
+        }
         let data = ShardSet::first(code.k());
         let (candidates, unknown) = match local_reads(code, lost, &usable) {
             // Where groups hold parities that are sums over other groups, too, their data are not all at hand.
@@ -48,6 +56,20 @@ impl RepairPlan {
             Some(solution) => Ok(Self::from_solution(code, lost, &candidates.intersection(&data), solution)),
             None => Self::from_what_is_there(code, lost, &usable),
         }
+    }
+
+    /// The plan that reads these shards, or those of them that it needs.
+    fn from_reads(code: &Code, lost: &ShardSet, reads: &ShardSet, structure: Structure) -> Result<Self, DecodeError> {
+        if structure != Structure::General {
+            // Nothing but these is at hand, and they are a basis or whole groups: the rules of `new` take them all.
+            let data = ShardSet::first(code.k());
+            let is_local = local_reads(code, lost, reads).is_some();
+            let unknown = if is_local { lost.intersection(&data) } else { data.difference(reads) };
+            if let Some(solution) = Solution::new(code, &unknown, reads) {
+                return Ok(Self::from_solution(code, lost, &reads.intersection(&data), solution));
+            }
+        }
+        Self::from_what_is_there(code, lost, reads)
     }
 
     /// Every missing data shard is determined.
@@ -75,11 +97,7 @@ impl RepairPlan {
         let rows: Vec<usize> = candidates.iter().map(|index| index.at()).collect();
         let generator = code.generator();
         let Some(full) = generator.select_rows(&rows).express(&generator.select_rows(&wanted)) else {
-            return Err(DecodeError::NotDecodable {
-                present: usable.len(),
-                missing: usable.complement(code.n()).iter().map(ShardIndex::get).collect(),
-                needed_more: code.k() - rows.len().min(code.k()),
-            });
+            return Err(not_decodable(code, usable));
         };
         let (reads, coefficients) = without_unused(candidates, full);
         let transform = Transform::new(code.kernel(), &coefficients);
@@ -220,6 +238,29 @@ impl fmt::Display for RepairPlan {
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses positions the code does not have.
+fn check_indices(shards: usize, sets: &[&ShardSet]) -> Result<(), DecodeError> {
+    let all = ShardSet::first(shards);
+    match sets.iter().flat_map(|set| set.difference(&all).iter().next()).next() {
+        Some(index) => Err(DecodeError::IndexOutOfRange { index, shards }),
+        None => Ok(()),
+    }
+}
+
+fn not_decodable(code: &Code, usable: &ShardSet) -> DecodeError {
+    undetermined(code.generator(), usable)
+}
+
+/// The error that says how much of the rank is missing.
+fn undetermined(generator: &Matrix, usable: &ShardSet) -> DecodeError {
+    let rows: Vec<usize> = usable.iter().map(ShardIndex::at).collect();
+    DecodeError::NotDecodable {
+        present: usable.len(),
+        missing: usable.complement(generator.rows()).iter().map(ShardIndex::get).collect(),
+        needed_more: generator.columns() - generator.select_rows(&rows).rank(),
     }
 }
 
