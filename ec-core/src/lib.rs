@@ -77,7 +77,7 @@ pub use error::{CodeError, DecodeError, KernelError};
 pub use geometry::Geometry;
 pub use kernel::{Kernel, Locality, Transform};
 pub use matrix::Matrix;
-pub use plan::{CheapestPlan, Costs, PlanCache, RepairPlan};
+pub use plan::{Arrivals, CheapestPlan, Costs, HedgedPlan, PartialSum, PlanCache, RepairPlan};
 pub use shard::{ShardIndex, ShardSet};
 pub use vector::{VectorCode, VectorError, VectorPlan, VectorSpec};
 pub use verify::{StripeCheck, VerifyError};

@@ -1,14 +1,18 @@
 //! Repair plans: which shards to read, and how to add them up.
 
+mod arrivals;
 mod cache;
 mod cost;
 #[cfg(test)]
 mod cost_tests;
+mod partial;
 mod search;
 mod solve;
 
+pub use arrivals::{Arrivals, HedgedPlan};
 pub use cache::PlanCache;
 pub use cost::{BRANCHES_MAX, CheapestPlan, CheapestSet, Costs, cheapest_set};
+pub use partial::{Combination, PartialError, PartialSum};
 
 use crate::code::{Code, Shape};
 use crate::error::DecodeError;
