@@ -29,6 +29,11 @@ impl Geometry {
         self.extent_bytes
     }
 
+    /// Data shards of the code.
+    pub fn data_shards(&self) -> usize {
+        self.data_shards
+    }
+
     /// Bytes of every shard, a multiple of [`BLOCK_BYTES`].
     pub fn shard_bytes(&self) -> u64 {
         self.shard_bytes

@@ -29,6 +29,8 @@
 //! - [`CodeSpec`] is a code by name, [`Code`] one ready to use: encode, decode any decodable pattern, count patterns.
 //! - [`RepairPlan`] says which shards to read for which losses, and rebuilds them range by range.
 //! - [`Conversion`] makes stripes of one code into stripes of another, from their parities where that can be.
+//! - [`Costs`] say what each shard costs to read; [`CheapestPlan`], [`HedgedPlan`] and [`RangePlan`] heed them, [`Arrivals`] tells when
+//!   enough has come, and a [`PartialSum`] is what some of the reads contribute.
 //! - [`StripeCheck`] checks parity by a second path before anybody relies on it.
 //! - [`StripeEncoder`] encodes, checks and shows every byte for checksums in one walk over memory.
 //! - [`StripeBuffers`] are the buffers of a stripe, placed so that they do not push each other out of the caches.
@@ -77,7 +79,7 @@ pub use error::{CodeError, DecodeError, KernelError};
 pub use geometry::Geometry;
 pub use kernel::{Kernel, Locality, Transform};
 pub use matrix::Matrix;
-pub use plan::{Arrivals, CheapestPlan, Costs, HedgedPlan, PartialSum, PlanCache, RepairPlan};
+pub use plan::{Arrivals, CheapestPlan, Costs, HedgedPlan, PartialSum, PlanCache, RangePlan, RepairPlan};
 pub use shard::{ShardIndex, ShardSet};
 pub use vector::{VectorCode, VectorError, VectorPlan, VectorSpec};
 pub use verify::{StripeCheck, VerifyError};

@@ -6,6 +6,7 @@ mod cost;
 #[cfg(test)]
 mod cost_tests;
 mod partial;
+mod range;
 mod search;
 mod solve;
 
@@ -13,6 +14,7 @@ pub use arrivals::{Arrivals, HedgedPlan};
 pub use cache::PlanCache;
 pub use cost::{BRANCHES_MAX, CheapestPlan, CheapestSet, Costs, cheapest_set};
 pub use partial::{Combination, PartialError, PartialSum};
+pub use range::{FragmentRange, RangeError, RangePlan};
 
 use crate::code::{Code, Shape};
 use crate::error::DecodeError;
