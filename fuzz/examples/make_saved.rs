@@ -25,6 +25,7 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
         .chain(named("fragment_set", fragment_sets()))
         .chain(named("kernel_pair", kernel_pairs()))
         .chain(named("matrix_file", matrix_files()))
+        .chain(named("planner", planners()))
         .chain(named("wide_code", wide_codes()))
         .chain(named("wire_message", wire_messages()))
         .collect()
@@ -124,6 +125,36 @@ fn matrix_files() -> Vec<(&'static str, Vec<u8>)> {
         ("zero-column", file("0100\n0200", 0)),
         ("large", file(&"01".repeat(300), 0)),
         ("not-ascii", file("0\u{661}", 0)),
+    ]
+}
+
+/// Which code (2; from 10 on a matrix: k - 1, m, kind of elements of 2 each, and the parity rows), kind of costs, a byte of cost
+/// for each shard, what is lost (2), what is available (2), which part each read is in (2 each), hedged reads (2), absent (2), extent (2), range (2, 2).
+fn planners() -> Vec<(&'static str, Vec<u8>)> {
+    let input = |code: u16, costs: u8, each: &[u8], lost: u16, available: u16, rest: &[u16]| {
+        let words = |words: &[u16]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+        [words(&[code]), vec![costs], each.to_vec(), words(&[lost, available]), words(rest)].concat()
+    };
+    // Six reads in parts, hedge, absent, extent and range.
+    let rest = [0, 1, 2, 3, 0, 1, 9, 1, 30_000, 100, 20_000];
+    let matrix = |elements: &[u8], costs: &[u8], lost: u16| {
+        let head: Vec<u8> = [10u16, 3, 3, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
+        [&head[..], elements, &[2], costs, &lost.to_le_bytes(), &[0xff, 0xff]].concat()
+    };
+    vec![
+        ("nothing", vec![]),
+        ("replicate-3", input(0, 2, &[9, 3, 5], 0b001, 0b111, &rest)),
+        ("rs-4-2-uniform", input(2, 0, &[0; 6], 0b00_1001, 0b11_1111, &rest)),
+        ("rs-4-2-not-enough", input(2, 0, &[0; 6], 0b00_0111, 0b11_1111, &rest)),
+        ("rs-5-3-dear", input(3, 3, &[4, 4, 3, 3, 2, 1, 0, 4], 0b0000_0011, 0xff, &rest)),
+        ("rs-6-2-ties", input(4, 1, &[2, 1, 0, 0, 1, 2, 2, 2], 0b0100_0001, 0xff, &rest)),
+        ("lrc-4-2-2-local", input(6, 2, &[1; 8], 0b0000_0001, 0xff, &rest)),
+        ("lrc-5-2-2-local-is-dear", input(7, 2, &[1, 200, 1, 1, 1, 1, 1, 1, 1], 0b1, 0x1ff, &rest)),
+        ("lrc-6-3-2-two-groups", input(8, 2, &[7, 1, 9, 2, 8, 3, 3, 2, 1, 5, 4], 0b101, 0x7ff, &rest)),
+        ("lrc-6-3-2-some-absent", input(8, 3, &[0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0], 0b11, 0x7bf, &rest)),
+        ("lrc-2-2-2-groups-of-one", input(9, 1, &[0, 1, 2, 0, 1, 2], 0b1, 0x3f, &rest)),
+        ("matrix-of-bits", matrix(&[1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1], &[3, 1, 4, 1, 5, 9, 2], 0b1)),
+        ("matrix-of-zeros", matrix(&[0; 12], &[1; 7], 0b1)),
     ]
 }
 
