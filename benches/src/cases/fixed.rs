@@ -8,7 +8,15 @@ use crate::report::{Aim, Line, Unit};
 use crate::rivals::{self, Coder, NINEFOLD, Ninefold, Ours, RUSTY_ERASURE, Work};
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![plan("rs:10+4", 4, 0.5), plan("rs:80+20", 20, 30.0), tiny_call()]
+    vec![
+        plan("rs:10+4", 4, 0.5),
+        plan("rs:80+20", 20, 30.0),
+        plan("lrc:12,2,2", 1, 2.0),
+        alone("plan by cost: slowest found, named codes of n <= 32", 1000.0, rivals::worst_planner),
+        alone("decodable without 4 of rs:10+4", 0.2, || rivals::decodability("rs:10+4", 4)),
+        alone("decodable without 4 of lrc:12,2,2", 0.2, || rivals::decodability("lrc:12,2,2", 4)),
+        tiny_call(),
+    ]
 }
 
 fn plan(spec: &'static str, lost: usize, most: f64) -> Case {
@@ -20,6 +28,17 @@ fn plan(spec: &'static str, lost: usize, most: f64) -> Case {
             libraries.filter_map(|library| Some((library.name, (library.planner?)(shape, lost)))).collect();
         let mut contestants = vec![Contestant::new(NINEFOLD, move |_: &mut ()| own())];
         contestants.extend(others.iter_mut().map(|(name, plan)| Contestant::new(name, move |_: &mut ()| plan())));
+        let mut ring = Ring::new(vec![()]).ok_or("no stripe")?;
+        let series = interleave(bench.hot, &mut ring, &mut contestants);
+        Ok(micros(title, &series, Aim::Micros(most)))
+    })
+}
+
+/// Work that no rival has.
+fn alone(name: &str, most: f64, work: impl Fn() -> Result<Work, String> + 'static) -> Case {
+    Case::new(name.into(), move |title, bench| {
+        let mut work = work()?;
+        let mut contestants = vec![Contestant::new(NINEFOLD, move |_: &mut ()| work())];
         let mut ring = Ring::new(vec![()]).ok_or("no stripe")?;
         let series = interleave(bench.hot, &mut ring, &mut contestants);
         Ok(micros(title, &series, Aim::Micros(most)))

@@ -7,7 +7,7 @@ mod reed_solomon_erasure;
 mod reed_solomon_simd;
 mod rusty_erasure;
 
-pub use ninefold::{NAME as NINEFOLD, Ninefold, OneWalk, Ours, planner};
+pub use ninefold::{NAME as NINEFOLD, Ninefold, OneWalk, Ours, decodability, planner, worst_planner};
 
 use crate::pool::{EncodeStripe, Pool, Stride};
 

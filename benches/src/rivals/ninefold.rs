@@ -3,10 +3,11 @@
 use super::{Coder, Shape, Work};
 use ec_core::encode::BLOCK_PIECE_BYTES;
 use ec_core::{
-    Code, CodeSpec, Kernel, Locality, RepairPlan, ShardIndex, ShardSet, StripeCheck, StripeEncoder, VerifyError,
+    Code, CodeSpec, Costs, Kernel, Locality, RepairPlan, ShardIndex, ShardSet, StripeCheck, StripeEncoder, VerifyError,
     WideCode, WidePlan, WideSpec, WideWorkspace,
 };
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 /// What reports call it.
 pub const NAME: &str = "ninefold";
@@ -201,6 +202,53 @@ pub fn planner(spec: &str, lost: usize) -> Result<Work, String> {
     }
     let narrow = Ninefold::open(spec, 0)?;
     Ok(Box::new(move || drop(black_box(plan_first(&narrow.code, black_box(lost)).expect(SURVIVED)))))
+}
+
+/// The slowest of random problems of cost among the codes of up to 32 shards that are offered by name: losses that can be
+/// rebuilt, costs with ties and without. It is found by trying, and then measured by itself.
+///
+/// # Errors
+/// Why one of the codes cannot be had, in words.
+pub fn worst_planner() -> Result<Work, String> {
+    const PROBLEMS: u64 = 400;
+    let mut dice = 1u64;
+    let mut draw = move |below: u64| {
+        // Knuth's multiplier; the upper bits are the better ones.
+        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (dice >> 33) % below
+    };
+    let mut worst: Option<(Duration, Code, ShardSet, Costs)> = None;
+    for spec in ["rs:10+4", "rs:20+12", "rs:28+4@cauchy", "lrc:12,2,2", "lrc:16,4,2", "lrc:24,6,2"] {
+        let code = Ninefold::open(spec, 0)?.code;
+        for problem in 0..PROBLEMS {
+            let losses = 1 + draw(code.m() as u64);
+            let lost: ShardSet = (0..losses).map(|_| index(draw(code.n() as u64) as usize)).collect();
+            let costs = Costs::new((0..code.n()).map(|_| draw([1, 3, 1 << 30][problem as usize % 3])));
+            let available = lost.complement(code.n());
+            let once = || {
+                let began = Instant::now();
+                drop(black_box(code.plan_cheapest(black_box(&lost), &available, &costs)));
+                began.elapsed()
+            };
+            let time = (0..3).map(|_| once()).min().unwrap_or_default();
+            if worst.as_ref().is_none_or(|(most, ..)| time > *most) {
+                worst = Some((time, code.clone(), lost, costs));
+            }
+        }
+    }
+    let (_, code, lost, costs) = worst.ok_or("no problem")?;
+    let available = lost.complement(code.n());
+    Ok(Box::new(move || drop(black_box(code.plan_cheapest(black_box(&lost), &available, &costs)))))
+}
+
+/// Asks whether everything can be decoded without the first shards.
+///
+/// # Errors
+/// Why the code cannot be had, in words.
+pub fn decodability(spec: &str, lost: usize) -> Result<Work, String> {
+    let code = Ninefold::open(spec, 0)?.code;
+    let lost = ShardSet::first(lost);
+    Ok(Box::new(move || _ = black_box(code.decodable(black_box(&lost)))))
 }
 
 type Present<'a> = Vec<(ShardIndex, &'a [u8])>;
