@@ -23,10 +23,13 @@ fn main() {
             code.plan_cheapest(lost, usable, costs).map_or(0, |plan| plan.set().cost())
         });
         println!("  slowest plan_cheapest {worst} ns");
-        let worst = slowest(code.n(), code.m(), rounds, |lost, usable, costs| {
-            cheapest_set(code.generator(), lost, usable, costs).map_or(0, |set| set.cost())
-        });
-        println!("  slowest search that knows nothing of the code {worst} ns");
+        // With more parities chance alone makes it long: see below.
+        if code.m() <= 6 {
+            let worst = slowest(code.n(), code.m(), rounds, |lost, usable, costs| {
+                cheapest_set(code.generator(), lost, usable, costs).map_or(0, |set| set.cost())
+            });
+            println!("  slowest search that knows nothing of the code {worst} ns");
+        }
     }
     for (k, n) in [(10, 16), (16, 22), (20, 28), (24, 32), (20, 32)] {
         let mut dice = 9;
@@ -34,10 +37,14 @@ fn main() {
             true => u8::from(row == column),
             false => (next(&mut dice) % 256) as u8,
         });
+        let (mut proved, mut all) = (0, 0);
         let worst = slowest(n, n - k, rounds.min(20), |lost, usable, costs| {
-            cheapest_set(&generator, lost, usable, costs).map_or(0, |set| set.cost())
+            let found = cheapest_set(&generator, lost, usable, costs);
+            all += 1;
+            proved += u32::from(found.as_ref().is_ok_and(|set| set.is_cheapest()));
+            found.map_or(0, |set| set.cost())
         });
-        println!("random {k} of {n}: slowest search {worst} ns");
+        println!("random {k} of {n}: slowest search {worst} ns, proved the least in {proved} of {all}");
     }
 }
 

@@ -41,9 +41,12 @@ impl RepairPlan {
     /// Of MDS codes and maximally recoverable LRCs that is known without a search: either every lost shard is rebuilt within
     /// its local group, or `k` independent shards are read (see [`cost`]). Of any other matrix nothing is assumed.
     pub(crate) fn new(code: &Code, lost: &ShardSet, available: &ShardSet) -> Result<Self, DecodeError> {
+        Self::knowing(Structure::of(code), code, lost, available)
+    }
+
+    fn knowing(structure: Structure, code: &Code, lost: &ShardSet, available: &ShardSet) -> Result<Self, DecodeError> {
         check_indices(code.n(), &[lost, available])?;
         let usable = available.difference(lost);
-        let structure = Structure::of(code);
         if structure == Structure::General {
             let found = structure.cheapest(code, lost, &usable, &Costs::uniform(), cost::BRANCHES_OF_A_READ_MAX);
             let found = found.ok_or_else(|| not_decodable(code, &usable))?;
