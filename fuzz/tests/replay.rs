@@ -116,6 +116,11 @@ fn changed_inputs_of_matrix_file() {
     changed_inputs("matrix_file");
 }
 
+#[test]
+fn changed_inputs_of_planner() {
+    changed_inputs("planner");
+}
+
 fn changed_inputs(name: &str) {
     limit_memory();
     let (_, target) = TARGETS.into_iter().find(|(known, _)| *known == name).unwrap();

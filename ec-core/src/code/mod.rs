@@ -5,9 +5,9 @@
 
 mod counts;
 mod custom;
+mod decodable;
 mod equations;
 mod judge;
-mod decodable;
 mod lrc;
 mod rs;
 mod spec;
