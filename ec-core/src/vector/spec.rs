@@ -195,8 +195,8 @@ impl FromStr for VectorSpec {
 
 /// Errors are reasons.
 fn parse(text: &str) -> Result<VectorShape, String> {
-    let (family, numbers) =
-        text.split_once(':').ok_or("a vector code is hitchhiker:K+M, clay:K+M or lrc:K,L,R@gf16")?;
+    const FORMS: &str = "a vector code is hitchhiker:K+M, clay:K+M or lrc:K,L,R@gf16";
+    let (family, numbers) = text.split_once(':').ok_or(FORMS)?;
     match family {
         "hitchhiker" | "clay" => {
             let (k, m) = numbers.split_once('+').ok_or_else(|| format!("{family} needs K+M"))?;
@@ -209,7 +209,7 @@ fn parse(text: &str) -> Result<VectorShape, String> {
             let [k, groups, globals] = numbers[..] else { return Err("lrc needs K,L,R".into()) };
             Ok(VectorShape::Lrc { k, groups, globals })
         }
-        _ => Err("not a vector code".into()),
+        _ => Err(FORMS.into()),
     }
 }
 
