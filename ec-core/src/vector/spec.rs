@@ -5,8 +5,11 @@ use crate::shard::SHARDS_MAX;
 use std::fmt;
 use std::str::FromStr;
 
-/// Most sub-chunks of a shard. It bounds the memory of a Clay rebuild: one piece of every sub-chunk of every node.
+/// Most sub-chunks of a shard.
 pub const SUB_CHUNKS_MAX: usize = 1 << 14;
+
+/// Most sub-chunks of all nodes of a Clay code. A rebuild has 64 bytes or more of each in memory: 32 MiB.
+const CLAY_SUB_CHUNKS_MAX: usize = 1 << 19;
 
 /// Local groups of an LRC over GF(2^16): the field has 15 classes, and the globals take one.
 const GF16_GROUPS_MAX: usize = 14;
@@ -60,7 +63,7 @@ pub struct VectorSpec {
 
 impl VectorSpec {
     /// The code of this shape. Limits: at least one data fragment; `hitchhiker` and `clay` two parities or more, with `k + m <= 256`;
-    /// `clay` at most [`SUB_CHUNKS_MAX`] sub-chunks, and its scalar code, with the zero nodes, at most 256 shards; `lrc` at most 14
+    /// `clay` at most [`SUB_CHUNKS_MAX`] sub-chunks, 2^19 in all nodes together, and its scalar code, with the zero nodes, at most 256 shards; `lrc` at most 14
     /// groups of at most 15 data fragments, at most `k` groups and 1 to 4 globals.
     ///
     /// # Errors
@@ -143,6 +146,9 @@ fn check_clay(k: u16, m: u16) -> Result<(), String> {
         return Err(format!("{nodes} nodes with the zero ones, but GF(2^8) allows at most {SHARDS_MAX}"));
     }
     match clay_alpha(k, m) {
+        Some(alpha) if alpha * nodes > CLAY_SUB_CHUNKS_MAX => Err(format!(
+            "{nodes} nodes of {alpha} sub-chunks, but at most {CLAY_SUB_CHUNKS_MAX} sub-chunks in all are allowed"
+        )),
         Some(_) => Ok(()),
         None => Err(format!("{m}^{} sub-chunks, but at most {SUB_CHUNKS_MAX} are allowed", clay_rows(k, m))),
     }
@@ -293,6 +299,7 @@ mod tests {
             ("hitchhiker:99999999999999999999+4", "65539 fragments"),
             ("clay:28+2", "2^15 sub-chunks"),
             ("clay:200+56", "280 nodes"),
+            ("clay:128+128", "256 nodes of 16384"),
             ("clay:4+1", "one parity fragment"),
             ("lrc:0,1,2@gf16", "at least one data"),
             ("lrc:4,0,2@gf16", "at least one local group"),
