@@ -355,6 +355,18 @@ fn clay_reads_the_layers_of_the_paper() {
     assert_eq!(code("clay:10+4").mean_repair_reads(), Some(3.25));
 }
 
+#[cfg(feature = "clay")]
+#[test]
+fn clay_at_its_limits_works() {
+    for spec in ["clay:26+2", "clay:24+4", "clay:40+20"] {
+        let code = code(spec);
+        let shards = stripe(&code, code.alpha());
+        for lost in [set([3]), set([0, code.n() - 1])] {
+            assert_rebuilds(&code, &shards, &lost, &lost.complement(code.n()));
+        }
+    }
+}
+
 #[cfg(not(feature = "clay"))]
 #[test]
 fn without_the_feature_clay_is_refused() {
