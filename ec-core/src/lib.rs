@@ -31,6 +31,7 @@
 //! - [`Conversion`] makes stripes of one code into stripes of another, from their parities where that can be.
 //! - [`Costs`] say what each shard costs to read; [`CheapestPlan`], [`HedgedPlan`] and [`RangePlan`] heed them, [`Arrivals`] tells when
 //!   enough has come, and a [`PartialSum`] is what some of the reads contribute.
+//! - [`ParityDelta`] and [`UpdatePlan`] bring parities up to date after small writes; [`Locator`] says which shards of a stripe are wrong.
 //! - [`StripeCheck`] checks parity by a second path before anybody relies on it.
 //! - [`StripeEncoder`] encodes, checks and shows every byte for checksums in one walk over memory.
 //! - [`StripeBuffers`] are the buffers of a stripe, placed so that they do not push each other out of the caches.
@@ -62,11 +63,13 @@ pub mod gf16;
 #[allow(unsafe_code)]
 #[warn(clippy::cast_possible_truncation)]
 pub mod kernel;
+pub mod locate;
 pub mod matrix;
 #[cfg(feature = "parallel")]
 pub mod parallel;
 pub mod plan;
 pub mod shard;
+pub mod update;
 pub mod vector;
 pub mod verify;
 pub mod wide;
@@ -78,9 +81,11 @@ pub use encode::StripeEncoder;
 pub use error::{CodeError, DecodeError, KernelError};
 pub use geometry::Geometry;
 pub use kernel::{Kernel, Locality, Transform};
+pub use locate::{LocateError, Locator};
 pub use matrix::Matrix;
 pub use plan::{Arrivals, CheapestPlan, Costs, HedgedPlan, PartialSum, PlanCache, RangePlan, RepairPlan};
 pub use shard::{ShardIndex, ShardSet};
+pub use update::{ParityDelta, UpdateError, UpdatePlan, UpdateWay};
 pub use vector::{VectorCode, VectorError, VectorPlan, VectorSpec};
 pub use verify::{StripeCheck, VerifyError};
 pub use wide::WideSpec;

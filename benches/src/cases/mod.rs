@@ -6,6 +6,7 @@ mod fixed;
 mod integrity;
 mod rebuild;
 mod threads;
+mod update;
 
 use crate::measure::{Budget, Series};
 use crate::pool::{Pool, Stride};
@@ -91,10 +92,18 @@ enum Beside {
 
 /// Every row of the table.
 pub fn all() -> Vec<Case> {
-    [encode::cases(), rebuild::cases(), fixed::cases(), integrity::cases(), convert::cases(), threads::cases()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        encode::cases(),
+        rebuild::cases(),
+        fixed::cases(),
+        integrity::cases(),
+        convert::cases(),
+        update::cases(),
+        threads::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// Checks every rival once with every code that is measured.
