@@ -15,9 +15,6 @@ use crate::plan::Costs;
 use crate::shard::{ShardIndex, ShardSet};
 use std::fmt;
 
-/// Bytes of each parity whose change is computed at a time before it is added, in scratch rows that stay in cache.
-const STRIP_BYTES: usize = 4096;
-
 /// Why an update is refused. Nothing was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -103,9 +100,11 @@ pub struct ParityDelta {
     modified: Vec<ShardIndex>,
     parities: Vec<ShardIndex>,
     /// From new bytes, and then old ones, to changes.
-    from_both: Transform,
-    /// From new bytes where the old ones are zeros.
-    from_new: Transform,
+    deltas: Transform,
+    /// The same, added.
+    updates: Transform,
+    /// From new bytes where the old ones are zeros, added.
+    appends: Transform,
 }
 
 /// A data shard, its old bytes and its new bytes.
@@ -124,8 +123,9 @@ impl ParityDelta {
         let new = Matrix::from_fn(parities.len(), count, row);
         let kernel: Kernel = code.kernel();
         Ok(Self {
-            from_both: Transform::new(kernel, &both),
-            from_new: Transform::new(kernel, &new),
+            deltas: Transform::new(kernel, &both),
+            updates: Transform::adding(kernel, &both),
+            appends: Transform::adding(kernel, &new),
             modified,
             parities,
         })
@@ -149,9 +149,8 @@ impl ParityDelta {
     pub fn deltas(&self, changes: &[Change<'_>], deltas: &mut [(ShardIndex, &mut [u8])]) -> Result<(), UpdateError> {
         let inputs = self.sources(changes)?;
         let mut outputs = in_order(&self.parities, deltas)?;
-        let bytes = equal_lengths(&self.modified, &inputs, &self.parities, &outputs)?;
-        debug_assert!(outputs.iter().all(|output| output.len() == bytes));
-        Ok(self.from_both.apply(&inputs, &mut outputs)?)
+        equal_lengths(&self.modified, &inputs, &self.parities, &outputs)?;
+        Ok(self.deltas.apply(&inputs, &mut outputs)?)
     }
 
     /// Brings the parities up to date, in place.
@@ -160,7 +159,7 @@ impl ParityDelta {
     /// An [`UpdateError`], with every parity untouched.
     pub fn update(&self, changes: &[Change<'_>], parity: &mut [(ShardIndex, &mut [u8])]) -> Result<(), UpdateError> {
         let inputs = self.sources(changes)?;
-        self.add(&self.from_both, &inputs, parity)
+        self.add(&self.updates, &inputs, parity)
     }
 
     /// As [`ParityDelta::update`] where the stripe had zeros: no old bytes are read.
@@ -173,7 +172,7 @@ impl ParityDelta {
         parity: &mut [(ShardIndex, &mut [u8])],
     ) -> Result<(), UpdateError> {
         let inputs = given(&self.modified, new.iter().copied())?;
-        self.add(&self.from_new, &inputs, parity)
+        self.add(&self.appends, &inputs, parity)
     }
 
     /// New bytes of all, then old ones.
@@ -190,18 +189,8 @@ impl ParityDelta {
         parity: &mut [(ShardIndex, &mut [u8])],
     ) -> Result<(), UpdateError> {
         let mut targets = in_order(&self.parities, parity)?;
-        let length = equal_lengths(&self.modified, inputs, &self.parities, &targets)?;
-        let mut scratch = vec![vec![0; STRIP_BYTES.min(length)]; targets.len()];
-        for start in (0..length).step_by(STRIP_BYTES) {
-            let range = start..length.min(start + STRIP_BYTES);
-            let strips: Vec<&[u8]> = inputs.iter().map(|input| &input[range.clone()]).collect();
-            let mut rows: Vec<&mut [u8]> = scratch.iter_mut().map(|row| &mut row[..range.len()]).collect();
-            transform.apply(&strips, &mut rows)?;
-            for (target, row) in targets.iter_mut().zip(&scratch) {
-                target[range.clone()].iter_mut().zip(row).for_each(|(byte, change)| *byte ^= change);
-            }
-        }
-        Ok(())
+        equal_lengths(&self.modified, inputs, &self.parities, &targets)?;
+        Ok(transform.apply(inputs, &mut targets)?)
     }
 }
 
@@ -402,18 +391,18 @@ fn in_order<'a>(
     found.map(|(place, &index)| place.ok_or(UpdateError::Missing { index })).collect()
 }
 
-/// The length of all buffers. Inputs are those of `names`, once or again.
+/// Whether all buffers are equally long. Inputs are those of `names`, once or again.
 fn equal_lengths(
     names: &[ShardIndex],
     inputs: &[&[u8]],
     targets: &[ShardIndex],
     outputs: &[&mut [u8]],
-) -> Result<usize, UpdateError> {
+) -> Result<(), UpdateError> {
     let expected = inputs.first().map_or(0, |input| input.len());
     let read = names.iter().cycle().copied().zip(inputs.iter().map(|input| input.len()));
     let written = targets.iter().copied().zip(outputs.iter().map(|output| output.len()));
     match read.chain(written).find(|(_, found)| *found != expected) {
-        None => Ok(expected),
+        None => Ok(()),
         Some((index, found)) => Err(UpdateError::LengthMismatch { index, expected, found }),
     }
 }
@@ -467,8 +456,9 @@ mod tests {
 
     #[test]
     fn deltas_make_the_parities_of_the_new_data() {
-        for spec in SPECS {
-            let code = code(spec);
+        let with = |spec: &str, kernel| Code::with_kernel(&spec.parse().unwrap(), kernel).unwrap();
+        for (spec, kernel) in SPECS.iter().flat_map(|spec| Kernel::available().into_iter().map(move |it| (*spec, it))) {
+            let code = with(spec, kernel);
             for modified in sets(&code) {
                 for bytes in [0, 1, 4096, 9_001] {
                     let (old, new) = (stripe(&code, bytes, 0, &modified), stripe(&code, bytes, 1, &modified));
@@ -494,6 +484,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Parities of this size are written past the caches, and read for it.
+    #[test]
+    fn large_deltas_are_added_to_what_is_in_memory() {
+        let (code, modified) = (code("rs:3+4"), ShardSet::from_iter([at(1), at(2)]));
+        let bytes = (2 << 20) + 5;
+        let (mut old, new) = (stripe(&code, bytes, 0, &modified), stripe(&code, bytes, 1, &modified));
+        let delta = ParityDelta::new(&code, &modified).unwrap();
+        let (data, parity) = old.split_at_mut(3);
+        let changes = [1, 2].map(|it| (at(it), &data[it][..], &new[it][..]));
+        let mut parity: Vec<_> = (3..).map(at).zip(parity.iter_mut().map(|it| &mut it[..])).collect();
+        delta.update(&changes, &mut parity).unwrap();
+        assert!(old[3..] == new[3..]);
     }
 
     #[test]

@@ -56,8 +56,18 @@ pub(super) fn divide<F>(matrix: &Matrix, factor: impl Fn(u8) -> F) -> Vec<Group<
     let mut groups = Vec::new();
     // A matrix without columns still has rows to fill with zeros.
     for first in (0..matrix.columns().max(1)).step_by(SOURCES_MAX) {
-        let piece = Piece { matrix, first, end: matrix.columns().min(first + SOURCES_MAX) };
-        piece.divide(&factor, &mut groups);
+        let end = matrix.columns().min(first + SOURCES_MAX);
+        Piece { matrix, first, end, adds: first > 0 }.divide(&factor, &mut groups);
+    }
+    groups
+}
+
+/// The groups of a matrix whose products are added to what the rows hold.
+pub(super) fn divide_adding<F>(matrix: &Matrix, factor: impl Fn(u8) -> F) -> Vec<Group<F>> {
+    let mut groups = Vec::new();
+    for first in (0..matrix.columns()).step_by(SOURCES_MAX) {
+        let end = matrix.columns().min(first + SOURCES_MAX);
+        Piece { matrix, first, end, adds: true }.divide(&factor, &mut groups);
     }
     groups
 }
@@ -79,11 +89,13 @@ fn single<F>(matrix: &Matrix, factor: impl Fn(u8) -> F) -> Option<Group<F>> {
     Some(Group { rows, columns: Vec::new(), factors, sections: Vec::new(), adds: false })
 }
 
-/// At most [`SOURCES_MAX`] columns of a matrix. Every piece but the first adds to what the earlier ones began.
+/// At most [`SOURCES_MAX`] columns of a matrix.
 struct Piece<'a> {
     matrix: &'a Matrix,
     first: usize,
     end: usize,
+    /// Every piece but the first adds to what the earlier ones began.
+    adds: bool,
 }
 
 impl Piece<'_> {
@@ -92,7 +104,7 @@ impl Piece<'_> {
     }
 
     fn divide<F>(&self, factor: impl Fn(u8) -> F, groups: &mut Vec<Group<F>>) {
-        let adds = self.first > 0;
+        let adds = self.adds;
         let mut readings = Vec::<Reading>::new();
         let mut sums = Vec::<(Columns, u16)>::new();
         for row in 0..u16::try_from(self.matrix.rows()).unwrap_or(u16::MAX) {

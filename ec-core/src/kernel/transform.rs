@@ -1,7 +1,7 @@
 //! A matrix prepared for one kernel, and the checks at its door.
 
 use super::dense::Group;
-use super::divide::divide;
+use super::divide::{divide, divide_adding};
 use super::family::Family;
 use super::lanes::{LaneStorage, Lanes, Traffic};
 use super::lch::Lch;
@@ -104,6 +104,8 @@ enum Prepared<F> {
 /// What to prepare.
 enum Recipe<'a> {
     Matrix(&'a Matrix),
+    /// Added to what the outputs hold.
+    Adding(&'a Matrix),
     /// The native matrix, which is also given as such for families and shapes that do better without a transform.
     Native(&'a Matrix),
     /// A decoding of a native code, which is also given as a matrix for families without a transform.
@@ -114,6 +116,11 @@ impl Transform {
     /// Prepares the coefficients for a kernel. The tables have up to 32 bytes per coefficient.
     pub fn new(kernel: Kernel, coefficients: &Matrix) -> Self {
         Self::prepare(kernel, coefficients, &Recipe::Matrix(coefficients))
+    }
+
+    /// As [`Transform::new`], but outputs are added to (XOR), not overwritten.
+    pub fn adding(kernel: Kernel, coefficients: &Matrix) -> Self {
+        Self::prepare(kernel, coefficients, &Recipe::Adding(coefficients))
     }
 
     /// For the parity rows of the native matrix and no others: the transform that gives the same bytes faster, where
@@ -278,6 +285,7 @@ impl<F: Clone> Prepared<F> {
             Recipe::Syndromes(_, syndromes) if syndromes.order() <= Y::LCH_ORDER_MAX => {
                 Self::Syndromes(SyndromeProgram::new(syndromes, factor))
             }
+            Recipe::Adding(matrix) => Self::Groups(divide_adding(matrix, factor)),
             Recipe::Native(matrix) | Recipe::Syndromes(matrix, _) | Recipe::Matrix(matrix) => {
                 Self::Groups(divide(matrix, factor))
             }
