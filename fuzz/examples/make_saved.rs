@@ -138,7 +138,7 @@ fn planners() -> Vec<(&'static str, Vec<u8>)> {
     // Six reads in parts, hedge, absent, extent and range.
     let rest = [0, 1, 2, 3, 0, 1, 9, 1, 30_000, 100, 20_000];
     let matrix = |elements: &[u8], costs: &[u8], lost: u16| {
-        let head: Vec<u8> = [10u16, 3, 3, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let head: Vec<u8> = [13u16, 3, 3, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
         [&head[..], elements, &[2], costs, &lost.to_le_bytes(), &[0xff, 0xff]].concat()
     };
     vec![
@@ -153,6 +153,9 @@ fn planners() -> Vec<(&'static str, Vec<u8>)> {
         ("lrc-6-3-2-two-groups", input(8, 2, &[7, 1, 9, 2, 8, 3, 3, 2, 1, 5, 4], 0b101, 0x7ff, &rest)),
         ("lrc-6-3-2-some-absent", input(8, 3, &[0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0], 0b11, 0x7bf, &rest)),
         ("lrc-2-2-2-groups-of-one", input(9, 1, &[0, 1, 2, 0, 1, 2], 0b1, 0x3f, &rest)),
+        ("lrc-uniform-4-2-2-group-with-globals", input(10, 2, &[9, 9, 9, 1, 1, 1, 1, 1], 0b1000, 0xf7, &rest)),
+        ("lrc-uniform-5-2-1", input(11, 2, &[1; 8], 0b0100_0000, 0xbf, &rest)),
+        ("lrc-4-2-3", input(12, 2, &[1, 2, 3, 4, 5, 6, 7, 8, 9], 0b1_0001, 0x1ff, &rest)),
         ("matrix-of-bits", matrix(&[1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1], &[3, 1, 4, 1, 5, 9, 2], 0b1)),
         ("matrix-of-zeros", matrix(&[0; 12], &[1; 7], 0b1)),
     ]

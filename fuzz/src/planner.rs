@@ -5,7 +5,7 @@ use ec_core::plan::{CheapestSet, cheapest_set};
 use ec_core::{Arrivals, Code, Costs, DecodeError, Geometry, Matrix, RepairPlan, ShardIndex, ShardSet};
 
 /// Every family and shape of groups, small enough to try all subsets of what may be read.
-const SPECS: [&str; 10] = [
+const SPECS: [&str; 13] = [
     "replicate:3",
     "rs:1+1",
     "rs:4+2",
@@ -16,6 +16,9 @@ const SPECS: [&str; 10] = [
     "lrc:5,2,2",
     "lrc:6,3,2",
     "lrc:2,2,2",
+    "lrc-uniform:4,2,2",
+    "lrc-uniform:5,2,1",
+    "lrc:4,2,3",
 ];
 /// All subsets of this many are tried.
 const FORCED_SHARDS_MAX: usize = 10;

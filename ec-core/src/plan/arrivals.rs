@@ -208,7 +208,17 @@ mod tests {
     #[test]
     fn sufficient_at_the_arrival_that_makes_it_so() {
         let mut dice = 1;
-        for spec in ["replicate:3", "rs:4+2", "rs:10+4", "lrc:6,2,2", "lrc:12,2,2", "lrc:16,4,2"] {
+        for spec in [
+            "replicate:3",
+            "rs:4+2",
+            "rs:10+4",
+            "lrc:6,2,2",
+            "lrc:12,2,2",
+            "lrc:16,4,2",
+            "lrc:6,2,3",
+            "lrc-uniform:7,3,2",
+            "xorbas",
+        ] {
             let code = code(spec);
             for _ in 0..40 {
                 let mut order: Vec<_> = ShardSet::first(code.n()).iter().collect();

@@ -108,7 +108,16 @@ fn no_subset_is_cheaper() {
 #[test]
 fn what_is_wanted_and_at_hand_is_read_or_rebuilt_by_cost() {
     let mut dice = 6;
-    for spec in ["rs:4+2", "rs:6+3", "lrc:6,2,2", "lrc:4,2,2", "lrc:6,3,2"] {
+    for spec in [
+        "rs:4+2",
+        "rs:6+3",
+        "lrc:6,2,2",
+        "lrc:4,2,2",
+        "lrc:6,3,2",
+        "lrc:4,2,3",
+        "lrc-uniform:4,2,2",
+        "lrc-uniform:5,2,1",
+    ] {
         let code = code(spec);
         for _ in 0..60 {
             let (mut wanted, usable) = draw_losses(&mut dice, code.n());
@@ -128,9 +137,18 @@ fn what_is_wanted_and_at_hand_is_read_or_rebuilt_by_cost() {
 #[test]
 fn what_is_known_of_a_code_agrees_with_the_search() {
     let mut dice = 2;
-    for spec in
-        ["replicate:3", "rs:4+2", "rs:10+4", "rs:20+4@power", "lrc:6,2,2", "lrc:12,2,2", "lrc:16,4,2", "lrc:11,3,2"]
-    {
+    for spec in [
+        "replicate:3",
+        "rs:4+2",
+        "rs:10+4",
+        "rs:20+4@power",
+        "lrc:6,2,2",
+        "lrc:12,2,2",
+        "lrc:16,4,2",
+        "lrc:11,3,2",
+        "lrc-uniform:12,2,2",
+        "lrc:12,3,3",
+    ] {
         let code = code(spec);
         assert_ne!(Structure::of(&code), Structure::General);
         for _ in 0..150 {
@@ -163,7 +181,16 @@ fn what_is_known_of_a_code_agrees_with_the_search() {
 #[test]
 fn plans_by_search_rebuild_with_as_few_reads() {
     let mut dice = 7;
-    for (spec, bytes) in [("rs:10+4", 64), ("lrc:12,2,2", 33), ("lrc:6,2,2", 1), ("rs:40+6", 65)] {
+    for (spec, bytes) in [
+        ("rs:10+4", 64),
+        ("lrc:12,2,2", 33),
+        ("lrc:6,2,2", 1),
+        ("rs:40+6", 65),
+        ("lrc-uniform:6,2,2", 20),
+        ("lrc-uniform:12,3,1", 20),
+        ("xorbas", 20),
+        ("lrc:12,2,3", 20),
+    ] {
         let code = code(spec);
         let data: Vec<Vec<u8>> =
             (0..code.k()).map(|_| (0..bytes).map(|_| splitmix(&mut dice) as u8).collect()).collect();

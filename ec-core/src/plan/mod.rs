@@ -54,10 +54,7 @@ impl RepairPlan {
         }
         let data = ShardSet::first(code.k());
         let (candidates, unknown) = match local_reads(code, lost, &usable) {
-            // Where groups hold parities that are sums over other groups, too, their data are not all at hand.
-            Some(reads) if !matches!(code.spec().shape(), Shape::Lrc { .. }) => {
-                return Self::from_what_is_there(code, lost, &reads);
-            }
+            Some(reads) if !groups_are_sums_of_data(code) => return Self::from_what_is_there(code, lost, &reads),
             Some(reads) => (reads, lost.intersection(&data)),
             None => (usable, data.difference(&usable)),
         };
@@ -69,7 +66,7 @@ impl RepairPlan {
 
     /// The plan that reads these shards, or those of them that it needs.
     fn from_reads(code: &Code, lost: &ShardSet, reads: &ShardSet, structure: Structure) -> Result<Self, DecodeError> {
-        if structure != Structure::General {
+        if structure == Structure::Uniform || (structure == Structure::Groups && groups_are_sums_of_data(code)) {
             // Nothing but these is at hand, and they are a basis or whole groups: the rules of `new` take them all.
             let data = ShardSet::first(code.k());
             let is_local = local_reads(code, lost, reads).is_some();
@@ -271,6 +268,12 @@ fn undetermined(generator: &Matrix, usable: &ShardSet) -> DecodeError {
         missing: usable.complement(generator.rows()).iter().map(ShardIndex::get).collect(),
         needed_more: generator.columns() - generator.select_rows(&rows).rank(),
     }
+}
+
+/// Whether a group has no parity but its own, so that its members say nothing of other data. Where global parities are members, what
+/// determines them is not in the group.
+fn groups_are_sums_of_data(code: &Code) -> bool {
+    matches!(code.spec().shape(), Shape::Lrc { .. })
 }
 
 /// The shards to read if every lost one can be rebuilt within its own group, else `None`.

@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn parts_add_up_in_any_tree() {
         let mut dice = 1;
-        for spec in ["replicate:4", "rs:4+2", "rs:10+4", "lrc:12,2,2", "lrc:6,2,2"] {
+        for spec in ["replicate:4", "rs:4+2", "rs:10+4", "lrc:12,2,2", "lrc:6,2,2", "lrc-uniform:6,2,2", "xorbas"] {
             let code = Code::new(&spec.parse().unwrap()).unwrap();
             for _ in 0..40 {
                 let shards = stripe(&code, &mut dice);

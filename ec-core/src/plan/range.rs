@@ -395,7 +395,7 @@ mod tests {
     #[test]
     fn any_range_of_the_extent_comes_back() {
         let mut dice = 1;
-        for spec in ["replicate:3", "rs:4+2", "rs:6+3", "lrc:6,2,2"] {
+        for spec in ["replicate:3", "rs:4+2", "rs:6+3", "lrc:6,2,2", "lrc-uniform:6,2,2", "xorbas"] {
             let code = code(spec);
             let extent: Vec<u8> = (0..code.k() * 3 * BLOCK_BYTES - 777).map(|_| splitmix(&mut dice) as u8).collect();
             let geometry = Geometry::new(extent.len() as u64, code.k());
