@@ -460,6 +460,18 @@ mod tests {
         let mut shards = stripe(&code);
         (0..3).for_each(|at| shards[at].iter_mut().enumerate().for_each(|(byte, it)| *it ^= (byte * (at + 3)) as u8));
         assert_eq!(locate(&code, &shards, 600)[0].verdict, Verdict::TooMany { at_least: 3, limit: 2 });
+        // A locally repairable code has more equations than its distance needs: three shards leave columns outside their space, and
+        // still cannot be told from others for certain.
+        let code = self::code("lrc:12,2,2");
+        let mut dice = 9;
+        for wrong in [[0, 1, 2], [0, 6, 14], [3, 12, 15]] {
+            let mut shards = stripe(&code);
+            for at in wrong {
+                shards[at].iter_mut().for_each(|byte| *byte ^= splitmix(&mut dice) as u8);
+            }
+            let verdict = Verdict::TooMany { at_least: 3, limit: 2 };
+            assert_eq!(locate(&code, &shards, 600)[0].verdict, verdict, "{wrong:?}");
+        }
     }
 
     #[test]

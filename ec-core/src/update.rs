@@ -48,6 +48,12 @@ pub enum UpdateError {
         /// The position.
         index: ShardIndex,
     },
+    /// A change was given of a shard that the update was not made for: left out, its parities would be stale.
+    #[error("the update is not of fragment {index}, of which a change was given")]
+    NotModified {
+        /// The position.
+        index: ShardIndex,
+    },
     /// A shard that is not part of the update was given to be written.
     #[error("the update does not write fragment {index}")]
     NotWritten {
@@ -171,13 +177,13 @@ impl ParityDelta {
         new: &[(ShardIndex, &[u8])],
         parity: &mut [(ShardIndex, &mut [u8])],
     ) -> Result<(), UpdateError> {
-        let inputs = given(&self.modified, new.iter().copied())?;
+        let inputs = exactly(&self.modified, new.iter().copied())?;
         self.add(&self.appends, &inputs, parity)
     }
 
     /// New bytes of all, then old ones.
     fn sources<'a>(&self, changes: &[Change<'a>]) -> Result<Vec<&'a [u8]>, UpdateError> {
-        let mut inputs = given(&self.modified, changes.iter().map(|&(index, _, new)| (index, new)))?;
+        let mut inputs = exactly(&self.modified, changes.iter().map(|&(index, _, new)| (index, new)))?;
         inputs.extend(given(&self.modified, changes.iter().map(|&(index, old, _)| (index, old)))?);
         Ok(inputs)
     }
@@ -302,8 +308,8 @@ impl UpdatePlan {
         &self.coefficients
     }
 
-    /// Computes the new parities from the new data and what was read, over any byte range. What is given and not needed is
-    /// ignored.
+    /// Computes the new parities from the new data and what was read, over any byte range. What was read and is not
+    /// needed is ignored.
     ///
     /// # Errors
     /// An [`UpdateError`], with every output untouched.
@@ -313,7 +319,7 @@ impl UpdatePlan {
         read: &[(ShardIndex, &[u8])],
         parity: &mut [(ShardIndex, &mut [u8])],
     ) -> Result<(), UpdateError> {
-        let mut inputs = given(&self.modified, new.iter().copied())?;
+        let mut inputs = exactly(&self.modified, new.iter().copied())?;
         inputs.extend(given(&self.reads, read.iter().copied())?);
         let mut outputs = in_order(&self.parities, parity)?;
         let names: Vec<ShardIndex> = self.modified.iter().chain(&self.reads).copied().collect();
@@ -356,6 +362,17 @@ fn touched(code: &Code, modified: &ShardSet) -> Result<(Vec<ShardIndex>, Vec<Sha
     let changes = |row: &usize| changed.iter().any(|data| code.generator().get(*row, data.at()) != 0);
     let parities = (code.k()..code.n()).filter(changes).map(shard).collect();
     Ok((changed, parities))
+}
+
+/// The changes of these shards, in their order: all of them and no others.
+fn exactly<'a>(
+    wanted: &[ShardIndex],
+    changes: impl Iterator<Item = (ShardIndex, &'a [u8])> + Clone,
+) -> Result<Vec<&'a [u8]>, UpdateError> {
+    match changes.clone().find(|(index, _)| wanted.binary_search(index).is_err()) {
+        None => given(wanted, changes),
+        Some((index, _)) => Err(UpdateError::NotModified { index }),
+    }
 }
 
 /// The buffers of these shards, in their order. Others are ignored.
@@ -594,6 +611,8 @@ mod tests {
         };
         assert_eq!(tried(&[], [4, 5]), UpdateError::Missing { index: at(1) });
         assert_eq!(tried(&[change, change], [4, 5]), UpdateError::Duplicate { index: at(1) });
+        // Were it left out, the parities would be stale and nobody told.
+        assert_eq!(tried(&[change, (at(2), &old, &new)], [4, 5]), UpdateError::NotModified { index: at(2) });
         assert_eq!(tried(&[change], [4, 4]), UpdateError::Duplicate { index: at(4) });
         assert_eq!(tried(&[change], [4, 1]), UpdateError::NotWritten { index: at(1) });
         let unequal = UpdateError::LengthMismatch { index: at(1), expected: 8, found: 7 };
@@ -601,6 +620,12 @@ mod tests {
         let unequal = UpdateError::LengthMismatch { index: at(4), expected: 7, found: 8 };
         assert_eq!(tried(&[(at(1), &short, &short)], [4, 5]), unequal);
         assert_eq!(delta.update(&[change], &mut [(at(4), &mut p)]), Err(UpdateError::Missing { index: at(5) }));
+        let stray = [(at(1), &new[..]), (at(3), &new[..])];
+        let mut both = [(at(4), &mut p[..]), (at(5), &mut q[..])];
+        assert_eq!(delta.append(&stray, &mut both), Err(UpdateError::NotModified { index: at(3) }));
+        let plan = code.plan_update(&ShardSet::from_iter([at(1)]), &ShardSet::first(6), &Costs::uniform()).unwrap();
+        let read: Vec<_> = plan.reads().iter().map(|&it| (it, &old[..])).collect();
+        assert_eq!(plan.run(&stray, &read, &mut both), Err(UpdateError::NotModified { index: at(3) }));
         assert_eq!((p, q), ([9; 8], [9; 8]));
     }
 }
