@@ -16,8 +16,11 @@ use crate::matrix::Matrix;
 use crate::shard::ShardSet;
 use std::ops::Range;
 
-/// Sets of shards that are tried for one block, at most.
+/// Sets of shards of one size that are tried for one block, at most: some 20 ms.
 pub const SETS_MAX: usize = 200_000;
+
+/// The same in one call: less than a second, however many blocks are bad.
+pub const SETS_OF_A_CALL_MAX: usize = 5_000_000;
 
 /// Why nothing could be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,7 +61,7 @@ pub enum Verdict {
         /// Those it could tell.
         limit: usize,
     },
-    /// The errors follow a pattern, and there are more sets to try than [`SETS_MAX`].
+    /// The errors follow a pattern, and there are more sets to try than [`SETS_MAX`], or [`SETS_OF_A_CALL_MAX`] were tried before.
     NotSearched {
         /// Shards that are wrong at least.
         at_least: usize,
@@ -146,7 +149,7 @@ impl Locator {
         self.one_stripe(shards)?;
         let length = shards.first().map_or(0, |shard| shard.len());
         let mut rows = vec![vec![0; block_bytes.min(length)]; self.columns.columns()];
-        let mut found = Vec::new();
+        let (mut found, mut sets_left) = (Vec::new(), SETS_OF_A_CALL_MAX);
         for start in (0..length).step_by(block_bytes) {
             let range = start..length.min(start.saturating_add(block_bytes));
             let blocks: Vec<&[u8]> = shards.iter().map(|shard| &shard[range.clone()]).collect();
@@ -154,7 +157,7 @@ impl Locator {
             self.syndromes.apply(&blocks, &mut outputs)?;
             let space = Space::of_columns(&outputs, self.limit + 1);
             if !space.basis.is_empty() {
-                found.push(Damage { range, verdict: self.explain(&space) });
+                found.push(Damage { range, verdict: self.explain(&space, &mut sets_left) });
             }
         }
         Ok(found)
@@ -173,7 +176,7 @@ impl Locator {
     }
 
     /// The smallest set of shards whose columns span the syndromes.
-    fn explain(&self, space: &Space) -> Verdict {
+    fn explain(&self, space: &Space, sets_left: &mut usize) -> Verdict {
         let rank = space.basis.len();
         if rank > self.limit {
             return Verdict::TooMany { at_least: rank, limit: self.limit };
@@ -185,7 +188,7 @@ impl Locator {
             return Verdict::Wrong(inside.into_iter().map(shard).collect());
         }
         for size in rank + 1..=self.limit {
-            match self.only_set(space, size) {
+            match self.only_set(space, size, sets_left) {
                 Found::None => {}
                 Found::One(set) => return Verdict::Likely(set),
                 Found::Several => return Verdict::Ambiguous { at_least: size },
@@ -195,12 +198,13 @@ impl Locator {
         Verdict::TooMany { at_least: self.limit + 1, limit: self.limit }
     }
 
-    fn only_set(&self, space: &Space, size: usize) -> Found {
+    fn only_set(&self, space: &Space, size: usize, sets_left: &mut usize) -> Found {
         let n = self.columns.rows();
         let sets = (0..size).try_fold(1usize, |sets, at| Some(sets.checked_mul(n - at)? / (at + 1)));
-        if sets.is_none_or(|sets| sets > SETS_MAX) {
+        let Some(left) = sets.filter(|&sets| sets <= SETS_MAX).and_then(|sets| sets_left.checked_sub(sets)) else {
             return Found::NotSearched;
-        }
+        };
+        *sets_left = left;
         let mut found = Found::None;
         each_set(n, size, 0, &mut Vec::with_capacity(size), &mut |set| {
             let mut spanned = Space::default();
@@ -487,6 +491,22 @@ mod tests {
         let mut shards = stripe(&code);
         [0, 1, 2, 3].iter().for_each(|&at| shards[at][0] ^= 1 + at as u8);
         assert_eq!(locate(&code, &shards, 600)[0].verdict, Verdict::NotSearched { at_least: 3 });
+    }
+
+    #[test]
+    fn a_call_tries_no_more_sets_than_said_however_many_blocks_are_bad() {
+        let code = code("rs:20+6");
+        let sound = stripe(&code);
+        let mut shards: Vec<Vec<u8>> = sound.iter().map(|shard| shard.repeat(2)).collect();
+        // One byte of five shards in each block: mostly told by trying all 83,655 sets of two to five.
+        for at in (0..1200).step_by(2) {
+            (0..5).for_each(|shard| shards[shard][at] ^= (at / 2 + 50 * shard) as u8 | 1);
+        }
+        let found = locate(&code, &shards, 2);
+        let searched = found.iter().take_while(|it| !matches!(it.verdict, Verdict::NotSearched { .. })).count();
+        let whole = SETS_OF_A_CALL_MAX / 83_655;
+        assert!((whole..2 * whole).contains(&searched), "{searched}");
+        assert!(found[searched..].iter().all(|it| matches!(it.verdict, Verdict::NotSearched { .. })));
     }
 
     #[test]
