@@ -79,7 +79,23 @@ pub enum ConvertError {
         /// The fragment.
         fragment: StripeShard,
     },
-    /// Number or lengths of buffers.
+    /// A fragment that is written got no buffer.
+    #[error("the conversion writes fragment {fragment}, which got no buffer")]
+    MissingOutput {
+        /// The fragment.
+        fragment: StripeShard,
+    },
+    /// A buffer is not as long as the first.
+    #[error("the buffer of fragment {fragment} has {found} bytes where the first has {expected}")]
+    LengthMismatch {
+        /// The fragment: of the old side where it is read, of the new one where it is written.
+        fragment: StripeShard,
+        /// Bytes of the first buffer.
+        expected: usize,
+        /// Bytes of this one.
+        found: usize,
+    },
+    /// The products refused buffers that were checked before.
     #[error(transparent)]
     Buffers(#[from] DecodeError),
 }
@@ -225,8 +241,22 @@ impl Conversion {
                 return Err(ConvertError::Duplicate { fragment: *fragment });
             }
         }
-        let mut targets: Vec<&mut [u8]> = targets.into_iter().flatten().collect();
-        Ok(self.transform.apply(&sources, &mut targets)?)
+        let mut outputs = Vec::with_capacity(self.writes.len());
+        for (target, &fragment) in targets.into_iter().zip(&self.writes) {
+            outputs.push(target.ok_or(ConvertError::MissingOutput { fragment })?);
+        }
+        self.equal_lengths(&sources, &outputs)?;
+        Ok(self.transform.apply(&sources, &mut outputs)?)
+    }
+
+    /// The products would name a column, which is no fragment of either side.
+    fn equal_lengths(&self, sources: &[&[u8]], outputs: &[&mut [u8]]) -> Result<(), ConvertError> {
+        let lengths = sources.iter().map(|it| it.len()).chain(outputs.iter().map(|it| it.len()));
+        let expected = lengths.clone().next().unwrap_or(0);
+        match self.reads.iter().chain(&self.writes).zip(lengths).find(|(_, found)| *found != expected) {
+            None => Ok(()),
+            Some((&fragment, found)) => Err(ConvertError::LengthMismatch { fragment, expected, found }),
+        }
     }
 }
 
@@ -347,8 +377,10 @@ impl Sides<'_> {
         };
         let readable = rows(&may_read, &old_row);
         let Some(full) = readable.express(&rows(&writes, &new_row)) else {
-            let failing = writes.iter().find(|&&it| readable.express(&rows(&[it], &new_row)).is_none());
-            let wanted = failing.or(writes.first()).copied().unwrap_or(may_read[0]);
+            let fails = |&&it: &&StripeShard| readable.express(&rows(&[it], &new_row)).is_none();
+            // The rows are expressed one by one, so one of them is outside. There may be nothing to read: a code without parities.
+            let wanted = writes.iter().find(fails).or(writes.first()).copied();
+            let wanted = wanted.unwrap_or(StripeShard { stripe: 0, index: shard(0) });
             let code = if merges { self.whole } else { self.parts[wanted.stripe] };
             return Err(ConvertError::NotASum { wanted, code: code.spec().to_string() });
         };
@@ -503,6 +535,12 @@ mod tests {
         assert_eq!(refused("rs:10+4", 0, "rs:20+4"), ConvertError::NoStripes);
         assert!(matches!(refused("rs:10+4", 300, "rs:20+4"), ConvertError::DataMismatch { .. }));
         assert!(matches!(refused("rs:10+4", usize::MAX, "rs:20+4"), ConvertError::DataMismatch { .. }));
+        // Codes without parities give nothing to read.
+        for (part, stripes, whole) in [("replicate:1", 1, "replicate:3"), ("replicate:1", 2, "rs:2+1@power")] {
+            assert!(matches!(refused(part, stripes, whole), ConvertError::NotASum { .. }), "{part} {whole}");
+        }
+        let split = Conversion::split(&spec("replicate:1"), &spec("replicate:3"), 1);
+        assert!(matches!(split, Err(ConvertError::NotASum { .. })));
         // One shard more than the field has points for.
         assert!(matches!(refused("rs:64+4", 4, "rs:252+4"), ConvertError::Code(CodeError::Slot { .. })));
     }
@@ -553,9 +591,11 @@ mod tests {
         assert_eq!(twice, Err(ConvertError::Duplicate { fragment: at(0, 2) }));
         let other = conversion.run(&inputs, &mut [(at(0, 3), &mut out)]);
         assert_eq!(other, Err(ConvertError::NotWritten { fragment: at(0, 3) }));
-        assert!(matches!(conversion.run(&inputs, &mut []), Err(ConvertError::Buffers(_))));
+        assert_eq!(conversion.run(&inputs, &mut []), Err(ConvertError::MissingOutput { fragment: at(0, 4) }));
         let short = conversion.run(&[inputs[0], (at(1, 2), &b[..4])], &mut [(at(0, 4), &mut out)]);
-        assert!(matches!(short, Err(ConvertError::Buffers(_))));
+        assert_eq!(short, Err(ConvertError::LengthMismatch { fragment: at(1, 2), expected: 5, found: 4 }));
+        let short = conversion.run(&inputs, &mut [(at(0, 4), &mut out[..3])]);
+        assert_eq!(short, Err(ConvertError::LengthMismatch { fragment: at(0, 4), expected: 5, found: 3 }));
         assert_eq!(out, [9; 5]);
         conversion.run(&inputs, &mut [(at(0, 4), &mut out)]).unwrap();
         assert_eq!(out, [3; 5]);
