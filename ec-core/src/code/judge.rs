@@ -197,6 +197,26 @@ mod tests {
         assert_eq!(verdict.tested, right.verify_groups(right.groups()).tested);
     }
 
+    /// Groups that hold global parities cannot be seen in the rows; whoever knows them can have them judged.
+    #[test]
+    fn groups_that_are_told_are_judged() {
+        let named = code("lrc-uniform:6,2,2");
+        let parity: Vec<usize> = (6..10).collect();
+        let imported =
+            Code::from_parity_rows_with(&named.generator().select_rows(&parity), Kernel::portable()).unwrap();
+        assert!(imported.groups().is_empty());
+        let told: Vec<LocalGroup> = named
+            .groups()
+            .iter()
+            .map(|group| LocalGroup::of_members(group.members(), group.parity()).unwrap())
+            .collect();
+        assert_eq!(imported.verify_groups(&told), named.verify_groups(named.groups()));
+        assert_eq!(imported.verify_groups(&told).failing, 0);
+        assert_eq!(LocalGroup::of_members(ShardSet::first(3), shard(3)), None);
+        // No groups at all: any loss of as many as there are parities, which no LRC survives.
+        assert!(imported.verify_groups(&[]).failing > 0);
+    }
+
     #[test]
     fn patterns_are_counted_as_they_are_visited() {
         for spec in ["lrc:6,2,2", "lrc:7,3,2", "lrc-uniform:7,3,2", "lrc:6,2,3"] {

@@ -29,6 +29,12 @@ impl LocalGroup {
         Self { members, parity: shard(parity) }
     }
 
+    /// A group of a matrix from elsewhere, for [`Code::verify_groups`](super::Code::verify_groups). `None` unless the parity is
+    /// one of the members.
+    pub fn of_members(members: ShardSet, parity: ShardIndex) -> Option<Self> {
+        members.contains(parity).then_some(Self { members, parity })
+    }
+
     /// Whether the shard is one of the group's members.
     pub fn contains(&self, index: ShardIndex) -> bool {
         self.members.contains(index)
