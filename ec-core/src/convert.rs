@@ -367,7 +367,8 @@ impl Sides<'_> {
         for fragment in new {
             let row = new_row(fragment);
             match left.iter().position(|(_, old)| *old == row) {
-                Some(at) => kept.push((left.swap_remove(at).0, fragment)),
+                // In order: of equal rows a data shard comes before the parity of a group that has it alone.
+                Some(at) => kept.push((left.remove(at).0, fragment)),
                 None => writes.push(fragment),
             }
         }
@@ -543,6 +544,19 @@ mod tests {
         assert!(matches!(split, Err(ConvertError::NotASum { .. })));
         // One shard more than the field has points for.
         assert!(matches!(refused("rs:64+4", 4, "rs:252+4"), ConvertError::Code(CodeError::Slot { .. })));
+    }
+
+    #[test]
+    fn data_stays_data_where_a_parity_has_the_same_row() {
+        for (part, stripes, whole) in
+            [("lrc:2,2,2", 2, "lrc:4,4,2"), ("rs:1+1", 3, "rs:3+1"), ("replicate:3", 1, "replicate:2")]
+        {
+            let (part, whole) = (spec(part), spec(whole));
+            let conversion = Conversion::merge(&part, stripes, &whole).unwrap();
+            for (was, is) in conversion.kept() {
+                assert_eq!(was.index.at() < part.k(), is.index.at() < whole.k(), "{was} > {is}");
+            }
+        }
     }
 
     #[test]

@@ -84,7 +84,9 @@ fn a_matrix_from_a_file_is_judged_and_never_used() {
     // A group's coefficients used again in the other: 3 losses are not always survived.
     write("010101000000\n000000010101\n010101010101\n010405010405");
     let found = facts(&spec);
-    assert_eq!(found["guaranteed_tolerance"], 2);
+    assert_eq!((&found["guaranteed_tolerance"], &found["undecodable"]), (&2.into(), &serde_json::json!([0, 1, 2])));
+    let ran = run(["code", &spec]).exits(0);
+    assert!(ran.stdout.contains("the loss of [0, 1, 2]"), "{}", ran.stdout);
     assert!(found["guarantee"].as_str().unwrap().starts_with("neither"), "{found}");
     for (text, said) in [
         ("", "empty"),

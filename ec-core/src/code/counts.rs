@@ -1,7 +1,7 @@
 //! How many erasure patterns of each size a code survives.
 
 use super::rs::for_each_combination;
-use super::{Code, Guarantee, shard};
+use super::{Code, Guarantee, LocalGroup, shard};
 use crate::shard::ShardSet;
 
 /// Patterns drawn for a size of which not all are counted.
@@ -113,6 +113,13 @@ pub(crate) fn maximally_recoverable_counts(n: usize, m: usize, groups: &[usize])
     (0..=m).map(|erasures| counts.iter().try_fold(0u128, |sum, row| sum.checked_add(row[erasures]?))).collect()
 }
 
+/// The largest number of erasures of which every pattern is decodable.
+pub(super) fn grouped_tolerance(n: usize, m: usize, groups: &[LocalGroup]) -> usize {
+    let members: Vec<usize> = groups.iter().map(LocalGroup::len).collect();
+    let counts = maximally_recoverable_counts(n, m, &members);
+    (1..=m).take_while(|&erasures| counts[erasures].is_some() && counts[erasures] == binomial(n, erasures)).count()
+}
+
 fn sample(n: usize, erasures: usize, is_decodable: impl Fn(&ShardSet) -> bool) -> PatternCount {
     let mut state = erasures as u64;
     let mut decodable = 0;
@@ -190,6 +197,9 @@ mod tests {
             "lrc:6,2,3",
             "lrc:5,2,4",
             "lrc-uniform:6,2,2",
+            "lrc-uniform:4,3,2",
+            "lrc-uniform:2,2,2",
+            "lrc-uniform:4,4,2",
             "lrc-uniform:5,3,1",
         ] {
             let code = code(spec);

@@ -89,12 +89,9 @@ impl Code {
         if code.tolerance == m {
             code.guarantee = Guarantee::Mds;
             code.groups.clear();
-        } else if !code.groups.is_empty() {
-            let verdict = code.verify_groups(&code.groups);
-            if verdict.failing == 0 && !verdict.sampled {
-                code.guarantee = Guarantee::MaximallyRecoverable;
-                code.tolerance = m - code.groups.len() + 1;
-            }
+        } else if !code.groups.is_empty() && code.groups_are_proved() {
+            code.guarantee = Guarantee::MaximallyRecoverable;
+            code.tolerance = m - code.groups.len() + 1;
         }
         Ok(code)
     }

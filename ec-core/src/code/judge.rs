@@ -55,6 +55,31 @@ impl Code {
         verdict
     }
 
+    /// Whether [`Code::verify_groups`] tests every maximal pattern of the code's own groups and finds none that fails. False, too,
+    /// where there are more than it tests.
+    pub(super) fn groups_are_proved(&self) -> bool {
+        let members: Vec<usize> = self.groups().iter().map(LocalGroup::len).collect();
+        let outside = self.n() - members.iter().sum::<usize>();
+        let counts = maximal_count(&members, outside, self.m().saturating_sub(members.len()));
+        counts.is_some_and(|count| count <= MAXIMAL_PATTERNS_MAX) && self.verify_groups(self.groups()).failing == 0
+    }
+
+    /// A pattern of one loss more than [`Code::guaranteed_tolerance`] that cannot be decoded, the first in order; `None` where it is not among
+    /// the first 200,000 patterns.
+    pub fn first_undecodable(&self) -> Option<ShardSet> {
+        let losses = self.guaranteed_tolerance() + 1;
+        let (mut found, mut left) = (None, TOLERANCE_PATTERNS_MAX);
+        for_each_combination(self.n(), losses, |lost| {
+            let lost: ShardSet = lost.iter().map(|&at| shard(at)).collect();
+            if !self.decodable(&lost) {
+                found = Some(lost);
+            }
+            left -= 1;
+            found.is_none() && left > 0
+        });
+        found
+    }
+
     /// The largest number of losses of which every pattern was found decodable, as far as
     /// [`TOLERANCE_PATTERNS_MAX`] patterns tell.
     pub(super) fn tested_tolerance(&self) -> usize {
@@ -77,15 +102,19 @@ impl Code {
 
 /// How many there are, None beyond 128 bits. The last part has no loss that is free.
 fn maximal_patterns(parts: &[Vec<ShardIndex>], spare: usize) -> Option<u128> {
+    let (outside, groups) = parts.split_last()?;
+    maximal_count(&groups.iter().map(Vec::len).collect::<Vec<_>>(), outside.len(), spare)
+}
+
+fn maximal_count(groups: &[usize], outside: usize, spare: usize) -> Option<u128> {
     // By losses beyond the free ones.
     let mut counts = vec![0u128; spare + 1];
     counts[0] = 1;
-    for (at, part) in parts.iter().enumerate() {
-        let free = usize::from(at + 1 < parts.len());
+    for (members, free) in groups.iter().map(|&members| (members, 1)).chain([(outside, 0)]) {
         let mut next = vec![0u128; spare + 1];
         for (used, &count) in counts.iter().enumerate() {
             for more in 0..=spare - used {
-                let term = count.checked_mul(binomial(part.len(), more + free)?)?;
+                let term = count.checked_mul(binomial(members, more + free)?)?;
                 next[used + more] = next[used + more].checked_add(term)?;
             }
         }

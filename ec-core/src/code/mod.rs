@@ -107,7 +107,12 @@ impl Code {
             // The worst pattern takes as many more of one group as there are parities beyond one a group, and one.
             _ => {
                 let evidence = if spec.has_table() { Evidence::Table } else { Evidence::Theorem };
-                (Guarantee::MaximallyRecoverable, evidence, parity.rows() - groups.len() + 1)
+                let tolerance = match spec.shape() {
+                    // With the globals in small groups no pattern may be as bad as that: counted.
+                    Shape::LrcUniform { .. } => counts::grouped_tolerance(spec.n(), parity.rows(), &groups),
+                    _ => parity.rows() - groups.len() + 1,
+                };
+                (Guarantee::MaximallyRecoverable, evidence, tolerance)
             }
         };
         let encoder = match spec.shape() {

@@ -236,7 +236,8 @@ impl RangePlan {
 
     /// Bytes it makes.
     pub fn bytes(&self) -> u64 {
-        self.wanted.iter().map(|it| it.bytes.end - it.bytes.start).sum()
+        // More than can be is as good as any number that no buffer has.
+        self.wanted.iter().map(|it| it.bytes.end - it.bytes.start).fold(0, u64::saturating_add)
     }
 
     /// Makes the bytes. Inputs are what was read, in the order of [`RangePlan::reads`]; the output is as long as

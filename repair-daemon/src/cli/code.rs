@@ -40,6 +40,9 @@ struct Facts {
     sub_chunks: usize,
     guaranteed_tolerance: usize,
     guarantee: &'static str,
+    /// Fragments that cannot all be lost: the first such pattern of one loss more than are surely survived. Absent where it is any,
+    /// or none was found.
+    undecodable: Option<Vec<u16>>,
     patterns: Vec<Patterns>,
     mean_repair_reads: Option<f64>,
     /// Absent for codes of the library alone, which this program does not store with.
@@ -124,6 +127,11 @@ fn patterns(counts: &[PatternCount]) -> Vec<Patterns> {
     counts.iter().map(pattern).collect()
 }
 
+fn undecodable(code: &Code) -> Option<Vec<u16>> {
+    let lost = if code.guarantee() == Guarantee::Mds { None } else { code.first_undecodable() };
+    lost.map(|lost| lost.iter().map(ec_core::ShardIndex::get).collect())
+}
+
 fn facts(code: &Code) -> Facts {
     Facts {
         schema: 1,
@@ -134,6 +142,7 @@ fn facts(code: &Code) -> Facts {
         sub_chunks: 1,
         guaranteed_tolerance: code.guaranteed_tolerance(),
         guarantee: guarantee(code),
+        undecodable: undecodable(code),
         patterns: patterns(&code.pattern_counts()),
         mean_repair_reads: code.mean_repair_reads(),
         kernel: Some(code.kernel().name()),
@@ -171,6 +180,7 @@ fn wide_facts(spec: &WideSpec) -> Facts {
         sub_chunks: 1,
         guaranteed_tolerance: spec.m(),
         guarantee: "MDS: any n-k losses, by theorem; for the library alone (ec_core::WideCode), no command stores with it",
+        undecodable: None,
         patterns: Vec::new(),
         mean_repair_reads: Some(spec.k() as f64),
         kernel: None,
@@ -194,6 +204,7 @@ fn vector_facts(code: &VectorCode) -> Facts {
                 "MDS: any n-k losses, by theorem; for the library alone (ec_core::VectorCode), no command stores with it"
             }
         },
+        undecodable: None,
         patterns: patterns(&code.pattern_counts()),
         mean_repair_reads: code.mean_repair_reads(),
         kernel: None,
@@ -210,6 +221,9 @@ fn text(facts: &Facts) -> String {
         facts.guaranteed_tolerance,
         facts.guarantee
     );
+    if let Some(lost) = &facts.undecodable {
+        let _ = writeln!(text, "does not survive, for one, the loss of {lost:?}");
+    }
     for count in &facts.patterns {
         let sampled = if count.method == "sampled" { " sampled" } else { "" };
         let share = match count.method {
