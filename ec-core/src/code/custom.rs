@@ -178,6 +178,22 @@ mod tests {
         assert_eq!(refused(&"01\n".repeat(300)), MatrixError::TooLarge { k: 1, m: 256 });
     }
 
+    /// More outputs than one loop of a kernel has.
+    #[test]
+    fn many_copies_beside_dense_rows_are_encoded() {
+        let rows = Matrix::from_fn(129, 127, |row, column| {
+            if row < 6 { ((row * 7 + column) % 255) as u8 + 1 } else { u8::from(row - 6 == column) }
+        });
+        for kernel in Kernel::available() {
+            let code = Code::from_parity_rows_with(&rows, kernel).unwrap();
+            let data: Vec<Vec<u8>> = (0..127).map(|shard| vec![shard as u8 ^ 0x5a; 70]).collect();
+            let mut parity = vec![vec![0; 70]; 129];
+            let sources: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+            code.encode(&sources, &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).unwrap();
+            assert!((0..123).all(|copy| parity[6 + copy] == data[copy]), "{}", code.kernel().name());
+        }
+    }
+
     #[test]
     fn another_matrix_has_another_name() {
         let names = ["0101\n0102", "0101\n0103", "01010102"].map(|text| code(text).unwrap().spec().to_string());

@@ -5,7 +5,7 @@
 //! of zeros and ones are plain sums: those whose columns a group reads anyway are summed on the way.
 
 use super::dense::{Group, ROWS_MAX, Section};
-use super::lanes::SOURCES_MAX;
+use super::lanes::{SOURCES_MAX, TARGETS_MAX};
 use crate::matrix::Matrix;
 
 /// Columns of a piece of the matrix, relative to its first one.
@@ -141,7 +141,8 @@ impl Piece<'_> {
         let mut columns = Vec::with_capacity(reading.columns.len());
         let mut left = reading.columns;
         sums.retain(|&(own, row)| {
-            if !own.without(&left).is_empty() || (own.is_empty() && !reading.columns.is_empty()) {
+            let is_full = reading.rows.len() + sections.len() == TARGETS_MAX;
+            if is_full || !own.without(&left).is_empty() || (own.is_empty() && !reading.columns.is_empty()) {
                 return true;
             }
             left = left.without(&own);

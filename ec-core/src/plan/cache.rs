@@ -33,8 +33,8 @@ struct Kept {
     uses: u64,
 }
 
-/// A plan depends on the code, the kernel that runs it, and both sets.
-type Key = (CodeSpec, &'static str, ShardSet, ShardSet);
+/// A plan depends on the code and its slot, the kernel that runs it, and both sets.
+type Key = (CodeSpec, u16, &'static str, ShardSet, ShardSet);
 
 #[derive(Debug)]
 struct Entry {
@@ -53,7 +53,7 @@ impl PlanCache {
     /// # Errors
     /// As [`Code::plan`].
     pub fn plan(&self, code: &Code, lost: &ShardSet, available: &ShardSet) -> Result<Arc<RepairPlan>, DecodeError> {
-        let key = (*code.spec(), code.kernel().name(), *lost, *available);
+        let key = (*code.spec(), code.slot(), code.kernel().name(), *lost, *available);
         if let Some(plan) = self.kept().get(&key) {
             return Ok(plan);
         }
@@ -109,6 +109,19 @@ mod tests {
     }
 
     #[test]
+    fn codes_at_other_slots_have_plans_of_their_own() {
+        let (spec, cache) = ("rs:4+2".parse().unwrap(), PlanCache::new(NonZeroUsize::new(8).unwrap()));
+        let lost = ShardSet::first(1);
+        let plans = [0, 1].map(|slot| {
+            let code = Code::at_slot(&spec, slot).unwrap();
+            let plan = cache.plan(&code, &lost, &lost.complement(6)).unwrap();
+            assert_eq!(plan.coefficients(), code.plan(&lost, &lost.complement(6)).unwrap().coefficients());
+            plan
+        });
+        assert_ne!(plans[0].coefficients(), plans[1].coefficients());
+    }
+
+    #[test]
     fn the_plan_used_longest_ago_goes_first_and_the_bound_holds() {
         let code = Code::new(&"rs:10+4".parse().unwrap()).unwrap();
         let cache = PlanCache::new(NonZeroUsize::new(3).unwrap());
@@ -121,7 +134,7 @@ mod tests {
         plan(3);
         assert_eq!(cache.len(), 3);
         assert!(Arc::ptr_eq(&first, &plan(0)), "used last, so kept");
-        let kept = cache.kept().plans.keys().map(|key| key.2).collect::<Vec<_>>();
+        let kept = cache.kept().plans.keys().map(|key| key.3).collect::<Vec<_>>();
         assert!(!kept.contains(&lost(1)) && kept.contains(&lost(2)), "1 was used longest ago");
     }
 
