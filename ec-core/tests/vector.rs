@@ -162,9 +162,8 @@ fn samples_of_wide_lrcs_over_gf16_are_maximally_recoverable() {
     }
 }
 
-/// `cargo test --release -p ec-core --test vector -- --ignored a_million`
 #[test]
-#[ignore = "half a minute in release"]
+#[ignore = "half a minute: cargo test --release -p ec-core --test vector -- --ignored"]
 fn a_million_samples_of_each_wide_lrc_over_gf16() {
     for spec in WIDE_LRCS {
         assert_rank_decides_samples(spec, 1_000_000);
