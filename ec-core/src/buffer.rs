@@ -104,8 +104,8 @@ const SHARD_ALIGNMENT: usize = 64;
 
 const _: () = assert!((STAGGER_BYTES / SHARD_ALIGNMENT) % 2 == 1 && STAGGER_BYTES.is_multiple_of(SHARD_ALIGNMENT));
 
-/// The equally long buffers of a stripe in one allocation, zero at first, each starting at a multiple of 64 and none at a
-/// power-of-two distance from its neighbour. Not for direct IO, which wants every buffer on a page: see [`AlignedBuffer`].
+/// The equally long buffers of a stripe in one allocation, zero at first, each starting at a multiple of 64 and, but for
+/// shards of at most 64 bytes, none at a power-of-two distance from its neighbour. Not for direct IO, which wants every buffer on a page: see [`AlignedBuffer`].
 ///
 /// ```
 /// use ec_core::{Code, buffer::StripeBuffers};

@@ -16,10 +16,10 @@ use crate::matrix::Matrix;
 use crate::shard::ShardSet;
 use std::ops::Range;
 
-/// Sets of shards of one size that are tried for one block, at most: some 20 ms.
+/// Sets of shards of one size that are tried for one block, at most.
 pub const SETS_MAX: usize = 200_000;
 
-/// The same in one call: less than a second, however many blocks are bad.
+/// The same in one call, however many blocks are bad.
 pub const SETS_OF_A_CALL_MAX: usize = 5_000_000;
 
 /// Why nothing could be looked at.

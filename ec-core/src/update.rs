@@ -568,6 +568,15 @@ mod tests {
         }
     }
 
+    /// Data that no changed parity is a sum of is not read.
+    #[test]
+    fn encoding_anew_reads_what_the_changed_parities_are_sums_of_and_no_more() {
+        let rows = crate::code::parse_parity_rows("01010000\n00000101").unwrap();
+        let code = Code::from_parity_rows(&rows).unwrap();
+        let plan = code.plan_update(&ShardSet::first(1), &ShardSet::first(6), &Costs::uniform()).unwrap();
+        assert_eq!((plan.way(), plan.reads(), plan.parities()), (UpdateWay::Reencode, &[at(1)][..], &[at(4)][..]));
+    }
+
     #[test]
     fn costs_and_what_cannot_be_read_choose_the_way() {
         let code = code("rs:4+2");

@@ -133,7 +133,7 @@ impl Kernel {
             .unwrap_or(Self::portable())
     }
 
-    /// Its name, as [`KERNEL_VARIABLE`] takes it.
+    /// Its name, as [`KERNEL_VARIABLE`] takes it where it is one of [`Kernel::available`].
     pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]

@@ -183,7 +183,7 @@ impl RepairPlan {
                 return Err(DecodeError::Duplicate { index: *index });
             }
             let Ok(at) = self.rebuilds.binary_search(index) else {
-                return Err(DecodeError::IndexOutOfRange { index: *index, shards: self.rebuilds.len() });
+                return Err(DecodeError::NotPlanned { index: *index });
             };
             filled.insert(*index);
             places[at] = bytes;
@@ -192,7 +192,7 @@ impl RepairPlan {
         self.transform.apply_with(sources, &mut places[..self.rebuilds.len()], locality)
     }
 
-    /// The inputs in the order of `reads`. Of an input given twice the first counts.
+    /// The inputs in the order of `reads`. One that is read must not come twice: nothing says which is right.
     fn gather<'a>(&self, inputs: &[(ShardIndex, &'a [u8])], sources: &mut [&'a [u8]]) -> Result<(), DecodeError> {
         // Callers mostly give what was asked for, in order.
         let in_order =
@@ -203,9 +203,10 @@ impl RepairPlan {
         }
         let mut given = ShardSet::EMPTY;
         for (index, bytes) in inputs {
-            if !given.contains(*index)
-                && let Ok(at) = self.reads.binary_search(index)
-            {
+            if let Ok(at) = self.reads.binary_search(index) {
+                if given.contains(*index) {
+                    return Err(DecodeError::Duplicate { index: *index });
+                }
                 given.insert(*index);
                 sources[at] = bytes;
             }
@@ -375,19 +376,21 @@ mod tests {
         let plan = code.plan(&lost, &lost.complement(14)).unwrap();
         let mut inputs: Vec<_> = lost.complement(14).iter().map(|index| (index, &shards[index.at()][..])).collect();
         inputs.reverse();
-        // A second one of the same index is ignored, as is one that no plan reads.
+        // One that no plan reads is ignored.
         let other = [0; 100];
-        inputs.push((ShardIndex::new(0), &other));
         inputs.push((ShardIndex::new(700), &other[..3]));
         let (mut a, mut b) = ([0; 100], [0; 100]);
         plan.run(&inputs, &mut [(ShardIndex::new(12), &mut b), (ShardIndex::new(3), &mut a)]).unwrap();
         assert_eq!((&a[..], &b[..]), (&shards[3][..], &shards[12][..]));
+        let twice = [&inputs[..], &[(ShardIndex::new(0), &other[..])]].concat();
+        let refused = plan.run(&twice, &mut [(ShardIndex::new(12), &mut b), (ShardIndex::new(3), &mut a)]);
+        assert_eq!(refused, Err(DecodeError::Duplicate { index: ShardIndex::new(0) }));
         let missing = inputs.iter().filter(|(index, _)| index.get() != 5).copied().collect::<Vec<_>>();
         let refused = plan.run(&missing, &mut [(ShardIndex::new(12), &mut b), (ShardIndex::new(3), &mut a)]);
         assert_eq!(refused, Err(DecodeError::MissingInput { index: ShardIndex::new(5) }));
         let twice = plan.run(&inputs, &mut [(ShardIndex::new(3), &mut b), (ShardIndex::new(3), &mut a)]);
         assert_eq!(twice, Err(DecodeError::Duplicate { index: ShardIndex::new(3) }));
         let unknown = plan.run(&inputs, &mut [(ShardIndex::new(3), &mut b), (ShardIndex::new(900), &mut a)]);
-        assert_eq!(unknown, Err(DecodeError::IndexOutOfRange { index: ShardIndex::new(900), shards: 2 }));
+        assert_eq!(unknown, Err(DecodeError::NotPlanned { index: ShardIndex::new(900) }));
     }
 }

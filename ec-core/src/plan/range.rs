@@ -445,6 +445,26 @@ mod tests {
         assert_eq!(reads, expected);
     }
 
+    /// A matrix without structure, of more fragments than are searched: the bound is what the plan of the fragments says.
+    #[test]
+    fn a_plan_that_is_not_proved_least_says_so() {
+        let mut dice = 3;
+        let rows = crate::matrix::Matrix::from_fn(20, 20, |_, _| (splitmix(&mut dice) % 255) as u8 + 1);
+        let mut rows = rows;
+        // Not MDS: nothing is known of it but its rows.
+        (0..20).for_each(|column| rows.set(1, column, rows.get(0, column)));
+        let code = Code::from_parity_rows(&rows).unwrap();
+        let costs = Costs::new((0..40).map(|_| 1 + splitmix(&mut dice) % 9));
+        let lost = ShardSet::first(1);
+        let available = lost.complement(40);
+        let set = code.plan_cheapest(&lost, &available, &costs).unwrap();
+        assert!(set.set().bound() < set.set().cost(), "{}", set.set());
+        let plan = code.plan_fragment_range(&lost, 0..BLOCK, BLOCK, &available, &costs).unwrap();
+        let block = u128::from(BLOCK);
+        assert_eq!((plan.bound(), plan.cost()), (set.set().bound() * block, set.set().cost() * block));
+        assert!(plan.to_string().contains("the least being"), "{plan}");
+    }
+
     #[test]
     fn a_block_of_a_lost_fragment_takes_that_block_of_each_helper() {
         let code = code("lrc:12,2,2");
