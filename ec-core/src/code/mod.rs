@@ -3,6 +3,7 @@
 //! A code is a systematic linear code over GF(2^8): `n` rows of `k` coefficients, the first `k` of them the identity.
 //! Replication, Reed-Solomon and LRC differ in their rows and in nothing else; encode, decode, plans and checks work on rows.
 
+mod cauchy;
 mod counts;
 mod custom;
 mod decodable;
@@ -212,7 +213,7 @@ impl Code {
         self.evidence
     }
 
-    /// The largest number of losses of which every pattern can be decoded; for a matrix from elsewhere, as far as 200,000
+    /// The largest number of losses of which every pattern can be decoded; for a matrix from elsewhere, as far as 2,000,000
     /// patterns tell.
     pub fn guaranteed_tolerance(&self) -> usize {
         self.tolerance
