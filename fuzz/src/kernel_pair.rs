@@ -146,7 +146,8 @@ fn native(setting: &Setting, k: usize, m: usize, input: &mut Input<'_>) {
     let (k, m) = (1 + k % 60, 1 + m % 40);
     let spec = format!("rs:{k}+{m}@lch").parse().expect("60 and a transform of 64 points fit into the field");
     let codes = setting.pair.map(|kernel| Code::with_kernel(&spec, kernel).expect("MDS by theorem"));
-    let len = setting.len(k * m);
+    // Shards are never empty.
+    let len = setting.len(k * m).max(1);
     let data = Buffers::painted(k, len, setting.places.inputs);
     let parities = codes.each_ref().map(|code| {
         let mut parity = Buffers::new(m, len, setting.places.outputs);
