@@ -9,8 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Moments per test, as many as the service promises to survive in its tests.
-const MOMENTS: u64 = 20;
+/// Moments per test, where `NINEFOLD_KILL_MOMENTS` does not say otherwise.
+fn moments() -> u64 {
+    std::env::var("NINEFOLD_KILL_MOMENTS").map_or(20, |moments| moments.parse().expect("a number"))
+}
+
 /// About how long a put of [`BYTES`] takes: the moments are spread over it.
 const PUT_TAKES_MS: u64 = 120;
 const BYTES: usize = 3 << 20;
@@ -59,7 +62,7 @@ fn ended(child: Child) -> Output {
 fn a_daemon_killed_mid_put_comes_back_and_the_put_goes_on() {
     let mut cell = TestCell::start(8, QUICK);
     let mut acknowledged = Acknowledged::default();
-    for number in 0..MOMENTS {
+    for number in 0..moments() {
         let (name, bytes) = (format!("file-{number:02}"), noise(number, BYTES));
         let put = begin_put(&cell, &name, &bytes);
         std::thread::sleep(moment(number, PUT_TAKES_MS));
@@ -77,7 +80,7 @@ fn a_daemon_killed_mid_put_comes_back_and_the_put_goes_on() {
 fn a_node_killed_mid_put_costs_the_put_nothing_but_time() {
     let mut cell = TestCell::start(9, QUICK);
     let mut acknowledged = Acknowledged::default();
-    for number in 0..MOMENTS {
+    for number in 0..moments() {
         let (name, bytes) = (format!("file-{number:02}"), noise(number, BYTES));
         let put = begin_put(&cell, &name, &bytes);
         std::thread::sleep(moment(number, PUT_TAKES_MS));
@@ -101,7 +104,7 @@ fn a_client_killed_mid_put_leaves_nothing_visible_and_in_the_end_nothing_at_all(
     cell.put("kept", &kept);
     let mut acknowledged = vec!["kept".to_owned()];
     let mut killed_early = 0;
-    for number in 0..MOMENTS {
+    for number in 0..moments() {
         let name = format!("file-{number:02}");
         let mut put = begin_put(&cell, &name, &noise(number, BYTES));
         std::thread::sleep(moment(number, PUT_TAKES_MS));
@@ -161,7 +164,7 @@ fn killed_mid_repair(kill: impl Fn(&mut TestCell, usize), start: impl Fn(&mut Te
     }
     cell.wait_full();
     let mut mid_repair = 0;
-    for number in 0..MOMENTS {
+    for number in 0..moments() {
         // Of the rounds before nothing is left over: who has a fragment is needed.
         eventually("each fragment is where it belongs and nowhere else", || {
             let files: usize = (0..9).map(|node| cell.fragments(node).len()).sum();
@@ -191,8 +194,8 @@ fn killed_mid_repair(kill: impl Fn(&mut TestCell, usize), start: impl Fn(&mut Te
     }
     cell.wait_full();
     acknowledged.check_all(&cell);
-    eprintln!("{mid_repair} of {MOMENTS} moments fell into a repair");
-    assert!(mid_repair >= MOMENTS * 3 / 4, "only {mid_repair} of {MOMENTS} moments fell into a repair");
+    eprintln!("{mid_repair} of {} moments fell into a repair", moments());
+    assert!(mid_repair >= moments() * 3 / 4, "only {mid_repair} of {} moments fell into a repair", moments());
 }
 
 #[test]

@@ -39,6 +39,9 @@ pub struct NodeCommand {
     /// Room that fragments leave free, for journals, deletes and quarantine. 64 MiB without it.
     #[arg(long, value_name = "BYTES")]
     headroom: Option<u64>,
+    /// Operations on the disk at a time: enough to keep it busy and to let reads pass syncs.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    disk_threads: u16,
     /// How long what it held of a placement group is kept in quarantine after another disk took over. A day without it.
     #[arg(long, value_name = "SECONDS")]
     quarantine_period: Option<u64>,
@@ -76,6 +79,6 @@ impl NodeCommand {
             None => {}
         }
         let (data, listen, advertise, daemon) = (self.data, self.listen, self.advertise, self.daemon);
-        Ok(Options { data, listen, advertise, domain, daemon, config })
+        Ok(Options { data, listen, advertise, domain, daemon, disk_threads: self.disk_threads.into(), config })
     }
 }

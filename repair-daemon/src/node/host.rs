@@ -38,6 +38,8 @@ pub struct Options {
     pub domain: Domain,
     /// The daemon, as host:port.
     pub daemon: String,
+    /// Operations on the disk at a time.
+    pub disk_threads: usize,
     /// Settings.
     pub config: NodeConfig,
 }
@@ -80,7 +82,7 @@ pub async fn run(options: Options) -> Result<(), FilesError> {
         journals: store.journals().map_err(FilesError::io(&options.data, "read the journals in"))?,
     };
     let (free_bytes, total_bytes) = store.room().map_err(FilesError::io(&options.data, "measure the room for"))?;
-    let workers = Workers::start(&store, &inputs)?;
+    let workers = Workers::start(&store, &inputs, options.disk_threads)?;
     let _ = writeln!(io::stderr(), "ninefold node: disk {} listening on {}", store.disk(), server.address());
     if let Some(door) = door {
         tokio::spawn(door::serve(door, Arc::downgrade(&store)));

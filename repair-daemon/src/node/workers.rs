@@ -12,8 +12,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Operations on the disk at a time: enough to keep one busy and to let reads pass syncs.
-const THREADS: usize = 8;
 /// How long the end waits for operations under way. A disk that hangs for longer loses nothing by it: nobody was answered.
 const END_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -37,12 +35,12 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    pub(super) fn start(store: &Arc<DiskStore>, inputs: &Inputs) -> Result<Self, FilesError> {
+    pub(super) fn start(store: &Arc<DiskStore>, inputs: &Inputs, threads: usize) -> Result<Self, FilesError> {
         let (jobs, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
         let (alive, ended) = mpsc::channel();
         let broken = Arc::new(AtomicBool::new(false));
-        for number in 0..THREADS {
+        for number in 0..threads {
             let (store, inputs, queue, alive) = (Arc::clone(store), inputs.clone(), Arc::clone(&queue), alive.clone());
             let broken = Arc::clone(&broken);
             let work = move || {

@@ -158,8 +158,15 @@ impl TestCell {
 
     /// Starts a node on its folder and address.
     pub fn start_node(&mut self, number: usize) {
+        self.start_node_with(number, &[]);
+    }
+
+    /// As [`TestCell::start_node`], with more options.
+    pub fn start_node_with(&mut self, number: usize, options: &[&str]) {
         let log = self.path(format!("node-{number}.log"));
-        self.nodes[number].child = Some(spawn(self.node_command(number), &log));
+        let mut command = self.node_command(number);
+        command.args(options);
+        self.nodes[number].child = Some(spawn(command, &log));
     }
 
     /// Ends a node as a crash would.
