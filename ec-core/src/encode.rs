@@ -63,7 +63,7 @@ impl StripeEncoder {
     pub fn new(code: &Code, piece_bytes: usize) -> Self {
         Self {
             encoder: code.encoder().clone(),
-            copy: Transform::new(code.kernel(), &Matrix::identity(1)),
+            copy: Transform::of_shards(code.kernel(), &Matrix::identity(1)),
             check: None,
             piece_bytes: piece_bytes.div_ceil(BLOCK_PIECE_BYTES).max(1).saturating_mul(BLOCK_PIECE_BYTES),
             spare: Mutex::new(Vec::new()),

@@ -136,6 +136,18 @@ pub enum KernelError {
     },
 }
 
+/// Why coefficients could not be prepared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a matrix of {rows} x {columns} is too large for a transform: at most {limit} rows and {limit} columns")]
+pub struct TransformError {
+    /// Its rows.
+    pub rows: usize,
+    /// Its columns.
+    pub columns: usize,
+    /// The most of either.
+    pub limit: usize,
+}
+
 /// Why shards could not be encoded, planned or decoded. Outputs are untouched whenever one of these is returned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -129,9 +129,9 @@ impl ParityDelta {
         let new = Matrix::from_fn(parities.len(), count, row);
         let kernel: Kernel = code.kernel();
         Ok(Self {
-            deltas: Transform::new(kernel, &both),
-            updates: Transform::adding(kernel, &both),
-            appends: Transform::adding(kernel, &new),
+            deltas: Transform::of_shards(kernel, &both),
+            updates: Transform::adding_of_shards(kernel, &both),
+            appends: Transform::adding_of_shards(kernel, &new),
             modified,
             parities,
         })
@@ -272,7 +272,7 @@ impl Code {
             }
         };
         let coefficients = Matrix::from_fn(parities.len(), changed.len() + reads.len(), coefficient);
-        let transform = Transform::new(self.kernel(), &coefficients);
+        let transform = Transform::of_shards(self.kernel(), &coefficients);
         Ok(UpdatePlan { way, modified: changed, parities, reads, cost, coefficients, transform })
     }
 }

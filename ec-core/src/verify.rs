@@ -80,7 +80,7 @@ impl StripeCheck {
     /// Checks by another kernel than encodes. Draws the combinations from `seed`. A caller takes a fresh one for each extent,
     /// so that an error that cancels in one does not cancel in all.
     pub fn new(code: &Code, seed: u64) -> Self {
-        let checks = Transform::new(code.kernel().another(), &combinations(code, seed));
+        let checks = Transform::of_shards(code.kernel().another(), &combinations(code, seed));
         Self { checks, sample: None, data_shards: code.k(), parity_shards: code.m(), seed }
     }
 
@@ -88,9 +88,9 @@ impl StripeCheck {
     /// Which piece depends on `seed` and the length of the stripe.
     pub fn at_speed(code: &Code, seed: u64) -> Self {
         let rows = combinations(code, seed);
-        let sample = Some(Transform::new(code.kernel().another(), &rows));
+        let sample = Some(Transform::of_shards(code.kernel().another(), &rows));
         Self {
-            checks: Transform::new(code.kernel(), &rows),
+            checks: Transform::of_shards(code.kernel(), &rows),
             sample,
             data_shards: code.k(),
             parity_shards: code.m(),
@@ -295,7 +295,7 @@ mod tests {
         let sample = check.sample.take().unwrap();
         assert_eq!((sample.kernel(), check.checks.kernel()), (code.kernel().another(), code.kernel()));
         // With equations that are wrong for the other kernel alone, the strip of the sample is refused and no other.
-        check.sample = Some(Transform::new(sample.kernel(), &Matrix::from_fn(CHECKS, code.n(), |_, _| 1)));
+        check.sample = Some(Transform::of_shards(sample.kernel(), &Matrix::from_fn(CHECKS, code.n(), |_, _| 1)));
         let shards = stripe(&code, 20_000);
         let refs: Vec<&[u8]> = shards.iter().map(Vec::as_slice).collect();
         let offset = check.sample(20_000).start / STRIP_BYTES * STRIP_BYTES;

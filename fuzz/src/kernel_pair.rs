@@ -124,7 +124,7 @@ fn sums(setting: &Setting, matrix: &Matrix) {
     let inputs = Buffers::painted(matrix.columns(), len, setting.places.inputs);
     let outputs = setting.pair.map(|kernel| {
         let mut outputs = Buffers::new(matrix.rows(), len, setting.places.outputs);
-        let transform = Transform::new(kernel, matrix);
+        let transform = Transform::new(kernel, matrix).expect("a matrix of few rows and columns");
         transform
             .apply_with(&inputs.slices(), &mut outputs.slices_mut(), setting.locality)
             .expect("buffers of its shape");

@@ -12,7 +12,7 @@
 //!
 //! let sum_of_both = Matrix::from_fn(1, 2, |_, _| 1);
 //! let mut parity = [0; 3];
-//! Transform::new(Kernel::selected()?, &sum_of_both).apply(&[&[1, 2, 3], &[4, 4, 4]], &mut [&mut parity])?;
+//! Transform::new(Kernel::selected()?, &sum_of_both)?.apply(&[&[1, 2, 3], &[4, 4, 4]], &mut [&mut parity])?;
 //! assert_eq!(parity, [5, 6, 7]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -41,7 +41,7 @@ mod x86;
 
 pub(crate) use memory::{LINE_BYTES, fence, prefetch};
 pub(crate) use syndrome::Syndromes;
-pub use transform::{Locality, Transform};
+pub use transform::{Locality, SIDE_MAX, Transform};
 
 use crate::error::KernelError;
 use family::Family;

@@ -107,7 +107,7 @@ pub(super) fn self_test(kernel: Kernel) -> Result<(), KernelError> {
     let has_transform = !matches!(kernel.multiplier(), Multiplier::ProductTable | Multiplier::LogarithmTable);
     self_test_with(kernel.name(), has_transform, |by, coefficients, inputs, outputs, locality| {
         let transform = match by {
-            By::Matrix => Transform::new(kernel, coefficients),
+            By::Matrix => Transform::of_shards(kernel, coefficients),
             By::Transform => Transform::native(kernel, coefficients),
         };
         transform.apply_with(inputs, outputs, locality)

@@ -89,7 +89,7 @@ impl RepairPlan {
         let (reads, coefficients) = without_unused(candidates, full);
         let transform = match syndromes {
             Some(syndromes) => Transform::by_syndromes(code.kernel(), &coefficients, &syndromes),
-            None => Transform::new(code.kernel(), &coefficients),
+            None => Transform::of_shards(code.kernel(), &coefficients),
         };
         let mut rebuilds = Vec::with_capacity(lost.len());
         rebuilds.extend(lost.iter());
@@ -106,7 +106,7 @@ impl RepairPlan {
             return Err(not_decodable(code, usable));
         };
         let (reads, coefficients) = without_unused(candidates, full);
-        let transform = Transform::new(code.kernel(), &coefficients);
+        let transform = Transform::of_shards(code.kernel(), &coefficients);
         Ok(Self { rebuilds: lost.iter().collect(), reads, coefficients, transform })
     }
 

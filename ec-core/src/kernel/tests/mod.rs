@@ -102,7 +102,7 @@ impl Task {
         if self.is_native {
             Transform::native(kernel, &self.coefficients)
         } else {
-            Transform::new(kernel, &self.coefficients)
+            Transform::of_shards(kernel, &self.coefficients)
         }
     }
 

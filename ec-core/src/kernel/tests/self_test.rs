@@ -43,7 +43,7 @@ fn every_kernel_passes_and_in_time() {
 fn is_noticed(spoil: impl Fn(By, &Matrix, &mut [&mut [u8]], Locality)) -> bool {
     let kernel = Kernel::available()[0];
     let result = self_test_with("spoilt", true, |by, matrix, inputs, outputs, locality| {
-        Transform::new(kernel, matrix).apply(inputs, outputs)?;
+        Transform::of_shards(kernel, matrix).apply(inputs, outputs)?;
         spoil(by, matrix, outputs, locality);
         Ok(())
     });
