@@ -128,8 +128,8 @@ pub enum KernelError {
         /// Names that would work, comma separated.
         available: String,
     },
-    /// The kernel computed a wrong product at start-up. The CPU or the build is not to be trusted.
-    #[error("kernel {name} failed its self-test: wrong product; set NINEFOLD_KERNEL to another one and check this CPU")]
+    /// The kernel computed wrong bytes at start-up. The CPU or the build is not to be trusted.
+    #[error("kernel {name} failed its self-test: wrong bytes; set NINEFOLD_KERNEL to another one and check this CPU")]
     SelfTest {
         /// The kernel that failed.
         name: &'static str,

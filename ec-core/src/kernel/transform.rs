@@ -104,6 +104,15 @@ enum Prepared<F> {
     Syndromes(SyndromeProgram<F>),
 }
 
+/// The same by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Matrix,
+    /// The transform of the native matrix.
+    Transform,
+    Syndromes,
+}
+
 /// What to prepare.
 enum Recipe<'a> {
     Matrix(&'a Matrix),
@@ -188,20 +197,20 @@ impl Transform {
         self.kernel
     }
 
-    /// Whether it goes by the transform of the native matrix.
-    pub(super) fn is_lch(&self) -> bool {
+    /// By which way it computes.
+    pub(super) fn way(&self) -> Way {
         match &self.program {
             #[cfg(target_arch = "x86_64")]
-            Program::Avx512Gfni(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            Program::Avx512Gfni(_, prepared) => prepared.way(),
             #[cfg(target_arch = "x86_64")]
-            Program::Avx2Gfni(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            Program::Avx2Gfni(_, prepared) => prepared.way(),
             #[cfg(target_arch = "x86_64")]
-            Program::Avx2(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            Program::Avx2(_, prepared) => prepared.way(),
             #[cfg(target_arch = "x86_64")]
-            Program::Ssse3(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            Program::Ssse3(_, prepared) => prepared.way(),
             #[cfg(target_arch = "aarch64")]
-            Program::Neon(_, prepared) => matches!(prepared, Prepared::Lch(_)),
-            Program::Portable(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            Program::Neon(_, prepared) => prepared.way(),
+            Program::Portable(_, prepared) => prepared.way(),
         }
     }
 
@@ -225,7 +234,7 @@ impl Transform {
         locality: Locality,
     ) -> Result<(), DecodeError> {
         let len = self.check(inputs, outputs)?;
-        let traffic = locality.traffic(len * (inputs.len() + outputs.len()), self.is_lch());
+        let traffic = locality.traffic(len.saturating_mul(inputs.len() + outputs.len()), self.way() == Way::Transform);
         self.run(inputs, outputs, len, traffic);
         Ok(())
     }
@@ -252,6 +261,12 @@ impl Transform {
     }
 
     fn run(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], len: usize, traffic: Traffic) {
+        self.compute(inputs, outputs, len, traffic);
+        #[cfg(test)]
+        super::tests::planted::spoil(self.kernel.name(), outputs);
+    }
+
+    fn compute(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], len: usize, traffic: Traffic) {
         match &self.program {
             #[cfg(target_arch = "x86_64")]
             Program::Avx512Gfni(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
@@ -311,6 +326,14 @@ impl<F: Clone> Prepared<F> {
             Recipe::Native(matrix) | Recipe::Syndromes(matrix, _) | Recipe::Matrix(matrix) => {
                 Self::Groups(divide(matrix, factor))
             }
+        }
+    }
+
+    fn way(&self) -> Way {
+        match self {
+            Self::Groups(_) => Way::Matrix,
+            Self::Lch(_) => Way::Transform,
+            Self::Syndromes(_) => Way::Syndromes,
         }
     }
 

@@ -125,6 +125,10 @@ impl RepairPlan {
         &self.coefficients
     }
 
+    pub(crate) fn transform(&self) -> &Transform {
+        &self.transform
+    }
+
     /// Rebuilds the shards. The plan was made for one pattern; the buffers arrive only now, so their number, positions and
     /// lengths are checked here. Inputs the plan does not read are ignored.
     ///
@@ -148,11 +152,21 @@ impl RepairPlan {
         outputs: &mut [(ShardIndex, &mut [u8])],
         locality: Locality,
     ) -> Result<(), DecodeError> {
+        self.run_by(inputs, outputs, |transform, sources, targets| transform.apply_with(sources, targets, locality))
+    }
+
+    /// Checks the buffers, and has them computed in the order of the plan.
+    pub(crate) fn run_by(
+        &self,
+        inputs: &[(ShardIndex, &[u8])],
+        outputs: &mut [(ShardIndex, &mut [u8])],
+        apply: impl FnOnce(&Transform, &[&[u8]], &mut [&mut [u8]]) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
         // On the stack: a call allocates nothing. Most plans read few shards, and clearing many places takes time.
         if self.reads.len() <= FEW_SHARDS && self.rebuilds.len() <= FEW_SHARDS {
-            self.run_within::<FEW_SHARDS>(inputs, outputs, locality)
+            self.run_within::<FEW_SHARDS>(inputs, outputs, apply)
         } else {
-            self.run_within::<SHARDS_MAX>(inputs, outputs, locality)
+            self.run_within::<SHARDS_MAX>(inputs, outputs, apply)
         }
     }
 
@@ -160,7 +174,7 @@ impl RepairPlan {
         &self,
         inputs: &[(ShardIndex, &[u8])],
         outputs: &mut [(ShardIndex, &mut [u8])],
-        locality: Locality,
+        apply: impl FnOnce(&Transform, &[&[u8]], &mut [&mut [u8]]) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
         let mut sources: [&[u8]; MAX] = [&[]; MAX];
         let sources = &mut sources[..self.reads.len()];
@@ -189,7 +203,7 @@ impl RepairPlan {
             places[at] = bytes;
         }
         // As many distinct wanted positions as outputs: every place is filled.
-        self.transform.apply_with(sources, &mut places[..self.rebuilds.len()], locality)
+        apply(&self.transform, sources, &mut places[..self.rebuilds.len()])
     }
 
     /// The inputs in the order of `reads`. One that is read must not come twice: nothing says which is right.

@@ -54,7 +54,7 @@ fn a_matrix_with_more_rows_or_columns_than_numbers_is_refused_and_the_largest_is
     }
     for kernel in kernels() {
         // What is at the last place is not what is at the one before.
-        let element = |at: usize| if at + 1 == SIDE_MAX { 5 } else { 2 + u8::from(at % 3 == 0) };
+        let element = |at: usize| if at + 1 == SIDE_MAX { 5 } else { 2 + u8::from(at.is_multiple_of(3)) };
         let wide = Transform::new(kernel, &Matrix::from_fn(1, SIDE_MAX, |_, column| element(column))).unwrap();
         let inputs = (0..SIDE_MAX).map(|at| vec![u8::from(at + 2 >= SIDE_MAX)]).collect::<Vec<_>>();
         assert_eq!(applied(&wide, &inputs, 1), [[element(SIDE_MAX - 2) ^ 5]]);
