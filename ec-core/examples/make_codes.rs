@@ -8,8 +8,8 @@ use ec_core::Code;
 /// Bytes of each shard.
 pub const SHARD_BYTES: usize = 16;
 
-/// Every family with small and usual numbers.
-pub const SPECS: [&str; 45] = [
+/// Every family with small and usual numbers; of later slots with the slot before the name.
+pub const SPECS: [&str; 51] = [
     "replicate:1",
     "replicate:3",
     "rs:1+1",
@@ -55,6 +55,12 @@ pub const SPECS: [&str; 45] = [
     "lrc-uniform:11,3,2",
     "lrc-uniform:24,2,2",
     "xorbas",
+    "lrc:12,2,1",
+    "lrc:24,4,2",
+    "rs:80+20",
+    "slot1:rs:4+2",
+    "slot1:rs:10+4",
+    "slot3:rs:6+3",
 ];
 
 /// Byte `at` of data shard `shard`: no two shards are alike, nor two bytes of most.
@@ -64,7 +70,10 @@ pub fn data_byte(shard: usize, at: usize) -> u8 {
 
 /// A line: the code, then its parities in hex.
 pub fn line(spec: &str) -> Result<String, Box<dyn std::error::Error>> {
-    let code = Code::new(&spec.parse()?)?;
+    let code = match spec.strip_prefix("slot").and_then(|rest| rest.split_once(':')) {
+        Some((slot, name)) => Code::at_slot(&name.parse()?, slot.parse()?)?,
+        None => Code::new(&spec.parse()?)?,
+    };
     let data: Vec<Vec<u8>> =
         (0..code.k()).map(|shard| (0..SHARD_BYTES).map(|at| data_byte(shard, at)).collect()).collect();
     let mut parity = vec![vec![0; SHARD_BYTES]; code.m()];

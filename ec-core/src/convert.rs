@@ -15,7 +15,7 @@
 
 use crate::code::{Code, CodeSpec, RsMatrix, Shape, shard};
 use crate::error::{CodeError, DecodeError};
-use crate::kernel::Transform;
+use crate::kernel::{Locality, Transform};
 use crate::matrix::Matrix;
 use crate::shard::{SHARDS_MAX, ShardIndex};
 use std::fmt;
@@ -246,7 +246,7 @@ impl Conversion {
             outputs.push(target.ok_or(ConvertError::MissingOutput { fragment })?);
         }
         self.equal_lengths(&sources, &outputs)?;
-        Ok(self.transform.apply(&sources, &mut outputs)?)
+        Ok(self.transform.apply_to_shards(&sources, &mut outputs, Locality::Auto)?)
     }
 
     /// The products would name a column, which is no fragment of either side.

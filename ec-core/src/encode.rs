@@ -115,6 +115,9 @@ impl StripeEncoder {
     /// The length of the shards, if they are one stripe of the code and of the check.
     pub(crate) fn stripe_bytes(&self, data: &[&[u8]], parity: &[&mut [u8]]) -> Result<usize, VerifyError> {
         let length = self.encoder.check(data, parity)?;
+        if length == 0 {
+            return Err(DecodeError::Empty { granularity: 1 }.into());
+        }
         if let Some(check) = &self.check {
             check.counts(data.len(), parity.len())?;
         }

@@ -216,6 +216,12 @@ pub enum DecodeError {
         /// Bytes it must be a multiple of.
         granularity: usize,
     },
+    /// The buffers hold nothing.
+    #[error("the buffers are empty; each needs at least {granularity} bytes")]
+    Empty {
+        /// Bytes a buffer is a multiple of.
+        granularity: usize,
+    },
     /// The plan does not rebuild the fragment of this output.
     #[error("the plan does not rebuild fragment {index}")]
     NotPlanned {

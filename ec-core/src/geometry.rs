@@ -18,8 +18,9 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// The layout of `extent_bytes` over `data_shards` (at least 1) shards.
+    /// The layout of `extent_bytes` over `data_shards` shards. Every code has at least 1; 0 is taken for it.
     pub fn new(extent_bytes: u64, data_shards: usize) -> Self {
+        let data_shards = data_shards.max(1);
         let blocks = extent_bytes.div_ceil(data_shards as u64).div_ceil(BLOCK_BYTES as u64);
         Self { extent_bytes, data_shards, shard_bytes: blocks * BLOCK_BYTES as u64 }
     }
@@ -68,5 +69,6 @@ mod tests {
         }
         assert_eq!(Geometry::new(12 * 4096, 12).shard_bytes(), 4096);
         assert_eq!(Geometry::new(0, 12).shard_bytes(), 0);
+        assert_eq!(Geometry::new(10, 0), Geometry::new(10, 1));
     }
 }

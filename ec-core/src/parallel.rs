@@ -65,7 +65,7 @@ impl<'a, const N: usize> Chunk<'a, N> {
 }
 
 impl Transform {
-    /// As [`Transform::apply_with`], by several threads. For the shards of a code: at most [`SHARDS_MAX`] of either.
+    /// As [`Transform::apply_to_shards`], by several threads. For the shards of a code: at most [`SHARDS_MAX`] of either.
     fn apply_parallel(
         &self,
         inputs: &[&[u8]],
@@ -92,7 +92,7 @@ impl Transform {
         let locality = locality.of_whole(length.saturating_mul(k + m));
         Chunk::<N>::whole(outputs, length).over(chunk_bytes(k + m), &|chunk| {
             let inputs = chunk.cut(inputs);
-            self.apply_with(&inputs[..k], &mut chunk.outputs[..m], locality)
+            self.apply_to_shards(&inputs[..k], &mut chunk.outputs[..m], locality)
         })
     }
 }

@@ -10,9 +10,9 @@
 use crate::code::{Code, shard};
 use crate::encode::empty;
 use crate::error::DecodeError;
-use crate::kernel::{Kernel, Transform};
+use crate::kernel::{Kernel, Locality, Transform};
 use crate::matrix::Matrix;
-use crate::plan::Costs;
+use crate::plan::{Costs, check_indices, independent, without_unused};
 use crate::shard::{SHARDS_MAX, ShardIndex, ShardSet};
 use std::fmt;
 
@@ -31,8 +31,10 @@ pub enum UpdateError {
         /// Data shards of the code.
         data: usize,
     },
-    /// Neither way can be gone.
-    #[error("the update needs old data and parities, or the other data, and has neither: {missing:?} cannot be read")]
+    /// No way can be gone.
+    #[error(
+        "the update needs old data and parities, or what determines the other data, and has neither: {missing:?} cannot be read"
+    )]
     Unavailable {
         /// What the way by deltas misses.
         missing: Vec<u16>,
@@ -71,9 +73,9 @@ pub enum UpdateError {
         /// Bytes of this one.
         found: usize,
     },
-    /// The products refused buffers that were checked before.
+    /// As for every plan: positions that the code does not have, buffers that are empty.
     #[error(transparent)]
-    Buffers(#[from] DecodeError),
+    Shards(#[from] DecodeError),
 }
 
 /// How parities follow a change of some data shards. Good for any byte range.
@@ -202,7 +204,7 @@ impl ParityDelta {
         let mut targets = empty::<SHARDS_MAX>();
         let targets = in_order(&self.parities, outputs, &mut targets)?;
         equal_lengths(self.modified.iter().chain(&self.modified), inputs, &self.parities, targets)?;
-        Ok(transform.apply(inputs, targets)?)
+        Ok(transform.apply_to_shards(inputs, targets, Locality::Auto)?)
     }
 }
 
@@ -213,6 +215,8 @@ pub enum UpdateWay {
     Delta,
     /// From the data that does not change.
     Reencode,
+    /// From whatever determines the share of the data that does not change, where fragments that both other ways read are lost.
+    Degraded,
 }
 
 /// The cheaper way to bring parities up to date after a change of some data shards: what is read and what is written.
@@ -230,7 +234,9 @@ pub struct UpdatePlan {
 
 impl Code {
     /// How to bring parities up to date when the data shards `modified` are written, at the least cost of what is read from among
-    /// `available`. Of equal costs encoding anew is taken: what it writes does not depend on what was there.
+    /// `available`: by delta or by encoding anew, and where neither can be gone from what there is, without a search for the
+    /// cheapest. Of equal costs encoding anew is taken: what it writes does not depend on what was there. Every parity that
+    /// changes is written, also one that is not available: it would be stale if it came back.
     ///
     /// ```
     /// use ec_core::{Code, Costs, ShardIndex, ShardSet, update::UpdateWay};
@@ -245,13 +251,14 @@ impl Code {
     /// ```
     ///
     /// # Errors
-    /// [`UpdateError::Nothing`], [`UpdateError::NotData`], [`UpdateError::Unavailable`].
+    /// [`UpdateError::Nothing`], [`UpdateError::NotData`], [`UpdateError::Unavailable`], or [`DecodeError::IndexOutOfRange`].
     pub fn plan_update(
         &self,
         modified: &ShardSet,
         available: &ShardSet,
         costs: &Costs,
     ) -> Result<UpdatePlan, UpdateError> {
+        check_indices(self.n(), &[modified, available])?;
         let (changed, parities) = touched(self, modified)?;
         let parity_set: ShardSet = parities.iter().copied().collect();
         let by_delta = modified.union(&parity_set);
@@ -264,23 +271,51 @@ impl Code {
             .filter(|(_, reads)| reads.is_subset(available))
             .map(|(way, reads)| (costs.total(reads), *way, *reads))
             .min_by_key(|(cost, ..)| *cost);
-        let Some((cost, way, reads)) = best else {
-            let missing = by_delta.difference(available).iter().map(ShardIndex::get).collect();
-            return Err(UpdateError::Unavailable { missing });
-        };
-        let reads: Vec<ShardIndex> = reads.iter().collect();
-        let coefficient = |row: usize, column: usize| {
-            let parity = parities[row];
-            match column.checked_sub(changed.len()) {
-                None => self.generator().get(parity.at(), changed[column].at()),
-                Some(at) if reads[at].at() >= self.k() => u8::from(reads[at] == parity),
-                Some(at) => self.generator().get(parity.at(), reads[at].at()),
+        let (way, reads, shares) = match best {
+            Some((_, way, reads)) => {
+                let reads: Vec<ShardIndex> = reads.iter().collect();
+                let shares = Matrix::from_fn(parities.len(), reads.len(), |row, at| match reads[at] {
+                    read if read.at() >= self.k() => u8::from(read == parities[row]),
+                    read => self.generator().get(parities[row].at(), read.at()),
+                });
+                (way, reads, shares)
+            }
+            None => {
+                let found = unchanged_shares(self, modified, &parities, available);
+                let (reads, shares) = found.ok_or_else(|| UpdateError::Unavailable {
+                    missing: by_delta.difference(available).iter().map(ShardIndex::get).collect(),
+                })?;
+                (UpdateWay::Degraded, reads, shares)
             }
         };
-        let coefficients = Matrix::from_fn(parities.len(), changed.len() + reads.len(), coefficient);
+        let cost = costs.total(&reads.iter().copied().collect());
+        let coefficients = Matrix::from_fn(parities.len(), changed.len() + reads.len(), |row, column| {
+            match column.checked_sub(changed.len()) {
+                None => self.generator().get(parities[row].at(), changed[column].at()),
+                Some(at) => shares.get(row, at),
+            }
+        });
         let transform = Transform::of_shards(self.kernel(), &coefficients);
         Ok(UpdatePlan { way, modified: changed, parities, reads, cost, coefficients, transform })
     }
+}
+
+/// What to read of `available`, and by which coefficients it adds up to the share in each parity of the data that is not modified.
+/// `None` where it does not determine that.
+fn unchanged_shares(
+    code: &Code,
+    modified: &ShardSet,
+    parities: &[ShardIndex],
+    available: &ShardSet,
+) -> Option<(Vec<ShardIndex>, Matrix)> {
+    let generator = code.generator();
+    let candidates = independent(code, available);
+    let rows: Vec<usize> = candidates.iter().map(|index| index.at()).collect();
+    let shares = Matrix::from_fn(parities.len(), code.k(), |row, column| match modified.contains(shard(column)) {
+        true => 0,
+        false => generator.get(parities[row].at(), column),
+    });
+    Some(without_unused(candidates, generator.select_rows(&rows).express(&shares)?))
 }
 
 impl UpdatePlan {
@@ -333,7 +368,7 @@ impl UpdatePlan {
         let mut targets = empty::<SHARDS_MAX>();
         let targets = in_order(&self.parities, parity, &mut targets)?;
         equal_lengths(self.modified.iter().chain(&self.reads), inputs, &self.parities, targets)?;
-        Ok(self.transform.apply(inputs, targets)?)
+        Ok(self.transform.apply_to_shards(inputs, targets, Locality::Auto)?)
     }
 }
 
@@ -342,6 +377,7 @@ impl fmt::Display for UpdatePlan {
         let way = match self.way {
             UpdateWay::Delta => "delta",
             UpdateWay::Reencode => "encode anew",
+            UpdateWay::Degraded => "from what there is",
         };
         write!(f, "{way}: read")?;
         self.reads.iter().try_for_each(|index| write!(f, " {index}"))?;
@@ -502,7 +538,7 @@ mod tests {
         for (spec, kernel) in SPECS.iter().flat_map(|spec| Kernel::available().into_iter().map(move |it| (*spec, it))) {
             let code = with(spec, kernel);
             for modified in sets(&code) {
-                for bytes in [0, 1, 4096, 9_001] {
+                for bytes in [1, 4096, 9_001] {
                     let (old, new) = (stripe(&code, bytes, 0, &modified), stripe(&code, bytes, 1, &modified));
                     let delta = ParityDelta::new(&code, &modified).unwrap();
                     let changes: Vec<Change<'_>> =
@@ -574,15 +610,41 @@ mod tests {
                     .count();
                 assert_eq!(plan.cost(), delta.min(rest) as u128, "{spec}");
                 assert_eq!(plan.way() == UpdateWay::Delta, delta < rest, "{spec}");
-                let (old, new) = (stripe(&code, 100, 0, &modified), stripe(&code, 100, 1, &modified));
-                let news: Vec<_> = modified.iter().map(|it| (it, &new[it.at()][..])).collect();
-                let read: Vec<_> = plan.reads().iter().map(|&it| (it, &old[it.at()][..])).collect();
-                let mut out: Vec<_> = plan.parities().iter().map(|&it| (it, vec![0; 100])).collect();
-                let mut outputs: Vec<_> = out.iter_mut().map(|(it, bytes)| (*it, &mut bytes[..])).collect();
-                plan.run(&news, &read, &mut outputs).unwrap();
-                assert!(out.iter().all(|(it, bytes)| *bytes == new[it.at()]), "{spec} {plan}");
+                assert_new_parities(&code, &plan, &modified);
             }
         }
+    }
+
+    /// Where the old data or a parity is lost, and so is some other data.
+    #[test]
+    fn a_degraded_stripe_is_updated_from_what_determines_the_rest() {
+        for (spec, modified, lost) in [
+            ("rs:10+4", &[0][..], &[0, 3][..]),
+            ("rs:10+4", &[2, 5], &[1, 2, 10, 13]),
+            ("lrc:12,2,2", &[3], &[4, 12]),
+            ("lrc:12,2,2", &[3, 9], &[0, 6, 14, 15]),
+            ("lrc-uniform:12,2,2", &[1], &[1, 2]),
+            ("xorbas", &[1, 2], &[0, 2, 11]),
+        ] {
+            let code = code(spec);
+            let set = |indices: &[usize]| indices.iter().map(|&it| at(it)).collect::<ShardSet>();
+            let (modified, available) = (set(modified), set(lost).complement(code.n()));
+            let plan = code.plan_update(&modified, &available, &Costs::uniform()).unwrap();
+            assert_eq!(plan.way(), UpdateWay::Degraded, "{spec}");
+            assert!(plan.reads().iter().all(|read| available.contains(*read)), "{plan}");
+            assert_eq!(plan.cost(), plan.reads().len() as u128);
+            assert_new_parities(&code, &plan, &modified);
+        }
+    }
+
+    fn assert_new_parities(code: &Code, plan: &UpdatePlan, modified: &ShardSet) {
+        let (old, new) = (stripe(code, 100, 0, modified), stripe(code, 100, 1, modified));
+        let news: Vec<_> = modified.iter().map(|it| (it, &new[it.at()][..])).collect();
+        let read: Vec<_> = plan.reads().iter().map(|&it| (it, &old[it.at()][..])).collect();
+        let mut out: Vec<_> = plan.parities().iter().map(|&it| (it, vec![0; 100])).collect();
+        let mut outputs: Vec<_> = out.iter_mut().map(|(it, bytes)| (*it, &mut bytes[..])).collect();
+        plan.run(&news, &read, &mut outputs).unwrap();
+        assert!(out.iter().all(|(it, bytes)| *bytes == new[it.at()]), "{} {plan}", code.spec());
     }
 
     #[test]
@@ -630,11 +692,14 @@ mod tests {
     fn an_update_checks_its_guests_at_the_door() {
         let code = code("rs:4+2");
         assert_eq!(ParityDelta::new(&code, &ShardSet::EMPTY).unwrap_err(), UpdateError::Nothing);
+        let outside = DecodeError::IndexOutOfRange { index: at(6), shards: 6 };
+        let refused = code.plan_update(&ShardSet::first(1), &ShardSet::first(7), &Costs::uniform()).unwrap_err();
+        assert_eq!(refused, outside.into());
         let parity = ShardSet::from_iter([at(0), at(5)]);
         assert_eq!(ParityDelta::new(&code, &parity).unwrap_err(), UpdateError::NotData { index: at(5), data: 4 });
         assert_eq!(
-            code.plan_update(&ShardSet::from_iter([at(200)]), &ShardSet::first(6), &Costs::uniform()).unwrap_err(),
-            UpdateError::NotData { index: at(200), data: 4 }
+            code.plan_update(&ShardSet::from_iter([at(4)]), &ShardSet::first(6), &Costs::uniform()).unwrap_err(),
+            UpdateError::NotData { index: at(4), data: 4 }
         );
         let delta = ParityDelta::new(&code, &ShardSet::from_iter([at(1)])).unwrap();
         let (old, new, short) = ([1u8; 8], [2u8; 8], [3u8; 7]);
@@ -653,6 +718,8 @@ mod tests {
         assert_eq!(tried(&[(at(1), &short, &new)], [4, 5]), unequal);
         let unequal = UpdateError::LengthMismatch { index: at(4), expected: 7, found: 8 };
         assert_eq!(tried(&[(at(1), &short, &short)], [4, 5]), unequal);
+        let empty = delta.update(&[(at(1), &[], &[])], &mut [(at(4), &mut []), (at(5), &mut [])]);
+        assert_eq!(empty, Err(DecodeError::Empty { granularity: 1 }.into()));
         assert_eq!(delta.update(&[change], &mut [(at(4), &mut p)]), Err(UpdateError::Missing { index: at(5) }));
         let stray = [(at(1), &new[..]), (at(3), &new[..])];
         let mut both = [(at(4), &mut p[..]), (at(5), &mut q[..])];

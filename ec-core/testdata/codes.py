@@ -192,6 +192,10 @@ def xorbas():
 
 
 def parity_rows(spec):
+    if spec.startswith("slot"):
+        slot, name = spec[4:].split(":", 1)
+        k, m = map(int, name.removeprefix("rs:").split("+"))
+        return [row[-k:] for row in lch(k * (int(slot) + 1), m)]
     if spec == "xorbas":
         return xorbas()
     family, numbers = spec.split(":")

@@ -7,7 +7,7 @@ use ec_core::{
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-const LENGTHS: [usize; 9] = [0, 1, 4096, 36_864, 36_865, 40_960, 100_000, 262_144, 1_000_003];
+const LENGTHS: [usize; 8] = [1, 4096, 36_864, 36_865, 40_960, 100_000, 262_144, 1_000_003];
 
 fn painted(code: &Code, len: usize) -> StripeBuffers {
     let mut shards = StripeBuffers::zeroed(code.n(), len).unwrap();

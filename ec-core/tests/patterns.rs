@@ -86,10 +86,10 @@ fn every_pattern_of_the_locally_repairable_codes() {
 }
 
 #[test]
-fn lengths_from_nothing_to_odd_ones() {
+fn lengths_from_one_to_odd_ones() {
     for spec in ["rs:4+2", "lrc:6,2,2", "replicate:2"] {
         let code = code(spec);
-        for bytes in [0, 1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 255, 257, 4095, 4096, 4097, 65_537] {
+        for bytes in [1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 255, 257, 4095, 4096, 4097, 65_537] {
             let shards = encoded(&code, bytes);
             assert!(survives(&code, &shards, &set(code.n(), 0b1)), "{spec} {bytes}");
         }
@@ -219,6 +219,19 @@ fn a_plan_checks_its_guests_at_the_door() {
     );
     assert_eq!(
         code.decode(&[(index(300), shards[1].as_slice())], &mut [(index(0), &mut a)]).unwrap_err(),
-        DecodeError::IndexOutOfRange { index: index(300), shards: 256 }
+        DecodeError::IndexOutOfRange { index: index(300), shards: 6 }
     );
+    // A buffer that no plan reads is not what it should be, either.
+    let mut present: Vec<(ShardIndex, &[u8])> = (1..6).map(|at| (index(at), &shards[usize::from(at)][..])).collect();
+    present[4].1 = &present[4].1[1..];
+    assert_eq!(
+        code.decode(&present, &mut [(index(0), &mut a)]),
+        Err(DecodeError::LengthMismatch { index: index(5), expected: BYTES, found: BYTES - 1 })
+    );
+    let nothing: Vec<(ShardIndex, &[u8])> = (1..6).map(|at| (index(at), &[][..])).collect();
+    assert_eq!(code.decode(&nothing, &mut [(index(0), &mut [])]), Err(DecodeError::Empty { granularity: 1 }));
+    assert_eq!(code.encode(&[&[][..]; 4], &mut [&mut [], &mut []]), Err(DecodeError::Empty { granularity: 1 }));
+    assert!(a.iter().all(|&byte| byte == UNTOUCHED));
+    // Nothing lost, nothing to do.
+    assert_eq!(code.decode(&[], &mut []), Ok(()));
 }

@@ -2,9 +2,9 @@
 //! schoolbook, the bytes by the library.
 
 use ec_core::code::SAMPLES;
-use ec_core::{Code, Kernel, ShardIndex, ShardSet, gf};
+use ec_core::{Code, Kernel, ShardIndex, ShardSet, VectorCode, gf};
 
-/// Of at most 28 shards: every pattern is tested.
+/// Of at most 28 shards: every pattern is tested. `hitchhiker:10+4` is another type and has a test of its own below.
 const PRESETS: [&str; 26] = [
     "replicate:3",
     "rs:4+2",
@@ -128,7 +128,8 @@ fn test_drawn(spec: &str, patterns: usize) {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % limit
     };
-    for _ in 0..patterns {
+    let shards = encoded(&code, 5);
+    for pattern in 0..patterns {
         let losses = 1 + below(code.m() + 1);
         let mut lost = ShardSet::EMPTY;
         while lost.len() < losses {
@@ -136,7 +137,10 @@ fn test_drawn(spec: &str, patterns: usize) {
             let at = if losses % 2 == 0 { below(code.n()) } else { below(code.n().min(4 * losses)) };
             lost.insert(ShardIndex::new(at as u16));
         }
-        assert_eq!(code.decodable(&lost), has_full_rank(&code, &lost), "{spec} {lost:?}");
+        match pattern % 100 {
+            0 => test(&code, &shards, &lost),
+            _ => assert_eq!(code.decodable(&lost), has_full_rank(&code, &lost), "{spec} {lost:?}"),
+        }
     }
 }
 
@@ -149,6 +153,34 @@ fn drawn_patterns_of_wide_presets() {
 #[ignore = "minutes: cargo test --release -p ec-core --test presets a_million -- --ignored"]
 fn a_million_patterns_of_every_wide_preset() {
     WIDE.iter().for_each(|spec| test_drawn(spec, 1_000_000));
+}
+
+/// Its pairs of half-shards are rows over the halves of the data.
+#[test]
+fn every_pattern_of_hitchhiker() {
+    let code = VectorCode::new(&"hitchhiker:10+4".parse().unwrap()).unwrap();
+    let generator = code.generator().unwrap();
+    let mut shards: Vec<Vec<u8>> =
+        (0..14).map(|shard| (0..6).map(|at| ((at * 3 + 7 * shard) % 251) as u8).collect()).collect();
+    let (data, parity) = shards.split_at_mut(10);
+    let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+    code.encode(&data, &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).unwrap();
+    let mut patterns = 0;
+    for losses in 1..=5 {
+        for_each(14, losses, 0, ShardSet::EMPTY, &mut |lost| {
+            patterns += 1;
+            let rows: Vec<usize> = lost.complement(14).iter().flat_map(|at| [2 * at.at(), 2 * at.at() + 1]).collect();
+            let expected = generator.select_rows(&rows).rank() == 20;
+            assert_eq!(code.decodable(lost), expected, "{lost:?}");
+            let present: Vec<(ShardIndex, &[u8])> =
+                lost.complement(14).iter().map(|at| (at, &shards[at.at()][..])).collect();
+            let mut rebuilt: Vec<(ShardIndex, Vec<u8>)> = lost.iter().map(|at| (at, vec![0; 6])).collect();
+            let mut wanted: Vec<_> = rebuilt.iter_mut().map(|(at, bytes)| (*at, &mut bytes[..])).collect();
+            assert_eq!(code.decode(&present, &mut wanted).is_ok(), expected, "{lost:?}");
+            assert!(!expected || rebuilt.iter().all(|(at, bytes)| *bytes == shards[at.at()]), "{lost:?}");
+        });
+    }
+    assert_eq!(patterns, 14 + 91 + 364 + 1001 + 2002);
 }
 
 /// What `ninefold code` prints is what the rank of every pattern says.

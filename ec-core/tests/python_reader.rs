@@ -145,8 +145,10 @@ mod codes;
 fn the_rows_of_every_code_are_those_of_its_descriptor() {
     let script = "import sys; sys.path.insert(0, sys.argv[1]); from reader import generator\n\
                   for code in sys.argv[2:]: print('/'.join(bytes(row).hex() for row in generator(bytes.fromhex(code))))";
-    let specs = codes::SPECS.map(|spec| spec.parse::<ec_core::CodeSpec>().unwrap());
-    let descriptors = specs.map(|spec| spec.to_descriptor().map(|byte| format!("{byte:02x}")).concat());
+    // A descriptor knows no slot.
+    let named = codes::SPECS.iter().filter(|spec| !spec.starts_with("slot"));
+    let specs: Vec<ec_core::CodeSpec> = named.map(|spec| spec.parse().unwrap()).collect();
+    let descriptors = specs.iter().map(|spec| spec.to_descriptor().map(|byte| format!("{byte:02x}")).concat());
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let output = Command::new(python()).args(["-B", "-c", script]).arg(tests).args(descriptors).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -2,7 +2,7 @@
 #![allow(clippy::cast_possible_truncation)]
 
 use ec_core::vector::VectorRead;
-use ec_core::{DecodeError, Kernel, Matrix, ShardIndex, ShardSet, VectorCode, VectorError};
+use ec_core::{Costs, DecodeError, Kernel, Matrix, ShardIndex, ShardSet, VectorCode, VectorError};
 
 fn code(spec: &str) -> VectorCode {
     VectorCode::new(&spec.parse().unwrap()).unwrap_or_else(|error| panic!("{spec}: {error}"))
@@ -226,6 +226,31 @@ fn every_decodable_pattern_is_rebuilt() {
     }
 }
 
+/// Each of the others in turn costs ten times as much.
+#[test]
+fn a_dear_fragment_is_read_only_where_that_costs_less_in_all() {
+    let mut avoided = 0;
+    for spec in specs().into_iter().chain(["hitchhiker:10+4", "lrc:12,2,2@gf16"]) {
+        let code = code(spec);
+        let shards = stripe(&code, code.alpha());
+        for (lost, dear) in (0..code.n()).flat_map(|lost| (0..code.n()).map(move |dear| (lost, dear))) {
+            let mut costs = Costs::uniform();
+            costs.set(ShardIndex::new(dear as u16), 10);
+            let available = set([lost]).complement(code.n());
+            let plan = code.plan_cheapest(&set([lost]), &available, &costs).unwrap();
+            let without = code.plan(&set([lost]), &available.difference(&set([dear]))).unwrap();
+            assert!(plan.cost(&costs) <= without.cost(&costs), "{spec}: {plan}, {without}");
+            let reads_it = plan.reads().iter().any(|read| read.shard().at() == dear);
+            // k whole shards cost less than a plan with a half that costs ten times as much.
+            assert!(!reads_it || !spec.starts_with("hitchhiker:10"), "{plan}");
+            avoided += usize::from(!reads_it && lost != dear);
+            let used = plan.reads().iter().map(|read| read.shard().at());
+            assert_rebuilds(&code, &shards, &set([lost]), &set(used));
+        }
+    }
+    assert!(avoided > 300, "{avoided}");
+}
+
 #[test]
 fn every_kernel_and_long_shards_give_the_same_bytes() {
     let mut specs = vec!["hitchhiker:10+4", "lrc:12,2,3@gf16"];
@@ -416,7 +441,7 @@ fn each_bad_buffer_has_its_error() {
     assert_eq!(run(&inputs, &[(2, 10)]), shards_error(DecodeError::NotPlanned { index: index(2) }));
     assert_eq!(run(&inputs, &[(9, 10)]), shards_error(DecodeError::IndexOutOfRange { index: index(9), shards: 9 }));
     assert_eq!(run(&inputs, &[(1, 11)]), shards_error(DecodeError::Granularity { found: 11, granularity: 2 }));
-    assert_eq!(run(&inputs, &[(1, 0)]), VectorError::Empty { granularity: 2 });
+    assert_eq!(run(&inputs, &[(1, 0)]), shards_error(DecodeError::Empty { granularity: 2 }));
     assert_eq!(
         plan.reads()[0].byte_ranges(7),
         Err(shards_error(DecodeError::Granularity { found: 7, granularity: 2 }))
@@ -440,7 +465,7 @@ fn encode_and_decode_refuse_bad_buffers() {
         DecodeError::LengthMismatch { index: index(6), expected: 4, found: 6 }.into()
     );
     assert_eq!(encode(&[5; 4], &[5; 4]), DecodeError::Granularity { found: 5, granularity: 2 }.into());
-    assert_eq!(encode(&[0; 4], &[0; 4]), VectorError::Empty { granularity: 2 });
+    assert_eq!(encode(&[0; 4], &[0; 4]), DecodeError::Empty { granularity: 2 }.into());
 
     let shards = stripe(&code, 6);
     let decode = |present: &[u16], wanted: &[u16], lens: [usize; 2]| {

@@ -26,6 +26,7 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
         .chain(named("kernel_pair", kernel_pairs()))
         .chain(named("matrix_file", matrix_files()))
         .chain(named("planner", planners()))
+        .chain(named("vector_set", vector_sets()))
         .chain(named("wide_code", wide_codes()))
         .chain(named("wire_message", wire_messages()))
         .collect()
@@ -125,6 +126,30 @@ fn matrix_files() -> Vec<(&'static str, Vec<u8>)> {
         ("zero-column", file("0100\n0200", 0)),
         ("large", file(&"01".repeat(300), 0)),
         ("not-ascii", file("0\u{661}", 0)),
+    ]
+}
+
+/// Which code, bytes of a sub-chunk less 1, what is lost and what is away (2 each), costs, then for each plan which input is wrong and how.
+fn vector_sets() -> Vec<(&'static str, Vec<u8>)> {
+    let set = |code: u8, lost: u16, absent: u16, costs: &[u8], wrong: &[u8]| {
+        [&[code, 2], &lost.to_le_bytes()[..], &absent.to_le_bytes(), costs, wrong].concat()
+    };
+    vec![
+        ("nothing", vec![]),
+        ("hitchhiker-halves", set(3, 0b1, 0, &[1; 14], &[0, 0, 1, 1])),
+        ("hitchhiker-a-dear-half", set(3, 0b1, 0, &[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 200, 1, 1, 1], &[0, 2, 1, 3])),
+        ("hitchhiker-parity", set(1, 0b1_0000_0000, 0, &[1; 9], &[2, 0, 2, 1])),
+        ("hitchhiker-one-away", set(1, 0b1, 0b10, &[1; 9], &[2, 2, 2, 3])),
+        ("hitchhiker-too-few", set(0, 0b111, 0, &[1; 6], &[])),
+        ("hitchhiker-of-one", set(2, 0b1, 0b1100, &[1; 4], &[0, 1])),
+        ("lrc-local", set(4, 0b1, 0, &[1; 11], &[0, 0, 0, 1])),
+        ("lrc-local-is-dear", set(4, 0b1, 0, &[1, 90, 1, 1, 1, 1, 1, 1, 1, 1, 1], &[0, 0, 0, 1])),
+        ("lrc-global", set(5, 0b1000_0000_0000, 0b1, &[5; 12], &[0, 2])),
+        ("lrc-beyond", set(6, 0b11_1111, 0, &[1; 10], &[])),
+        ("clay-layers", set(7, 0b1, 0, &[1; 6], &[0, 0, 0, 2])),
+        ("clay-two-lost", set(9, 0b11, 0, &[1; 7], &[0, 1, 0, 3])),
+        ("clay-a-dear-helper", set(9, 0b1, 0, &[1, 255, 1, 1, 1, 1, 1], &[0, 1, 0, 3])),
+        ("clay-of-one", set(8, 0b10, 0, &[1; 3], &[0, 0])),
     ]
 }
 

@@ -72,6 +72,11 @@ fn rightly(code: &Code, present: &[(ShardIndex, &[u8])], wanted: &[(ShardIndex, 
         DecodeError::IndexOutOfRange { index, .. } => {
             assert!(all().any(|at| at == *index) && usize::from(index.get()) >= code.n(), "{refused}");
         }
+        DecodeError::Empty { .. } => {
+            assert!(
+                present.iter().map(|(_, it)| it.len()).chain(wanted.iter().map(|(_, it)| it.len())).all(|it| it == 0)
+            );
+        }
         DecodeError::LengthMismatch { .. } => {
             let mut lengths = present.iter().map(|(_, it)| it.len()).chain(wanted.iter().map(|(_, it)| it.len()));
             let first = lengths.next();

@@ -66,7 +66,10 @@ fn shards(code: &Code, bytes: &[u8]) -> Vec<Vec<u8>> {
         shard[..piece.len()].copy_from_slice(piece);
     }
     let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
-    code.encode(&data, &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).expect("equal lengths");
+    // An extent without bytes has shards without bytes, and nothing to encode.
+    if shard_bytes > 0 {
+        code.encode(&data, &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).expect("equal lengths");
+    }
     shards
 }
 

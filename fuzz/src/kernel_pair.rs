@@ -155,7 +155,8 @@ fn native(setting: &Setting, k: usize, m: usize, input: &mut Input<'_>) {
     // Without a matrix: the native one, or where its points do not fit into the field that of Cauchy.
     let spec = format!("rs:{k}+{m}").parse().expect("at most 256 shards");
     let codes = setting.pair.map(|kernel| Code::with_kernel(&spec, kernel).expect("MDS by theorem"));
-    let len = setting.len(k * m);
+    // Shards are never empty.
+    let len = setting.len(k * m).max(1);
     let data = Buffers::painted(k, len, setting.places.inputs);
     let parities = codes.each_ref().map(|code| {
         let mut parity = Buffers::new(m, len, setting.places.outputs);
@@ -191,7 +192,8 @@ fn wide(setting: &Setting, k: usize, m: usize, input: &mut Input<'_>) {
     let (k, m) = (1 + k % WIDE_SHARDS_MAX, 1 + m % WIDE_SHARDS_MAX);
     let spec = WideSpec::new(k as u32, m as u32).expect("few shards");
     let codes = setting.pair.map(|kernel| WideCode::with_kernel(&spec, kernel).expect("a sound kernel"));
-    let len = setting.len(k + m) / 2 * 2;
+    // Whole elements, and shards are never empty.
+    let len = (setting.len(k + m) / 2 * 2).max(2);
     let data = Buffers::painted(k, len, setting.places.inputs);
     let parities = codes.each_ref().map(|code| {
         let mut parity = Buffers::new(m, len, setting.places.outputs);

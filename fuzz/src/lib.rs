@@ -9,6 +9,7 @@
 //! | [`kernel_pair()`] | a shape, a length, places, coefficients | two kernels give the same bytes and write nothing beside them |
 //! | [`matrix_file()`] | parity rows as text, losses | what is accepted survives exactly what it says |
 //! | [`planner()`] | a code, costs, losses, parts, a range | no subset is cheaper; parts add up to the whole |
+//! | [`vector_set()`] | a vector code, losses, costs, a wrong input | plans rebuild, the cheaper one is; what is wrong is refused |
 //! | [`wide_code()`] | a shape, a length, losses | every kernel gives the same parity; what enough is left of comes back |
 //! | [`wire_message()`] | a message, a catalog row or a frame | what is accepted keeps to the limits and is written back the same |
 //!
@@ -33,6 +34,7 @@ mod fragment_set;
 mod kernel_pair;
 mod matrix_file;
 mod planner;
+mod vector_set;
 mod wide_code;
 mod wire_message;
 
@@ -43,6 +45,7 @@ pub use fragment_set::fragment_set;
 pub use kernel_pair::kernel_pair;
 pub use matrix_file::matrix_file;
 pub use planner::planner;
+pub use vector_set::vector_set;
 pub use wide_code::wide_code;
 pub use wire_message::wire_message;
 
@@ -53,7 +56,7 @@ pub const INPUT_BYTES_MAX: usize = 80_000;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its binary and of its folder in `saved/`.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("code_spec", code_spec),
     ("decode_set", decode_set),
     ("fragment_header", fragment_header),
@@ -61,6 +64,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("kernel_pair", kernel_pair),
     ("matrix_file", matrix_file),
     ("planner", planner),
+    ("vector_set", vector_set),
     ("wide_code", wide_code),
     ("wire_message", wire_message),
 ];

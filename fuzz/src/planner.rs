@@ -234,7 +234,10 @@ fn range(code: &Code, available: &ShardSet, costs: &Costs, input: &mut Input<'_>
         .for_each(|(shard, bytes)| shard[..bytes.len()].copy_from_slice(bytes));
     let (data, parity) = shards.split_at_mut(code.k());
     let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
-    code.encode(&data, &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).expect("equal lengths");
+    // An extent without bytes has shards without bytes, and nothing to encode.
+    if bytes > 0 {
+        code.encode(&data, &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>()).expect("equal lengths");
+    }
     let mut cost = 0;
     let mut inputs: Vec<&[u8]> = Vec::new();
     for read in plan.reads() {

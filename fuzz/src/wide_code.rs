@@ -28,7 +28,7 @@ pub fn wide_code(bytes: &[u8]) {
     if spec.n() > SHARDS_MAX {
         return;
     }
-    let len = input.below(SHARD_BYTES_MAX / 2 + 1) * 2;
+    let len = (input.below(SHARD_BYTES_MAX / 2 + 1) * 2).max(2);
     // 251 is prime and below 256: shifted or swapped shards do not look alike.
     let painted =
         |shard: usize| (0..len).map(move |at| u8::try_from((at + 7 * shard + shard / 251) % 251).unwrap_or(0));

@@ -97,6 +97,11 @@ fn changed_inputs_of_kernel_pair() {
 }
 
 #[test]
+fn changed_inputs_of_vector_set() {
+    changed_inputs("vector_set");
+}
+
+#[test]
 fn changed_inputs_of_wide_code() {
     changed_inputs("wide_code");
 }

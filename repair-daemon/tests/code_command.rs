@@ -88,7 +88,7 @@ fn a_matrix_from_a_file_is_judged_and_never_used() {
     let ran = run(["code", &spec]).exits(0);
     assert!(ran.stdout.contains("the loss of [0, 1, 2]"), "{}", ran.stdout);
     let guarantee = found["guarantee"].as_str().unwrap();
-    assert!(guarantee.starts_with("neither") && guarantee.contains("as far as 200,000 patterns tell"), "{found}");
+    assert!(guarantee.starts_with("neither") && guarantee.contains("as far as 2,000,000 patterns tell"), "{found}");
     for (text, said) in [
         ("", "empty"),
         ("01\n0102", "line 2 has 2 coefficients"),

@@ -32,12 +32,17 @@ impl Dice {
         usize::try_from(self.next() % count.max(1) as u64).unwrap_or(0)
     }
 
-    /// Mostly small, now and then large; even, for who counts in pairs of bytes.
+    /// Mostly small, now and then of many or of long shards; a library that wants even lengths refuses the odd ones.
     fn shape(&mut self) -> Shape {
         let wide = self.below(8) == 0;
         let (k, m) =
             if wide { (1 + self.below(60), 1 + self.below(24)) } else { (1 + self.below(12), 1 + self.below(5)) };
-        Shape { k, m, shard_bytes: 2 * (1 + self.below(if wide { 40 } else { 300 })) }
+        let longest = match self.below(64) {
+            _ if wide => 80,
+            0 => 20_000,
+            _ => 600,
+        };
+        Shape { k, m, shard_bytes: 1 + self.below(longest) }
     }
 
     fn shards(&mut self, count: usize, bytes: usize) -> Vec<Vec<u8>> {

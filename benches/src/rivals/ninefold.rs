@@ -218,7 +218,16 @@ pub fn worst_planner() -> Result<Work, String> {
         (dice >> 33) % below
     };
     let mut worst: Option<(Duration, Code, ShardSet, Costs)> = None;
-    for spec in ["rs:10+4", "rs:20+12", "rs:28+4@cauchy", "lrc:12,2,2", "lrc:16,4,2", "lrc:24,6,2"] {
+    for spec in [
+        "rs:10+4",
+        "rs:20+12",
+        "rs:28+4@cauchy",
+        "lrc:12,2,2",
+        "lrc:16,4,2",
+        "lrc:24,6,2",
+        "lrc-uniform:24,2,2",
+        "xorbas",
+    ] {
         let code = Ninefold::open(spec, 0)?.code;
         for problem in 0..PROBLEMS {
             let losses = 1 + draw(code.m() as u64);

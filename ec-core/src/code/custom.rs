@@ -1,5 +1,6 @@
 //! Parity rows from elsewhere: read, refused where they are no code, and judged.
 
+use super::cauchy::is_generalised_cauchy;
 use super::lrc::LocalGroup;
 use super::{Code, CodeSpec, Evidence, Guarantee, shard};
 use crate::error::{CodeError, MatrixError};
@@ -44,8 +45,9 @@ fn hex(line: &str) -> Option<Vec<u8>> {
 }
 
 impl Code {
-    /// A systematic code of `m` parity rows over `k` data shards, whatever they are. What it survives is found by rank: see
-    /// [`Code::guarantee`]; its local groups are the parity rows that are the XOR of part of the data.
+    /// A systematic code of `m` parity rows over `k` data shards, whatever they are. What it survives is known by theorem where the
+    /// rows are those of a Reed-Solomon code, whoever made them, else it is found by rank: see [`Code::guarantee`]; its local
+    /// groups are the parity rows that are the XOR of part of the data.
     ///
     /// # Errors
     /// [`CodeError::Matrix`] where the rows are no code, [`CodeError::Kernel`].
@@ -85,7 +87,11 @@ impl Code {
             tolerance: 0,
             slot: 0,
         };
-        code.tolerance = code.tested_tolerance();
+        if is_generalised_cauchy(parity) {
+            (code.evidence, code.tolerance) = (Evidence::Theorem, m);
+        } else {
+            code.tolerance = code.tested_tolerance();
+        }
         if code.tolerance == m {
             code.guarantee = Guarantee::Mds;
             code.groups.clear();

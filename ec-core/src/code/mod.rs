@@ -3,6 +3,7 @@
 //! A code is a systematic linear code over GF(2^8): `n` rows of `k` coefficients, the first `k` of them the identity.
 //! Replication, Reed-Solomon and LRC differ in their rows and in nothing else; encode, decode, plans and checks work on rows.
 
+mod cauchy;
 mod counts;
 mod custom;
 mod decodable;
@@ -212,7 +213,7 @@ impl Code {
         self.evidence
     }
 
-    /// The largest number of losses of which every pattern can be decoded; for a matrix from elsewhere, as far as 200,000
+    /// The largest number of losses of which every pattern can be decoded; for a matrix from elsewhere, as far as 2,000,000
     /// patterns tell.
     pub fn guaranteed_tolerance(&self) -> usize {
         self.tolerance
@@ -221,9 +222,9 @@ impl Code {
     /// Computes the parity shards from the data shards, in order. All buffers are equally long; parity is overwritten.
     ///
     /// # Errors
-    /// [`DecodeError::WrongCount`] or [`DecodeError::LengthMismatch`], with parity untouched.
+    /// [`DecodeError::WrongCount`], [`DecodeError::LengthMismatch`] or [`DecodeError::Empty`], with parity untouched.
     pub fn encode(&self, data: &[&[u8]], parity: &mut [&mut [u8]]) -> Result<(), DecodeError> {
-        self.encoder.apply(data, parity)
+        self.encode_with(data, parity, Locality::Auto)
     }
 
     /// As [`Code::encode`], with a hint on where the buffers are. The bytes are the same with every hint.
@@ -231,7 +232,7 @@ impl Code {
     /// # Errors
     /// As [`Code::encode`].
     pub fn encode_with(&self, data: &[&[u8]], parity: &mut [&mut [u8]], locality: Locality) -> Result<(), DecodeError> {
-        self.encoder.apply_with(data, parity, locality)
+        self.encoder.apply_to_shards(data, parity, locality)
     }
 
     /// Whether everything can be decoded when the shards in `lost` are gone.
@@ -242,8 +243,8 @@ impl Code {
         decodable::by_rank(&self.generator, lost)
     }
 
-    /// How to rebuild `lost` from shards among `available`, with the fewest reads. Shards in neither set are neither read
-    /// nor rebuilt.
+    /// How to rebuild `lost` from shards among `available`, with the fewest reads: surely so where the code is MDS or maximally
+    /// recoverable, else the fewest that a bounded search finds. Shards in neither set are neither read nor rebuilt.
     ///
     /// # Errors
     /// [`DecodeError::NotDecodable`], [`DecodeError::IndexOutOfRange`].
@@ -261,8 +262,14 @@ impl Code {
         present: &[(ShardIndex, &[u8])],
         wanted: &mut [(ShardIndex, &mut [u8])],
     ) -> Result<(), DecodeError> {
-        let available = distinct(present.iter().map(|(index, _)| *index))?;
-        let lost = distinct(wanted.iter().map(|(index, _)| *index))?;
+        let available = distinct(present.iter().map(|(index, _)| *index), self.n())?;
+        let lost = distinct(wanted.iter().map(|(index, _)| *index), self.n())?;
+        let present_lengths = present.iter().map(|(index, bytes)| (*index, bytes.len()));
+        let mut lengths = present_lengths.chain(wanted.iter().map(|(index, bytes)| (*index, bytes.len())));
+        let expected = lengths.next().map_or(0, |(_, bytes)| bytes);
+        if let Some((index, found)) = lengths.find(|&(_, found)| found != expected) {
+            return Err(DecodeError::LengthMismatch { index, expected, found });
+        }
         if let Some(index) = lost.iter().find(|index| available.contains(*index)) {
             return Err(DecodeError::Duplicate { index });
         }
@@ -288,14 +295,14 @@ impl Code {
 /// Its distance is 5 (Sathiamoorthy et al. 2013, theorem 5); every pattern of 4 losses is tested by this crate's tests.
 const XORBAS_TOLERANCE: usize = 4;
 
-fn distinct(indices: impl Iterator<Item = ShardIndex>) -> Result<ShardSet, DecodeError> {
+fn distinct(indices: impl Iterator<Item = ShardIndex>, shards: usize) -> Result<ShardSet, DecodeError> {
     let mut set = ShardSet::EMPTY;
     for index in indices {
+        if index.at() >= shards {
+            return Err(DecodeError::IndexOutOfRange { index, shards });
+        }
         if set.contains(index) {
             return Err(DecodeError::Duplicate { index });
-        }
-        if index.at() >= SHARDS_MAX {
-            return Err(DecodeError::IndexOutOfRange { index, shards: SHARDS_MAX });
         }
         set.insert(index);
     }

@@ -282,6 +282,21 @@ impl Transform {
         }
     }
 
+    /// As [`Transform::apply_with`] for whole shards or ranges of them, which are never empty: no bytes are a mistake.
+    ///
+    /// # Errors
+    /// As [`Transform::apply`], and [`DecodeError::Empty`].
+    pub(crate) fn apply_to_shards(
+        &self,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        locality: Locality,
+    ) -> Result<(), DecodeError> {
+        let has_bytes = inputs.iter().any(|input| !input.is_empty()) || outputs.iter().any(|output| !output.is_empty());
+        self.apply_with(inputs, outputs, locality)?;
+        if has_bytes || self.rows == 0 { Ok(()) } else { Err(DecodeError::Empty { granularity: 1 }) }
+    }
+
     /// The common length of the buffers.
     pub(crate) fn check(&self, inputs: &[&[u8]], outputs: &[&mut [u8]]) -> Result<usize, DecodeError> {
         for (expected, found) in [(self.columns, inputs.len()), (self.rows, outputs.len())] {

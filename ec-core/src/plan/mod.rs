@@ -33,13 +33,16 @@ pub struct RepairPlan {
     reads: Vec<ShardIndex>,
     coefficients: Matrix,
     transform: Transform,
+    /// `n` of the code.
+    shards: usize,
 }
 
 impl RepairPlan {
     /// The plan with the fewest reads.
     ///
     /// Of MDS codes and maximally recoverable LRCs that is known without a search: either every lost shard is rebuilt within
-    /// its local group, or `k` independent shards are read (see [`cost`]). Of any other matrix nothing is assumed.
+    /// its local group, or `k` independent shards are read (see [`cost`]). Of any other matrix nothing is assumed, and the search
+    /// ends after [`cost::BRANCHES_OF_A_READ_MAX`] branches.
     pub(crate) fn new(code: &Code, lost: &ShardSet, available: &ShardSet) -> Result<Self, DecodeError> {
         Self::knowing(Structure::of(code), code, lost, available)
     }
@@ -93,7 +96,7 @@ impl RepairPlan {
         };
         let mut rebuilds = Vec::with_capacity(lost.len());
         rebuilds.extend(lost.iter());
-        Self { rebuilds, reads, coefficients, transform }
+        Self { rebuilds, reads, coefficients, transform, shards: code.n() }
     }
 
     /// Not everything is determined; what is lost may be.
@@ -107,7 +110,7 @@ impl RepairPlan {
         };
         let (reads, coefficients) = without_unused(candidates, full);
         let transform = Transform::of_shards(code.kernel(), &coefficients);
-        Ok(Self { rebuilds: lost.iter().collect(), reads, coefficients, transform })
+        Ok(Self { rebuilds: lost.iter().collect(), reads, coefficients, transform, shards: code.n() })
     }
 
     /// The shards to read, in rising order.
@@ -130,10 +133,11 @@ impl RepairPlan {
     }
 
     /// Rebuilds the shards. The plan was made for one pattern; the buffers arrive only now, so their number, positions and
-    /// lengths are checked here. Inputs the plan does not read are ignored.
+    /// lengths are checked here. Other fragments of the stripe than those it reads are ignored.
     ///
     /// # Errors
-    /// A [`DecodeError`], with every output untouched.
+    /// A [`DecodeError`], with every output untouched: among them [`DecodeError::Duplicate`] and [`DecodeError::IndexOutOfRange`]
+    /// for any input, read or not.
     pub fn run(
         &self,
         inputs: &[(ShardIndex, &[u8])],
@@ -152,7 +156,9 @@ impl RepairPlan {
         outputs: &mut [(ShardIndex, &mut [u8])],
         locality: Locality,
     ) -> Result<(), DecodeError> {
-        self.run_by(inputs, outputs, |transform, sources, targets| transform.apply_with(sources, targets, locality))
+        self.run_by(inputs, outputs, |transform, sources, targets| {
+            transform.apply_to_shards(sources, targets, locality)
+        })
     }
 
     /// Checks the buffers, and has them computed in the order of the plan.
@@ -197,6 +203,7 @@ impl RepairPlan {
                 return Err(DecodeError::Duplicate { index: *index });
             }
             let Ok(at) = self.rebuilds.binary_search(index) else {
+                self.check_index(*index)?;
                 return Err(DecodeError::NotPlanned { index: *index });
             };
             filled.insert(*index);
@@ -206,7 +213,11 @@ impl RepairPlan {
         apply(&self.transform, sources, &mut places[..self.rebuilds.len()])
     }
 
-    /// The inputs in the order of `reads`. One that is read must not come twice: nothing says which is right.
+    fn check_index(&self, index: ShardIndex) -> Result<(), DecodeError> {
+        if index.at() < self.shards { Ok(()) } else { Err(DecodeError::IndexOutOfRange { index, shards: self.shards }) }
+    }
+
+    /// The inputs in the order of `reads`. None may come twice: nothing says which is right.
     fn gather<'a>(&self, inputs: &[(ShardIndex, &'a [u8])], sources: &mut [&'a [u8]]) -> Result<(), DecodeError> {
         // Callers mostly give what was asked for, in order.
         let in_order =
@@ -217,11 +228,12 @@ impl RepairPlan {
         }
         let mut given = ShardSet::EMPTY;
         for (index, bytes) in inputs {
+            self.check_index(*index)?;
+            if given.contains(*index) {
+                return Err(DecodeError::Duplicate { index: *index });
+            }
+            given.insert(*index);
             if let Ok(at) = self.reads.binary_search(index) {
-                if given.contains(*index) {
-                    return Err(DecodeError::Duplicate { index: *index });
-                }
-                given.insert(*index);
                 sources[at] = bytes;
             }
         }
@@ -236,7 +248,7 @@ impl RepairPlan {
 const FEW_SHARDS: usize = 32;
 
 /// A row nobody needs is not read.
-fn without_unused(candidates: Vec<ShardIndex>, full: Matrix) -> (Vec<ShardIndex>, Matrix) {
+pub(crate) fn without_unused(candidates: Vec<ShardIndex>, full: Matrix) -> (Vec<ShardIndex>, Matrix) {
     let is_used = |column: usize| (0..full.rows()).any(|row| full.get(row, column) != 0);
     // The first row mostly settles it.
     if full.rows() > 0 && full.row(0).iter().enumerate().all(|(column, &value)| value != 0 || is_used(column)) {
@@ -263,7 +275,7 @@ impl fmt::Display for RepairPlan {
 }
 
 /// Refuses positions the code does not have.
-fn check_indices(shards: usize, sets: &[&ShardSet]) -> Result<(), DecodeError> {
+pub(crate) fn check_indices(shards: usize, sets: &[&ShardSet]) -> Result<(), DecodeError> {
     let all = ShardSet::first(shards);
     match sets.iter().flat_map(|set| set.difference(&all).iter().next()).next() {
         Some(index) => Err(DecodeError::IndexOutOfRange { index, shards }),
@@ -310,7 +322,7 @@ fn local_reads(code: &Code, lost: &ShardSet, usable: &ShardSet) -> Option<ShardS
 }
 
 /// Independent shards, as many as there are, the earliest first: data shards cost no arithmetic.
-fn independent(code: &Code, usable: &ShardSet) -> Vec<ShardIndex> {
+pub(crate) fn independent(code: &Code, usable: &ShardSet) -> Vec<ShardIndex> {
     let mut chosen: Vec<ShardIndex> = usable.iter().filter(|index| index.at() < code.k()).collect();
     let mut rows: Vec<usize> = chosen.iter().map(|index| index.at()).collect();
     for index in usable.iter().filter(|index| index.at() >= code.k()) {
@@ -390,21 +402,29 @@ mod tests {
         let plan = code.plan(&lost, &lost.complement(14)).unwrap();
         let mut inputs: Vec<_> = lost.complement(14).iter().map(|index| (index, &shards[index.at()][..])).collect();
         inputs.reverse();
-        // One that no plan reads is ignored.
         let other = [0; 100];
-        inputs.push((ShardIndex::new(700), &other[..3]));
         let (mut a, mut b) = ([0; 100], [0; 100]);
         plan.run(&inputs, &mut [(ShardIndex::new(12), &mut b), (ShardIndex::new(3), &mut a)]).unwrap();
         assert_eq!((&a[..], &b[..]), (&shards[3][..], &shards[12][..]));
-        let twice = [&inputs[..], &[(ShardIndex::new(0), &other[..])]].concat();
-        let refused = plan.run(&twice, &mut [(ShardIndex::new(12), &mut b), (ShardIndex::new(3), &mut a)]);
-        assert_eq!(refused, Err(DecodeError::Duplicate { index: ShardIndex::new(0) }));
+        let unread =
+            inputs.iter().map(|input| input.0).find(|index| plan.reads().binary_search(index).is_err()).unwrap();
+        for index in [ShardIndex::new(0), unread] {
+            let twice = [&inputs[..], &[(index, &other[..])]].concat();
+            let refused = plan.run(&twice, &mut [(ShardIndex::new(12), &mut b), (ShardIndex::new(3), &mut a)]);
+            assert_eq!(refused, Err(DecodeError::Duplicate { index }));
+        }
+        let outside = |index| Err(DecodeError::IndexOutOfRange { index: ShardIndex::new(index), shards: 14 });
+        let strange = [&inputs[..], &[(ShardIndex::new(14), &other[..])]].concat();
+        let refused = plan.run(&strange, &mut [(ShardIndex::new(12), &mut b), (ShardIndex::new(3), &mut a)]);
+        assert_eq!(refused, outside(14));
         let missing = inputs.iter().filter(|(index, _)| index.get() != 5).copied().collect::<Vec<_>>();
         let refused = plan.run(&missing, &mut [(ShardIndex::new(12), &mut b), (ShardIndex::new(3), &mut a)]);
         assert_eq!(refused, Err(DecodeError::MissingInput { index: ShardIndex::new(5) }));
         let twice = plan.run(&inputs, &mut [(ShardIndex::new(3), &mut b), (ShardIndex::new(3), &mut a)]);
         assert_eq!(twice, Err(DecodeError::Duplicate { index: ShardIndex::new(3) }));
         let unknown = plan.run(&inputs, &mut [(ShardIndex::new(3), &mut b), (ShardIndex::new(900), &mut a)]);
-        assert_eq!(unknown, Err(DecodeError::NotPlanned { index: ShardIndex::new(900) }));
+        assert_eq!(unknown, outside(900));
+        let unplanned = plan.run(&inputs, &mut [(ShardIndex::new(3), &mut b), (ShardIndex::new(4), &mut a)]);
+        assert_eq!(unplanned, Err(DecodeError::NotPlanned { index: ShardIndex::new(4) }));
     }
 }

@@ -9,9 +9,9 @@
 
 use super::RepairPlan;
 use crate::error::DecodeError;
-use crate::kernel::{Kernel, Transform};
+use crate::kernel::{Kernel, Locality, Transform};
 use crate::matrix::Matrix;
-use crate::shard::{ShardIndex, ShardSet};
+use crate::shard::{SHARDS_MAX, ShardIndex, ShardSet};
 use std::fmt;
 
 /// Why parts cannot be made or added up.
@@ -95,6 +95,8 @@ pub struct PartialSum {
 /// What parts of one plan have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PlanOf {
+    /// `n` of the code.
+    shards: usize,
     rebuilds: Vec<ShardIndex>,
     reads: Vec<ShardIndex>,
     coefficients: Matrix,
@@ -147,7 +149,7 @@ impl RepairPlan {
 
     fn identity(&self) -> PlanOf {
         let (rebuilds, reads) = (self.rebuilds.clone(), self.reads.clone());
-        PlanOf { rebuilds, reads, coefficients: self.coefficients.clone() }
+        PlanOf { shards: self.shards, rebuilds, reads, coefficients: self.coefficients.clone() }
     }
 }
 
@@ -167,17 +169,30 @@ impl PartialSum {
         &self.coefficients
     }
 
-    /// Computes the vectors. Helpers may come in any order; all buffers, or equally placed ranges of them, are equally long.
+    /// Computes the vectors. Helpers may come in any order, and others among them, which are ignored; all buffers, or equally
+    /// placed ranges of them, are equally long.
     ///
     /// # Errors
     /// A [`DecodeError`], with every output untouched.
     pub fn run(&self, inputs: &[(ShardIndex, &[u8])], outputs: &mut [&mut [u8]]) -> Result<(), DecodeError> {
-        let find = |&index: &ShardIndex| {
-            let input = inputs.iter().find(|(given, _)| *given == index);
-            input.map(|(_, bytes)| *bytes).ok_or(DecodeError::MissingInput { index })
-        };
-        let sources = self.helpers.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        self.transform.apply(&sources, outputs)
+        let mut sources: [&[u8]; SHARDS_MAX] = [&[]; SHARDS_MAX];
+        let mut given = ShardSet::EMPTY;
+        for (index, bytes) in inputs {
+            if index.at() >= self.plan.shards {
+                return Err(DecodeError::IndexOutOfRange { index: *index, shards: self.plan.shards });
+            }
+            if given.contains(*index) {
+                return Err(DecodeError::Duplicate { index: *index });
+            }
+            given.insert(*index);
+            if let Ok(at) = self.helpers.binary_search(index) {
+                sources[at] = bytes;
+            }
+        }
+        if let Some(&index) = self.helpers.iter().find(|index| !given.contains(**index)) {
+            return Err(DecodeError::MissingInput { index });
+        }
+        self.transform.apply_to_shards(&sources[..self.helpers.len()], outputs, Locality::Auto)
     }
 
     /// This sum from smaller ones that together count each of its helpers once: what a node in the middle of a tree or chain
@@ -206,7 +221,7 @@ impl Combination {
     /// # Errors
     /// As [`Transform::apply`].
     pub fn run(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]]) -> Result<(), DecodeError> {
-        self.transform.apply(inputs, outputs)
+        self.transform.apply_to_shards(inputs, outputs, Locality::Auto)
     }
 }
 
@@ -384,6 +399,11 @@ mod tests {
         let mut out = [0; 3];
         let missing = a.run(&[(shard(1), &[0; 3])], &mut [&mut out]);
         assert_eq!(missing, Err(DecodeError::MissingInput { index: shard(2) }));
+        let [one, two] = [1, 2].map(|at| (shard(at), &[7u8; 3][..]));
+        let twice = a.run(&[one, two, one], &mut [&mut out]);
+        assert_eq!(twice, Err(DecodeError::Duplicate { index: shard(1) }));
+        let outside = a.run(&[one, two, (shard(6), &[7; 3])], &mut [&mut out]);
+        assert_eq!(outside, Err(DecodeError::IndexOutOfRange { index: shard(6), shards: 6 }));
         let short = a.run(&[(shard(2), &[0; 3]), (shard(1), &[0; 2])], &mut [&mut out]);
         assert!(matches!(short, Err(DecodeError::LengthMismatch { .. })));
         assert!(plan.combine(&[&a, &b]).unwrap().run(&[&[0; 3]], &mut [&mut out]).is_err());

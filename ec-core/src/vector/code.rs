@@ -7,6 +7,7 @@ use crate::code::{Code, CodeSpec, PatternCount, counted, maximally_recoverable_c
 use crate::error::{CodeError, DecodeError};
 use crate::kernel::{Kernel, Transform};
 use crate::matrix::Matrix;
+use crate::plan::Costs;
 use crate::shard::{ShardIndex, ShardSet};
 use std::fmt;
 use std::ops::Range;
@@ -235,6 +236,67 @@ impl VectorCode {
             }),
         };
         plan.ok_or_else(|| self.not_decodable(&usable).into())
+    }
+
+    /// As [`VectorCode::plan`], at less cost where shards differ in it: the cheaper of the plan that reads parts of many shards and of
+    /// the one that reads `k` cheapest independent shards (whole, or their groups), made cheaper by leaving out one shard after
+    /// another as long as that helps. Costs are those of a sub-chunk. No plan without some one of the shards costs less; a set
+    /// of parts that differs in more may.
+    ///
+    /// # Errors
+    /// As [`VectorCode::plan`].
+    pub fn plan_cheapest(
+        &self,
+        lost: &ShardSet,
+        available: &ShardSet,
+        costs: &Costs,
+    ) -> Result<VectorPlan, VectorError> {
+        let by_parts = self.plan(lost, available)?;
+        let shards = self.cheapest_basis(&available.difference(lost), costs);
+        let mut best = match self.plan(lost, &shards) {
+            Ok(plan) if plan.cost(costs) < by_parts.cost(costs) => plan,
+            _ => by_parts,
+        };
+        let mut rest = *available;
+        while let Some((without, plan)) = self.cheaper_without_one(lost, &rest, costs, &best) {
+            (rest, best) = (without, plan);
+        }
+        Ok(best)
+    }
+
+    /// The first plan that costs less because one of the shards is left out, the dearest first; and what is left.
+    fn cheaper_without_one(
+        &self,
+        lost: &ShardSet,
+        available: &ShardSet,
+        costs: &Costs,
+        best: &VectorPlan,
+    ) -> Option<(ShardSet, VectorPlan)> {
+        let mut usable: Vec<ShardIndex> = available.difference(lost).iter().collect();
+        usable.sort_by_key(|&index| std::cmp::Reverse(costs.get(index)));
+        usable.into_iter().find_map(|index| {
+            let mut rest = *available;
+            rest.remove(index);
+            let plan = self.plan(lost, &rest).ok()?;
+            (plan.cost(costs) < best.cost(costs)).then_some((rest, plan))
+        })
+    }
+
+    /// The cheapest shards that determine as much as all of them: independence is a matroid, so the greedy choice is right.
+    fn cheapest_basis(&self, usable: &ShardSet, costs: &Costs) -> ShardSet {
+        let mut sorted: Vec<ShardIndex> = usable.iter().collect();
+        sorted.sort_by_key(|&index| (costs.get(index), index));
+        let generator = match &self.family {
+            Family::Lrc(generator, _) => generator,
+            _ => return sorted.into_iter().take(self.k()).collect(),
+        };
+        let mut chosen = ShardSet::EMPTY;
+        for index in sorted {
+            if chosen.len() < self.k() && self.adds_rank(generator, &chosen, index) {
+                chosen.insert(index);
+            }
+        }
+        chosen
     }
 
     /// By the cheap pieces where there are any, else by independent shards.

@@ -11,12 +11,6 @@ pub enum VectorError {
     /// As for every other code: counts, positions, lengths of whole shards, what cannot be decoded.
     #[error(transparent)]
     Shards(#[from] DecodeError),
-    /// The shards have no bytes at all.
-    #[error("the shards are empty; each needs at least {granularity} bytes")]
-    Empty {
-        /// Bytes a shard must be a multiple of.
-        granularity: usize,
-    },
     /// An input has another length than the sub-chunks the plan reads of that shard.
     #[error(
         "the input of fragment {index} has {found} bytes; the plan reads {sub_chunks} sub-chunks of it, which are {expected} bytes"

@@ -4,6 +4,7 @@ use super::error::VectorError;
 use crate::error::DecodeError;
 use crate::kernel::Transform;
 use crate::matrix::Matrix;
+use crate::plan::Costs;
 use crate::shard::{ShardIndex, ShardSet};
 use std::fmt;
 use std::ops::Range;
@@ -43,7 +44,7 @@ impl VectorRead {
     /// [`VectorPlan::run`].
     ///
     /// # Errors
-    /// [`VectorError::Empty`] or [`DecodeError::Granularity`] where no shard can be that long.
+    /// [`DecodeError::Empty`] or [`DecodeError::Granularity`] where no shard can be that long.
     pub fn byte_ranges(&self, shard_bytes: usize) -> Result<Vec<Range<usize>>, VectorError> {
         let sub_chunk_bytes = sub_chunk_bytes(shard_bytes, self.alpha)?;
         Ok(self.ranges.iter().map(|range| range.start * sub_chunk_bytes..range.end * sub_chunk_bytes).collect())
@@ -128,6 +129,11 @@ impl VectorPlan {
     /// The number of sub-chunks that are read in all.
     pub fn read_sub_chunks(&self) -> usize {
         self.reads.iter().map(VectorRead::count).sum()
+    }
+
+    /// What the reads cost, where [`Costs`] are those of a sub-chunk of each shard.
+    pub fn cost(&self, costs: &Costs) -> u128 {
+        self.reads.iter().map(|read| u128::from(costs.get(read.shard)) * read.count() as u128).sum()
     }
 
     /// Rebuilds the shards. Inputs are pairs of position and the bytes of [`VectorRead::byte_ranges`] one after the other, one for
@@ -296,7 +302,7 @@ pub(super) fn common_length(
 /// Bytes of a sub-chunk of such shards.
 pub(super) fn sub_chunk_bytes(shard_bytes: usize, alpha: usize) -> Result<usize, VectorError> {
     if shard_bytes == 0 {
-        return Err(VectorError::Empty { granularity: alpha });
+        return Err(DecodeError::Empty { granularity: alpha }.into());
     }
     if !shard_bytes.is_multiple_of(alpha) {
         return Err(DecodeError::Granularity { found: shard_bytes, granularity: alpha }.into());

@@ -44,6 +44,7 @@ fn common_length(mut lengths: impl Iterator<Item = (ShardIndex, usize)>) -> Resu
         return Err(DecodeError::Granularity { found: expected, granularity: GRANULARITY_BYTES });
     }
     match lengths.find(|&(_, found)| found != expected) {
+        None if expected == 0 => Err(DecodeError::Empty { granularity: GRANULARITY_BYTES }),
         None => Ok(expected),
         Some((index, found)) => Err(DecodeError::LengthMismatch { index, expected, found }),
     }

@@ -40,6 +40,9 @@ fn check_stored(world: &mut World, record: &ExtentRecord) {
         let lost = ShardSet::from_iter([ShardIndex::new(at as u16)]);
         let plan = code.plan(&lost, &ShardSet::first(code.k())).unwrap();
         let inputs: Vec<_> = plan.reads().iter().map(|index| (*index, &payloads[index.at()][..])).collect();
+        if payloads[0].is_empty() {
+            continue;
+        }
         plan.run(&inputs, &mut [(ShardIndex::new(at as u16), &mut rebuilt)]).unwrap();
         assert_eq!(rebuilt, payloads[at], "parity {at}");
     }

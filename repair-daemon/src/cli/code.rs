@@ -177,7 +177,7 @@ fn guarantee(code: &Code) -> &'static str {
             "maximally recoverable: every loss any code with these local groups survives, by the rank of every maximal pattern, tested now"
         }
         (Guarantee::Ranked, Evidence::Tested) => {
-            "neither MDS nor maximally recoverable as far as 200,000 patterns tell: it may survive more than is said here"
+            "neither MDS nor maximally recoverable as far as 2,000,000 patterns tell: it may survive more than is said here"
         }
         (Guarantee::Ranked, _) => {
             "neither MDS nor maximally recoverable: what it survives is counted pattern by pattern"

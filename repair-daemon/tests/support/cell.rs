@@ -37,6 +37,8 @@ pub struct TestCell {
     pub daemon: Option<Child>,
     /// Where clients and nodes reach it.
     pub address: String,
+    /// The daemon's catalog, with what lies beside it.
+    pub catalog: PathBuf,
     /// Where operators reach it.
     pub admin: String,
     /// The nodes.
@@ -99,20 +101,22 @@ pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Result<T, String>)
 impl TestCell {
     /// A daemon with these settings, and `nodes` nodes, each in a rack of its own. All have registered.
     pub fn start(nodes: usize, config: &str) -> Self {
-        let mut cell = Self {
-            folder: tempfile::tempdir().unwrap(),
-            daemon: None,
-            address: free_address(),
-            admin: free_address(),
-            nodes: Vec::new(),
-        };
-        fs::write(cell.path("daemon.toml"), config).unwrap();
+        let mut cell = Self::unstarted(config);
         cell.start_daemon();
         for number in 0..nodes {
             cell.add_node(&format!("test/zone/rack-{number}/node-{number}"));
         }
         cell.wait_healthy(nodes as u64);
         cell
+    }
+
+    /// A folder with these settings, and no process yet.
+    pub fn unstarted(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = folder.path().join("catalog.redb");
+        fs::write(folder.path().join("daemon.toml"), config).unwrap();
+        let (address, admin) = (free_address(), free_address());
+        Self { folder, daemon: None, address, catalog, admin, nodes: Vec::new() }
     }
 
     /// A path below the cell's folder.
@@ -124,7 +128,7 @@ impl TestCell {
     pub fn start_daemon(&mut self) {
         let mut command = ninefold();
         command.args(["daemon", "--listen", &self.address, "--admin", &self.admin, "--insecure", "--die-with-parent"]);
-        command.arg("--catalog").arg(format!("redb:{}", self.path("catalog.redb").display()));
+        command.arg("--catalog").arg(format!("redb:{}", self.catalog.display()));
         command.arg("--config").arg(self.path("daemon.toml"));
         self.daemon = Some(spawn(command, &self.path("daemon.log")));
     }
