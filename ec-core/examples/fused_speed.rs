@@ -71,7 +71,7 @@ fn measure(code: &Code, title: &str, len: usize, stripes: usize) -> Result<(), B
 fn ways(code: &Code, len: usize) -> Vec<Way<'_>> {
     let (n, k) = (code.n(), code.k());
     let parity_rows = code.generator().select_rows(&(k..n).collect::<Vec<_>>());
-    let by_matrix = Transform::new(code.kernel(), &parity_rows);
+    let by_matrix = Transform::new(code.kernel(), &parity_rows).expect("a matrix of a code");
     let (independent, at_speed) = (StripeCheck::new(code, 1), StripeCheck::at_speed(code, 1));
     let seeds: Vec<BlockSeed> = (0..n).map(|at| identity(at, len).seed()).collect();
     let mut ways: Vec<Way<'_>> = vec![

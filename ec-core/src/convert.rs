@@ -402,7 +402,7 @@ impl Conversion {
         let mut used: Vec<usize> = (0..may_read.len()).filter(|&column| is_used(column)).collect();
         used.sort_unstable_by_key(|&column| may_read[column]);
         let coefficients = Matrix::from_fn(writes.len(), used.len(), |row, column| full.get(row, used[column]));
-        let transform = Transform::new(whole.kernel(), &coefficients);
+        let transform = Transform::of_shards(whole.kernel(), &coefficients);
         let reads = used.iter().map(|&column| may_read[column]).collect();
         Self { kept, reads, writes, coefficients, transform }
     }

@@ -30,7 +30,7 @@ const SCRATCH_PARITIES_MAX: usize = 32;
 const CHECKED_BYTES_MIN: usize = 1024;
 
 /// Codes of at most so many shards have tables of so many on the stack: one for all there can be is not filled at no cost.
-const SHARDS_USUAL: usize = 32;
+pub(crate) const SHARDS_USUAL: usize = 32;
 
 /// Encodes stripes of one code piece by piece, for callers that need every byte again at once. Can be shared by threads.
 ///
@@ -63,7 +63,7 @@ impl StripeEncoder {
     pub fn new(code: &Code, piece_bytes: usize) -> Self {
         Self {
             encoder: code.encoder().clone(),
-            copy: Transform::new(code.kernel(), &Matrix::identity(1)),
+            copy: Transform::of_shards(code.kernel(), &Matrix::identity(1)),
             check: None,
             piece_bytes: piece_bytes.div_ceil(BLOCK_PIECE_BYTES).max(1).saturating_mul(BLOCK_PIECE_BYTES),
             spare: Mutex::new(Vec::new()),
@@ -104,7 +104,7 @@ impl StripeEncoder {
         visit: impl FnMut(usize, usize, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let length = self.stripe_bytes(data, parity)?;
-        let locality = locality.of_whole(length * (data.len() + parity.len()));
+        let locality = locality.of_whole(length.saturating_mul(data.len() + parity.len()));
         if data.len() + parity.len() <= SHARDS_USUAL {
             self.walk::<SHARDS_USUAL, E>(first, data, parity, length, locality, visit)
         } else {
@@ -139,7 +139,7 @@ impl StripeEncoder {
         mut visit: impl FnMut(usize, usize, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let streams = locality == Locality::Streaming;
-        let mut scratch = if streams { self.scratch() } else { None };
+        let mut scratch = if streams { self.scratch(length) } else { None };
         let _fence = scratch.is_some().then_some(FenceAtEnd);
         let mut checking = self.check.as_ref().map(|check| Checking::new(check, first, length));
         let (k, shards) = (data.len(), data.len() + parity.len());
@@ -216,15 +216,16 @@ impl StripeEncoder {
         }
     }
 
-    /// Scratch rows, of an earlier stripe if there are any. None where parity is better written as it comes, or where there is
-    /// no memory for them.
-    fn scratch(&self) -> Option<StripeBuffers> {
+    /// Scratch rows for a piece of shards of `length` bytes, of an earlier stripe if there are any as long. None where parity is
+    /// better written as it comes, or where there is no memory for them.
+    fn scratch(&self, length: usize) -> Option<StripeBuffers> {
         let parities = self.encoder.rows();
         if parities > SCRATCH_PARITIES_MAX {
             return None;
         }
+        let row_bytes = self.piece_bytes.min(length);
         let kept = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        kept.or_else(|| StripeBuffers::zeroed(parities, self.piece_bytes).ok())
+        kept.filter(|rows| rows.shard_bytes() >= row_bytes).or_else(|| StripeBuffers::zeroed(parities, row_bytes).ok())
     }
 }
 
@@ -276,12 +277,12 @@ impl<'a> Checking<'a> {
     }
 }
 
-fn empty<'a, const N: usize>() -> [&'a mut [u8]; N] {
+pub(crate) fn empty<'a, const N: usize>() -> [&'a mut [u8]; N] {
     std::array::from_fn(|_| <&mut [u8]>::default())
 }
 
 /// The same range of each row.
-fn cut<'a>(parts: &mut [&'a [u8]], rows: impl Iterator<Item = &'a [u8]>, range: Range<usize>) {
+pub(crate) fn cut<'a>(parts: &mut [&'a [u8]], rows: impl Iterator<Item = &'a [u8]>, range: Range<usize>) {
     for (part, row) in parts.iter_mut().zip(rows) {
         *part = &row[range.clone()];
     }
@@ -315,5 +316,24 @@ mod tests {
         {
             assert_eq!(checked_bytes(shards), bytes, "{shards} shards");
         }
+    }
+    #[test]
+    fn scratch_rows_are_no_longer_than_the_shards_or_a_piece_and_serve_again() {
+        let code = Code::new(&"rs:3+2".parse().unwrap()).unwrap();
+        let encoder = StripeEncoder::new(&code, 1 << 30);
+        let encode = |length: usize| {
+            let (data, mut parity) = (vec![vec![7; length]; 3], vec![vec![0; length]; 2]);
+            let data: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+            let mut parity: Vec<&mut [u8]> = parity.iter_mut().map(Vec::as_mut_slice).collect();
+            let shown = |_: usize, _: usize, _: &[u8]| Ok::<(), VerifyError>(());
+            encoder.encode(&data, &mut parity, Locality::Streaming, shown).unwrap();
+            let rows = encoder.spare.lock().unwrap();
+            rows.iter().map(|rows| (rows.shards(), rows.shard_bytes())).collect::<Vec<_>>()
+        };
+        assert_eq!(encode(5_000), [(2, 5_000)]);
+        assert_eq!(encode(20_000), [(2, 20_000)]);
+        assert_eq!(encode(5_000), [(2, 20_000)]);
+        let small = StripeEncoder::new(&code, BLOCK_PIECE_BYTES);
+        assert_eq!(small.scratch(1 << 20).map(|rows| rows.shard_bytes()), Some(BLOCK_PIECE_BYTES));
     }
 }

@@ -128,12 +128,24 @@ pub enum KernelError {
         /// Names that would work, comma separated.
         available: String,
     },
-    /// The kernel computed a wrong product at start-up. The CPU or the build is not to be trusted.
-    #[error("kernel {name} failed its self-test: wrong product; set NINEFOLD_KERNEL to another one and check this CPU")]
+    /// The kernel computed wrong bytes at start-up. The CPU or the build is not to be trusted.
+    #[error("kernel {name} failed its self-test: wrong bytes; set NINEFOLD_KERNEL to another one and check this CPU")]
     SelfTest {
         /// The kernel that failed.
         name: &'static str,
     },
+}
+
+/// Why coefficients could not be prepared.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a matrix of {rows} x {columns} is too large for a transform: at most {limit} rows and {limit} columns")]
+pub struct TransformError {
+    /// Its rows.
+    pub rows: usize,
+    /// Its columns.
+    pub columns: usize,
+    /// The most of either.
+    pub limit: usize,
 }
 
 /// Why shards could not be encoded, planned or decoded. Outputs are untouched whenever one of these is returned.

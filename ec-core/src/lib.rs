@@ -78,7 +78,7 @@ pub use buffer::{AlignedBuffer, StripeBuffers};
 pub use code::{Code, CodeSpec};
 pub use convert::{Conversion, ConvertError};
 pub use encode::StripeEncoder;
-pub use error::{CodeError, DecodeError, KernelError};
+pub use error::{CodeError, DecodeError, KernelError, TransformError};
 pub use geometry::Geometry;
 pub use kernel::{Kernel, Locality, Transform};
 pub use locate::{LocateError, Locator};

@@ -128,7 +128,7 @@ impl Locator {
         };
         let equations = Matrix::from_fn(m, n, coefficient);
         let columns = Matrix::from_fn(n, m, |at, row| coefficient(row, at));
-        Ok(Self { columns, syndromes: Transform::new(code.kernel(), &equations), limit: distance - 2 })
+        Ok(Self { columns, syndromes: Transform::of_shards(code.kernel(), &equations), limit: distance - 2 })
     }
 
     /// Wrong shards that are told for certain, where their errors have no pattern: the distance less 2.

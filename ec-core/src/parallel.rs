@@ -4,12 +4,12 @@
 //! something else, holds nobody up. Bytes and errors are those of one thread.
 
 use crate::code::Code;
-use crate::encode::StripeEncoder;
+use crate::encode::{SHARDS_USUAL, StripeEncoder, cut, empty};
 use crate::error::DecodeError;
 use crate::geometry::BLOCK_BYTES;
-use crate::kernel::Locality;
+use crate::kernel::{Locality, Transform};
 use crate::plan::RepairPlan;
-use crate::shard::ShardIndex;
+use crate::shard::{SHARDS_MAX, ShardIndex};
 use crate::verify::VerifyError;
 
 /// Least bytes of all shards in a chunk: some ten microseconds of work, against one or less to hand it over.
@@ -20,25 +20,81 @@ fn chunk_bytes(shards: usize) -> usize {
     (CHUNK_OF_ALL_SHARDS_BYTES / shards.max(1)).next_multiple_of(BLOCK_BYTES)
 }
 
-/// Halves the outputs, which are `outputs[i]` from `start` on of `length` bytes in all, until they are chunks.
-fn over_chunks<E: Send>(
-    outputs: Vec<&mut [u8]>,
+/// Shards of which each is a range at a time, on the stack: at most `N` outputs, and any inputs.
+struct Chunk<'a, const N: usize> {
+    outputs: [&'a mut [u8]; N],
     start: usize,
     length: usize,
-    chunk: usize,
-    job: &(impl Fn(usize, usize, Vec<&mut [u8]>) -> Result<(), E> + Sync),
-) -> Result<(), E> {
-    if length <= chunk {
-        return job(start, length, outputs);
+}
+
+impl<'a, const N: usize> Chunk<'a, N> {
+    fn whole(outputs: &'a mut [&mut [u8]], length: usize) -> Self {
+        let mut own = empty::<N>();
+        own.iter_mut().zip(outputs).for_each(|(own, output)| *own = output);
+        Self { outputs: own, start: 0, length }
     }
-    // Whole chunks to the left, so that every chunk but the last is whole.
-    let left = length.div_ceil(chunk).div_ceil(2) * chunk;
-    let (head, tail): (Vec<_>, Vec<_>) = outputs.into_iter().map(|bytes| bytes.split_at_mut(left)).unzip();
-    let (first, second) = rayon::join(
-        || over_chunks(head, start, left, chunk, job),
-        || over_chunks(tail, start + left, length - left, chunk, job),
-    );
-    first.and(second)
+
+    /// The first `left` bytes, and the others. Places without an output stay empty.
+    fn split(self, left: usize) -> (Self, Self) {
+        let (mut heads, mut tails) = (empty::<N>(), empty::<N>());
+        for (output, (head, tail)) in self.outputs.into_iter().zip(heads.iter_mut().zip(&mut tails)) {
+            (*head, *tail) = output.split_at_mut(left.min(output.len()));
+        }
+        let tail = Self { outputs: tails, start: self.start + left, length: self.length - left };
+        (Self { outputs: heads, start: self.start, length: left }, tail)
+    }
+
+    /// Halves itself until each part is at most `chunk` bytes, and has `job` do those.
+    fn over<E: Send>(mut self, chunk: usize, job: &(impl Fn(&mut Self) -> Result<(), E> + Sync)) -> Result<(), E> {
+        if self.length <= chunk {
+            return job(&mut self);
+        }
+        // Whole chunks to the left, so that every chunk but the last is whole.
+        let left = self.length.div_ceil(chunk).div_ceil(2) * chunk;
+        let (head, tail) = self.split(left);
+        let (first, second) = rayon::join(|| head.over(chunk, job), || tail.over(chunk, job));
+        first.and(second)
+    }
+
+    /// The same range of other shards.
+    fn cut<'b>(&self, shards: &[&'b [u8]]) -> [&'b [u8]; N] {
+        let mut parts: [&[u8]; N] = [&[]; N];
+        cut(&mut parts, shards.iter().copied(), self.start..self.start + self.length);
+        parts
+    }
+}
+
+impl Transform {
+    /// As [`Transform::apply_to_shards`], by several threads. For the shards of a code: at most [`SHARDS_MAX`] of either.
+    fn apply_parallel(
+        &self,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        locality: Locality,
+    ) -> Result<(), DecodeError> {
+        let length = self.check(inputs, outputs)?;
+        if inputs.len().max(outputs.len()) <= SHARDS_USUAL {
+            self.apply_chunks::<SHARDS_USUAL>(inputs, outputs, length, locality)
+        } else {
+            self.apply_chunks::<SHARDS_MAX>(inputs, outputs, length, locality)
+        }
+    }
+
+    fn apply_chunks<const N: usize>(
+        &self,
+        inputs: &[&[u8]],
+        outputs: &mut [&mut [u8]],
+        length: usize,
+        locality: Locality,
+    ) -> Result<(), DecodeError> {
+        let (k, m) = (inputs.len(), outputs.len());
+        // Of the whole: a chunk alone is never so long that it would be taken for a stripe that comes from memory.
+        let locality = locality.of_whole(length.saturating_mul(k + m));
+        Chunk::<N>::whole(outputs, length).over(chunk_bytes(k + m), &|chunk| {
+            let inputs = chunk.cut(inputs);
+            self.apply_to_shards(&inputs[..k], &mut chunk.outputs[..m], locality)
+        })
+    }
 }
 
 impl Code {
@@ -52,14 +108,7 @@ impl Code {
         parity: &mut [&mut [u8]],
         locality: Locality,
     ) -> Result<(), DecodeError> {
-        let length = self.encoder().check(data, parity)?;
-        let n = data.len() + parity.len();
-        let locality = locality.of_whole(length * n);
-        let outputs = parity.iter_mut().map(|bytes| &mut **bytes).collect();
-        over_chunks(outputs, 0, length, chunk_bytes(n), &|start, bytes, mut outputs| {
-            let inputs: Vec<&[u8]> = data.iter().map(|shard| &shard[start..start + bytes]).collect();
-            self.encode_with(&inputs, &mut outputs, locality)
-        })
+        self.encoder().apply_parallel(data, parity, locality)
     }
 }
 
@@ -76,13 +125,27 @@ impl StripeEncoder {
         visit: impl Fn(usize, usize, &[u8]) -> Result<(), E> + Sync,
     ) -> Result<(), E> {
         let length = self.stripe_bytes(data, parity)?;
-        let n = data.len() + parity.len();
-        let locality = locality.of_whole(length * n);
-        let chunk = chunk_bytes(n).next_multiple_of(self.piece_bytes());
-        let outputs = parity.iter_mut().map(|bytes| &mut **bytes).collect();
-        over_chunks(outputs, 0, length, chunk, &|start, bytes, mut outputs| {
-            let inputs: Vec<&[u8]> = data.iter().map(|shard| &shard[start..start + bytes]).collect();
-            self.encode_at(start, &inputs, &mut outputs, locality, |shard, offset, piece| {
+        if data.len().max(parity.len()) <= SHARDS_USUAL {
+            self.encode_chunks::<SHARDS_USUAL, E>(data, parity, length, locality, visit)
+        } else {
+            self.encode_chunks::<SHARDS_MAX, E>(data, parity, length, locality, visit)
+        }
+    }
+
+    fn encode_chunks<const N: usize, E: From<VerifyError> + Send>(
+        &self,
+        data: &[&[u8]],
+        parity: &mut [&mut [u8]],
+        length: usize,
+        locality: Locality,
+        visit: impl Fn(usize, usize, &[u8]) -> Result<(), E> + Sync,
+    ) -> Result<(), E> {
+        let (k, m) = (data.len(), parity.len());
+        let locality = locality.of_whole(length.saturating_mul(k + m));
+        let chunk_bytes = chunk_bytes(k + m).next_multiple_of(self.piece_bytes());
+        Chunk::<N>::whole(parity, length).over(chunk_bytes, &|chunk| {
+            let (start, data) = (chunk.start, chunk.cut(data));
+            self.encode_at(start, &data[..k], &mut chunk.outputs[..m], locality, |shard, offset, piece| {
                 visit(shard, start + offset, piece)
             })
         })
@@ -90,7 +153,7 @@ impl StripeEncoder {
 }
 
 impl RepairPlan {
-    /// As [`RepairPlan::run`], by several threads.
+    /// As [`RepairPlan::run_with`], by several threads.
     ///
     /// # Errors
     /// As [`RepairPlan::run`].
@@ -98,30 +161,52 @@ impl RepairPlan {
         &self,
         inputs: &[(ShardIndex, &[u8])],
         outputs: &mut [(ShardIndex, &mut [u8])],
+        locality: Locality,
     ) -> Result<(), DecodeError> {
-        let n = inputs.len() + outputs.len();
-        let length = outputs.first().map_or(0, |(_, bytes)| bytes.len());
-        let equal = inputs.iter().all(|(_, bytes)| bytes.len() == length)
-            && outputs.iter().all(|(_, bytes)| bytes.len() == length);
-        if !equal {
-            // An error, or an input that is not read: either is for one thread to tell.
-            return self.run(inputs, outputs);
+        self.run_by(inputs, outputs, |transform, sources, targets| transform.apply_parallel(sources, targets, locality))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::StripeBuffers;
+    use crate::kernel::{Kernel, tests::streamed};
+    use crate::shard::ShardSet;
+
+    /// A chunk is never so long that it would be streamed for itself.
+    #[test]
+    fn the_whole_decides_whether_chunks_are_written_past_the_caches() {
+        let kernel = Kernel::available()[0];
+        if kernel == Kernel::portable() {
+            return;
         }
-        // A plan that refuses these buffers refuses them empty, too, before any thread writes.
-        let none: Vec<(ShardIndex, &[u8])> = inputs.iter().map(|(index, _)| (*index, &[][..])).collect();
-        let mut nothing: Vec<(ShardIndex, &mut [u8])> =
-            outputs.iter().map(|(index, _)| (*index, Default::default())).collect();
-        match self.run(&none, &mut nothing) {
-            Ok(()) | Err(DecodeError::Empty { .. }) if length > 0 => {}
-            refused => return refused,
+        let code = Code::with_kernel(&"rs:4+2".parse().unwrap(), kernel).unwrap();
+        let lost: ShardSet = [0, 4].map(ShardIndex::new).into_iter().collect();
+        let plan = code.plan(&lost, &lost.complement(6)).unwrap();
+        // One thread, so that all that is counted is counted in one place.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        for (length, locality, streams) in [
+            (2 << 20, Locality::Auto, true),
+            (1 << 20, Locality::Auto, false),
+            (2 << 20, Locality::Cached, false),
+            (1 << 20, Locality::Streaming, true),
+        ] {
+            let mut shards = StripeBuffers::zeroed(6, length).unwrap();
+            let mut shards: Vec<&mut [u8]> = shards.iter_mut().collect();
+            let (data, parity) = shards.split_at_mut(4);
+            let data: Vec<&[u8]> = data.iter().map(|shard| &**shard).collect();
+            let encoded = pool.install(|| streamed(|| code.encode_parallel(&data, parity, locality).unwrap()));
+            assert_eq!(encoded > 1, streams, "encode, {length} bytes, {locality:?}");
+
+            let (reads, writes): (Vec<_>, Vec<_>) =
+                (0..).map(ShardIndex::new).zip(&mut shards).partition(|(index, _)| plan.reads().contains(index));
+            let inputs: Vec<(ShardIndex, &[u8])> = reads.into_iter().map(|(index, bytes)| (index, &**bytes)).collect();
+            let mut outputs: Vec<(ShardIndex, &mut [u8])> =
+                writes.into_iter().map(|(index, bytes)| (index, &mut **bytes)).collect();
+            outputs.retain(|(index, _)| lost.contains(*index));
+            let run = || streamed(|| plan.run_parallel(&inputs, &mut outputs, locality).unwrap());
+            assert_eq!(pool.install(run) > 1, streams, "repair, {length} bytes, {locality:?}");
         }
-        let (rebuilt, outputs): (Vec<ShardIndex>, Vec<&mut [u8]>) =
-            outputs.iter_mut().map(|(index, bytes)| (*index, &mut **bytes)).unzip();
-        over_chunks(outputs, 0, length, chunk_bytes(n), &|start, bytes, outputs| {
-            let inputs: Vec<(ShardIndex, &[u8])> =
-                inputs.iter().map(|(index, shard)| (*index, &shard[start..start + bytes])).collect();
-            let mut outputs: Vec<(ShardIndex, &mut [u8])> = rebuilt.iter().copied().zip(outputs).collect();
-            self.run(&inputs, &mut outputs)
-        })
     }
 }

@@ -8,11 +8,12 @@
 //! way data and parity change at different moments: whoever stores them keeps intents, so that a crash between is undone or finished.
 
 use crate::code::{Code, shard};
+use crate::encode::empty;
 use crate::error::DecodeError;
 use crate::kernel::{Kernel, Locality, Transform};
 use crate::matrix::Matrix;
 use crate::plan::{Costs, check_indices, independent, without_unused};
-use crate::shard::{ShardIndex, ShardSet};
+use crate::shard::{SHARDS_MAX, ShardIndex, ShardSet};
 use std::fmt;
 
 /// Why an update is refused. Nothing was written.
@@ -131,9 +132,9 @@ impl ParityDelta {
         let new = Matrix::from_fn(parities.len(), count, row);
         let kernel: Kernel = code.kernel();
         Ok(Self {
-            deltas: Transform::new(kernel, &both),
-            updates: Transform::adding(kernel, &both),
-            appends: Transform::adding(kernel, &new),
+            deltas: Transform::of_shards(kernel, &both),
+            updates: Transform::adding_of_shards(kernel, &both),
+            appends: Transform::adding_of_shards(kernel, &new),
             modified,
             parities,
         })
@@ -155,10 +156,7 @@ impl ParityDelta {
     /// # Errors
     /// An [`UpdateError`], with every output untouched.
     pub fn deltas(&self, changes: &[Change<'_>], deltas: &mut [(ShardIndex, &mut [u8])]) -> Result<(), UpdateError> {
-        let inputs = self.sources(changes)?;
-        let mut outputs = in_order(&self.parities, deltas)?;
-        equal_lengths(&self.modified, &inputs, &self.parities, &outputs)?;
-        Ok(self.deltas.apply_to_shards(&inputs, &mut outputs, Locality::Auto)?)
+        self.apply(&self.deltas, changes, deltas)
     }
 
     /// Brings the parities up to date, in place.
@@ -166,8 +164,7 @@ impl ParityDelta {
     /// # Errors
     /// An [`UpdateError`], with every parity untouched.
     pub fn update(&self, changes: &[Change<'_>], parity: &mut [(ShardIndex, &mut [u8])]) -> Result<(), UpdateError> {
-        let inputs = self.sources(changes)?;
-        self.add(&self.updates, &inputs, parity)
+        self.apply(&self.updates, changes, parity)
     }
 
     /// As [`ParityDelta::update`] where the stripe had zeros: no old bytes are read.
@@ -179,26 +176,35 @@ impl ParityDelta {
         new: &[(ShardIndex, &[u8])],
         parity: &mut [(ShardIndex, &mut [u8])],
     ) -> Result<(), UpdateError> {
-        let inputs = exactly(&self.modified, new.iter().copied())?;
-        self.add(&self.appends, &inputs, parity)
+        let mut inputs = empty_inputs();
+        exactly(&self.modified, new.iter().copied(), &mut inputs)?;
+        self.run(&self.appends, &inputs[..self.modified.len()], parity)
     }
 
-    /// New bytes of all, then old ones.
-    fn sources<'a>(&self, changes: &[Change<'a>]) -> Result<Vec<&'a [u8]>, UpdateError> {
-        let mut inputs = exactly(&self.modified, changes.iter().map(|&(index, _, new)| (index, new)))?;
-        inputs.extend(given(&self.modified, changes.iter().map(|&(index, old, _)| (index, old)))?);
-        Ok(inputs)
+    /// From new bytes of all, then old ones.
+    fn apply(
+        &self,
+        transform: &Transform,
+        changes: &[Change<'_>],
+        outputs: &mut [(ShardIndex, &mut [u8])],
+    ) -> Result<(), UpdateError> {
+        let (mut inputs, count) = (empty_inputs(), self.modified.len());
+        let (new, old) = inputs[..2 * count].split_at_mut(count);
+        exactly(&self.modified, changes.iter().map(|&(index, _, new)| (index, new)), new)?;
+        given(&self.modified, changes.iter().map(|&(index, old, _)| (index, old)), old)?;
+        self.run(transform, &inputs[..2 * count], outputs)
     }
 
-    fn add(
+    fn run(
         &self,
         transform: &Transform,
         inputs: &[&[u8]],
-        parity: &mut [(ShardIndex, &mut [u8])],
+        outputs: &mut [(ShardIndex, &mut [u8])],
     ) -> Result<(), UpdateError> {
-        let mut targets = in_order(&self.parities, parity)?;
-        equal_lengths(&self.modified, inputs, &self.parities, &targets)?;
-        Ok(transform.apply_to_shards(inputs, &mut targets, Locality::Auto)?)
+        let mut targets = empty::<SHARDS_MAX>();
+        let targets = in_order(&self.parities, outputs, &mut targets)?;
+        equal_lengths(self.modified.iter().chain(&self.modified), inputs, &self.parities, targets)?;
+        Ok(transform.apply_to_shards(inputs, targets, Locality::Auto)?)
     }
 }
 
@@ -289,7 +295,7 @@ impl Code {
                 Some(at) => shares.get(row, at),
             }
         });
-        let transform = Transform::new(self.kernel(), &coefficients);
+        let transform = Transform::of_shards(self.kernel(), &coefficients);
         Ok(UpdatePlan { way, modified: changed, parities, reads, cost, coefficients, transform })
     }
 }
@@ -354,12 +360,15 @@ impl UpdatePlan {
         read: &[(ShardIndex, &[u8])],
         parity: &mut [(ShardIndex, &mut [u8])],
     ) -> Result<(), UpdateError> {
-        let mut inputs = exactly(&self.modified, new.iter().copied())?;
-        inputs.extend(given(&self.reads, read.iter().copied())?);
-        let mut outputs = in_order(&self.parities, parity)?;
-        let names: Vec<ShardIndex> = self.modified.iter().chain(&self.reads).copied().collect();
-        equal_lengths(&names, &inputs, &self.parities, &outputs)?;
-        Ok(self.transform.apply_to_shards(&inputs, &mut outputs, Locality::Auto)?)
+        let (mut inputs, count) = (empty_inputs(), self.modified.len());
+        let inputs = &mut inputs[..count + self.reads.len()];
+        let (changed, others) = inputs.split_at_mut(count);
+        exactly(&self.modified, new.iter().copied(), changed)?;
+        given(&self.reads, read.iter().copied(), others)?;
+        let mut targets = empty::<SHARDS_MAX>();
+        let targets = in_order(&self.parities, parity, &mut targets)?;
+        equal_lengths(self.modified.iter().chain(&self.reads), inputs, &self.parities, targets)?;
+        Ok(self.transform.apply_to_shards(inputs, targets, Locality::Auto)?)
     }
 }
 
@@ -400,13 +409,19 @@ fn touched(code: &Code, modified: &ShardSet) -> Result<(Vec<ShardIndex>, Vec<Sha
     Ok((changed, parities))
 }
 
+/// Room on the stack for new and for old bytes of every shard: a call allocates nothing.
+fn empty_inputs<'a>() -> [&'a [u8]; 2 * SHARDS_MAX] {
+    [&[]; 2 * SHARDS_MAX]
+}
+
 /// The changes of these shards, in their order: all of them and no others.
 fn exactly<'a>(
     wanted: &[ShardIndex],
     changes: impl Iterator<Item = (ShardIndex, &'a [u8])> + Clone,
-) -> Result<Vec<&'a [u8]>, UpdateError> {
+    places: &mut [&'a [u8]],
+) -> Result<(), UpdateError> {
     match changes.clone().find(|(index, _)| wanted.binary_search(index).is_err()) {
-        None => given(wanted, changes),
+        None => given(wanted, changes, places),
         Some((index, _)) => Err(UpdateError::NotModified { index }),
     }
 }
@@ -415,44 +430,54 @@ fn exactly<'a>(
 fn given<'a>(
     wanted: &[ShardIndex],
     buffers: impl Iterator<Item = (ShardIndex, &'a [u8])>,
-) -> Result<Vec<&'a [u8]>, UpdateError> {
-    let mut places: Vec<Option<&[u8]>> = vec![None; wanted.len()];
+    places: &mut [&'a [u8]],
+) -> Result<(), UpdateError> {
+    let mut filled = ShardSet::EMPTY;
     for (index, bytes) in buffers {
-        if let Ok(at) = wanted.binary_search(&index)
-            && places[at].replace(bytes).is_some()
-        {
-            return Err(UpdateError::Duplicate { index });
+        if let Ok(at) = wanted.binary_search(&index) {
+            if filled.contains(index) {
+                return Err(UpdateError::Duplicate { index });
+            }
+            filled.insert(index);
+            places[at] = bytes;
         }
     }
-    let found = places.into_iter().zip(wanted);
-    found.map(|(place, &index)| place.ok_or(UpdateError::Missing { index })).collect()
+    match wanted.iter().find(|index| !filled.contains(**index)) {
+        None => Ok(()),
+        Some(&index) => Err(UpdateError::Missing { index }),
+    }
 }
 
 /// The outputs in the order of the shards they are of: all of them and no others.
-fn in_order<'a>(
+fn in_order<'a, 'b>(
     wanted: &[ShardIndex],
     outputs: &'a mut [(ShardIndex, &mut [u8])],
-) -> Result<Vec<&'a mut [u8]>, UpdateError> {
-    let mut places: Vec<Option<&mut [u8]>> = wanted.iter().map(|_| None).collect();
+    places: &'b mut [&'a mut [u8]],
+) -> Result<&'b mut [&'a mut [u8]], UpdateError> {
+    let mut filled = ShardSet::EMPTY;
     for (index, bytes) in outputs {
         let at = wanted.binary_search(index).map_err(|_| UpdateError::NotWritten { index: *index })?;
-        if places[at].replace(bytes).is_some() {
+        if filled.contains(*index) {
             return Err(UpdateError::Duplicate { index: *index });
         }
+        filled.insert(*index);
+        places[at] = bytes;
     }
-    let found = places.into_iter().zip(wanted);
-    found.map(|(place, &index)| place.ok_or(UpdateError::Missing { index })).collect()
+    match wanted.iter().find(|index| !filled.contains(**index)) {
+        None => Ok(&mut places[..wanted.len()]),
+        Some(&index) => Err(UpdateError::Missing { index }),
+    }
 }
 
-/// Whether all buffers are equally long. Inputs are those of `names`, once or again.
-fn equal_lengths(
-    names: &[ShardIndex],
+/// Whether all buffers are equally long. Inputs are those of `names`, as many as there are.
+fn equal_lengths<'a>(
+    names: impl Iterator<Item = &'a ShardIndex>,
     inputs: &[&[u8]],
     targets: &[ShardIndex],
     outputs: &[&mut [u8]],
 ) -> Result<(), UpdateError> {
     let expected = inputs.first().map_or(0, |input| input.len());
-    let read = names.iter().cycle().copied().zip(inputs.iter().map(|input| input.len()));
+    let read = names.copied().zip(inputs.iter().map(|input| input.len()));
     let written = targets.iter().copied().zip(outputs.iter().map(|output| output.len()));
     match read.chain(written).find(|(_, found)| *found != expected) {
         None => Ok(()),

@@ -24,9 +24,15 @@ fn split<'a>(code: &Code, shards: &'a mut StripeBuffers) -> (Vec<&'a [u8]>, Vec<
     (shards.by_ref().take(code.k()).map(|shard| &*shard).collect(), shards.collect())
 }
 
+/// Of the caller's pool: more than rayon's own has on any machine, which has one for each core.
+fn threads() -> usize {
+    rayon::current_num_threads() + 3
+}
+
 #[test]
 fn threads_give_the_bytes_of_one() {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+    let threads = threads();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     for kernel in Kernel::available().into_iter().take(2).chain([Kernel::portable()]) {
         for spec in ["rs:10+4", "lrc:12,2,2", "rs:40+9"] {
             let code = Code::with_kernel(&spec.parse().unwrap(), kernel).unwrap();
@@ -45,6 +51,7 @@ fn threads_give_the_bytes_of_one() {
                 let (data, mut parity) = split(&code, &mut found);
                 let seen = Mutex::new(BTreeMap::new());
                 let visit = |shard: usize, offset: usize, piece: &[u8]| {
+                    assert_eq!(rayon::current_num_threads(), threads, "not in the caller's pool");
                     assert!(rayon::current_thread_index().is_some(), "not in a pool");
                     assert!(seen.lock().unwrap().insert((shard, offset), piece.to_vec()).is_none());
                     Ok::<(), VerifyError>(())
@@ -61,7 +68,7 @@ fn threads_give_the_bytes_of_one() {
                 let mut rebuilt = vec![vec![0xEE; len]; 2];
                 let [first, last] = &mut rebuilt[..] else { unreachable!() };
                 let mut outputs = [(ShardIndex::new(3), &mut last[..]), (ShardIndex::new(1), &mut first[..])];
-                pool.install(|| plan.run_parallel(&inputs, &mut outputs)).unwrap();
+                pool.install(|| plan.run_parallel(&inputs, &mut outputs, Locality::Auto)).unwrap();
                 assert!(rebuilt[0] == all[1] && rebuilt[1] == all[3], "{spec}, {len} bytes rebuilt");
             }
         }
@@ -87,6 +94,13 @@ fn threads_give_the_errors_of_one() {
     assert_eq!(found, Err(VerifyError::Buffers(mismatch)));
     let found = encoder.encode_parallel(&data, &mut parity, Locality::Auto, visit);
     assert_eq!(found, Err(VerifyError::Mismatch { offset: 0 }));
+    // Zeros fit every code: the one byte that is none is met by another thread, and named by where it is in the whole shard.
+    let mut zeros = StripeBuffers::zeroed(code.n(), len).unwrap();
+    zeros.iter_mut().nth(1).unwrap()[700_000] = 1;
+    let (zeros, mut parity_of_zeros) = split(&code, &mut zeros);
+    let found = encoder.encode_parallel(&zeros, &mut parity_of_zeros, Locality::Auto, visit);
+    assert_eq!(found, Err(VerifyError::Mismatch { offset: 700_000 / 4096 * 4096 }));
+    assert_eq!(found, encoder.encode(&zeros, &mut parity_of_zeros, Locality::Auto, visit));
     // One that cannot fail near the beginning: the offset is that of the whole shard, not of the chunk.
     let encoder = StripeEncoder::new(&code, 4096);
     let visit = |_: usize, offset: usize, _: &[u8]| {
@@ -99,7 +113,7 @@ fn threads_give_the_errors_of_one() {
     let plan = code.plan(&lost, &lost.complement(5)).unwrap();
     let mut rebuilt = vec![0xEE; len];
     let inputs = [(ShardIndex::new(1), data[1]), (ShardIndex::new(2), data[2])];
-    let found = plan.run_parallel(&inputs, &mut [(ShardIndex::new(0), &mut rebuilt)]);
+    let found = plan.run_parallel(&inputs, &mut [(ShardIndex::new(0), &mut rebuilt)], Locality::Auto);
     assert_eq!(found, Err(DecodeError::MissingInput { index: ShardIndex::new(3) }));
     assert!(rebuilt.iter().all(|&byte| byte == 0xEE));
 }

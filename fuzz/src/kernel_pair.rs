@@ -1,14 +1,19 @@
 //! Two kernels, the same sums: any shape, length, places of buffers, coefficients and hint.
 
 use crate::{Input, bounded};
-use ec_core::{AlignedBuffer, Code, Kernel, Locality, Matrix, ShardIndex, ShardSet, Transform};
+use ec_core::{AlignedBuffer, Code, Kernel, Locality, Matrix, ShardIndex, ShardSet, Transform, WideCode, WideSpec};
 
-const ROWS_MAX: usize = 40;
+/// As many as a code has shards.
+const ROWS_MAX: usize = 255;
 /// More than the lanes of one loop: the rest is added by another.
 const COLUMNS_MAX: usize = 300;
 const LENGTH_MAX: usize = 5_000;
 /// Products of one call, so that the slowest kernel takes milliseconds.
 const PRODUCTS_MAX: usize = 400_000;
+/// And yet more than a step of every kernel.
+const LENGTH_MIN: usize = 300;
+/// Data shards, and parities, of a code over GF(2^16): three passes of its transform.
+const WIDE_SHARDS_MAX: usize = 600;
 /// A cache line, and the widest register.
 const LINE: usize = 64;
 const BEFORE: u8 = 0xEE;
@@ -21,15 +26,17 @@ pub fn kernel_pair(bytes: &[u8]) {
     kernels.push(Kernel::portable().another());
     let pair = [kernels[usize::from(input.byte()) % kernels.len()], kernels[usize::from(input.byte()) % kernels.len()]];
     let locality = [Locality::Auto, Locality::Cached, Locality::Streaming][usize::from(input.byte()) % 3];
-    let is_native = input.byte() % 2 == 1;
+    let what = input.byte() % 3;
     let (first, second) = (input.word(), input.word());
     let (len, places) = (input.below(LENGTH_MAX), Places { inputs: input.array(), outputs: input.array() });
     let setting = Setting { pair, locality, len, places };
-    if is_native {
-        native(&setting, first, second, &mut input);
-    } else {
-        let (rows, columns) = (first % (ROWS_MAX + 1), second % (COLUMNS_MAX + 1));
-        sums(&setting, &coefficients(&mut input, rows, columns));
+    match what {
+        0 => {
+            let (rows, columns) = (first % (ROWS_MAX + 1), second % (COLUMNS_MAX + 1));
+            sums(&setting, &coefficients(&mut input, rows, columns));
+        }
+        1 => native(&setting, first, second, &mut input),
+        _ => wide(&setting, first, second, &mut input),
     }
 }
 
@@ -43,7 +50,7 @@ struct Setting {
 impl Setting {
     /// The length, less where it would take long.
     fn len(&self, products_per_byte: usize) -> usize {
-        self.len.min(PRODUCTS_MAX / products_per_byte.max(1))
+        self.len.min((PRODUCTS_MAX / products_per_byte.max(1)).max(LENGTH_MIN))
     }
 }
 
@@ -124,7 +131,7 @@ fn sums(setting: &Setting, matrix: &Matrix) {
     let inputs = Buffers::painted(matrix.columns(), len, setting.places.inputs);
     let outputs = setting.pair.map(|kernel| {
         let mut outputs = Buffers::new(matrix.rows(), len, setting.places.outputs);
-        let transform = Transform::new(kernel, matrix);
+        let transform = Transform::new(kernel, matrix).expect("a matrix of few rows and columns");
         transform
             .apply_with(&inputs.slices(), &mut outputs.slices_mut(), setting.locality)
             .expect("buffers of its shape");
@@ -143,8 +150,10 @@ fn sums(setting: &Setting, matrix: &Matrix) {
 
 /// Parities by one kernel and by the other; then what is lost is rebuilt.
 fn native(setting: &Setting, k: usize, m: usize, input: &mut Input<'_>) {
-    let (k, m) = (1 + k % 60, 1 + m % 40);
-    let spec = format!("rs:{k}+{m}@lch").parse().expect("60 and a transform of 64 points fit into the field");
+    let k = 1 + k % 255;
+    let m = 1 + m % (256 - k);
+    // Without a matrix: the native one, or where its points do not fit into the field that of Cauchy.
+    let spec = format!("rs:{k}+{m}").parse().expect("at most 256 shards");
     let codes = setting.pair.map(|kernel| Code::with_kernel(&spec, kernel).expect("MDS by theorem"));
     // Shards are never empty.
     let len = setting.len(k * m).max(1);
@@ -161,7 +170,7 @@ fn native(setting: &Setting, k: usize, m: usize, input: &mut Input<'_>) {
     let mut lost = ShardSet::EMPTY;
     while lost.len() < m && !input.is_empty() {
         let at = usize::from(input.byte()) % (k + m);
-        lost.insert(ShardIndex::new(u16::try_from(at).expect("at most 100")));
+        lost.insert(ShardIndex::new(u16::try_from(at).expect("at most 255")));
     }
     let shards = [data.slices(), one.slices()].concat();
     let there = lost.complement(k + m);
@@ -175,5 +184,43 @@ fn native(setting: &Setting, k: usize, m: usize, input: &mut Input<'_>) {
             assert!(*bytes == *shards[usize::from(index.get())], "{which:?}: shard {index} of {lost:?}");
         }
         assert!(rebuilt.around_stayed(), "{} by {:?} wrote outside, {len} bytes", code.spec(), code.kernel());
+    }
+}
+
+/// The same over GF(2^16), where kernels without GFNI leave encoding to another library.
+fn wide(setting: &Setting, k: usize, m: usize, input: &mut Input<'_>) {
+    let (k, m) = (1 + k % WIDE_SHARDS_MAX, 1 + m % WIDE_SHARDS_MAX);
+    let spec = WideSpec::new(k as u32, m as u32).expect("few shards");
+    let codes = setting.pair.map(|kernel| WideCode::with_kernel(&spec, kernel).expect("a sound kernel"));
+    // Whole elements, and shards are never empty.
+    let len = (setting.len(k + m) / 2 * 2).max(2);
+    let data = Buffers::painted(k, len, setting.places.inputs);
+    let parities = codes.each_ref().map(|code| {
+        let mut parity = Buffers::new(m, len, setting.places.outputs);
+        code.encode(&data.slices(), &mut parity.slices_mut()).expect("buffers of its shape");
+        assert!(parity.around_stayed(), "{code:?} wrote outside, {len} bytes");
+        parity
+    });
+    let [one, other] = &parities;
+    assert!(one.slices() == other.slices(), "{:?}, {spec}, {len} bytes", setting.pair);
+
+    let index = |at: usize| ShardIndex::new(u16::try_from(at).expect("few shards"));
+    let mut lost = Vec::new();
+    while lost.len() < m && !input.is_empty() {
+        lost.push(input.below(k + m));
+        lost.sort_unstable();
+        lost.dedup();
+    }
+    let shards = [data.slices(), one.slices()].concat();
+    let there = (0..k + m).filter(|at| lost.binary_search(at).is_err());
+    let present = there.map(|at| (index(at), shards[at])).collect::<Vec<_>>();
+    for code in &codes {
+        let mut rebuilt = Buffers::new(lost.len(), len, setting.places.outputs);
+        let mut wanted = lost.iter().map(|&at| index(at)).zip(rebuilt.slices_mut()).collect::<Vec<_>>();
+        code.decode(&present, &mut wanted).expect("at most as many losses as parities");
+        for (&at, (_, bytes)) in lost.iter().zip(&wanted) {
+            assert!(**bytes == *shards[at], "{code:?}, {len} bytes: shard {at} of {lost:?}");
+        }
+        assert!(rebuilt.around_stayed(), "{code:?} wrote outside, {len} bytes");
     }
 }

@@ -30,12 +30,15 @@ pub const SHARDS: [usize; 3] = [4 << 10, 64 << 10, 1 << 20];
 /// Where the bytes are.
 pub const PLACES: [Place; 3] = [Place::Hot, Place::Cold(Stride::PowerOfTwo), Place::Cold(Stride::Staggered)];
 
+/// Bytes of the pool: what a cold run goes round.
+const POOL_BYTES: usize = 1 << 30;
+
 /// A gibibyte, and the thread pinned, so that it is on one core's caches.
 pub fn pool() -> Pool {
     if let Some(&core) = machine::cores().first() {
         machine::pin(&[core]);
     }
-    Pool::new(1 << 30)
+    Pool::new(POOL_BYTES)
 }
 
 /// Short: there are hundreds of them, and what disturbs a run on a shared machine is longer than any patience.
@@ -50,6 +53,11 @@ pub fn config() -> Criterion {
 /// The code, or a word that there is none.
 pub fn open(spec: &str, lost: usize) -> Option<Ours> {
     Ours::open(spec, lost).map_err(|reason| eprintln!("{spec} is passed over: {reason}")).ok()
+}
+
+/// Says that not one stripe of these shards fits into the pool: 1000+200 at 1 MiB alone.
+pub fn pass_over(name: &str) {
+    eprintln!("{name} is passed over: a stripe is larger than the {} MiB of the pool", POOL_BYTES >> 20);
 }
 
 /// One data shard, and as many as there are parities. An LRC survives every loss of one less.

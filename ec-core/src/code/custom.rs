@@ -76,7 +76,7 @@ impl Code {
         // At most 256 each.
         let spec = CodeSpec::of_matrix(k as u16, m as u16, digest(parity));
         let groups = local_groups(parity);
-        let encoder = Transform::new(kernel, parity);
+        let encoder = Transform::of_shards(kernel, parity);
         let mut code = Self {
             spec,
             generator: systematic(parity),

@@ -118,7 +118,7 @@ impl Code {
         };
         let encoder = match spec.shape() {
             Shape::Rs { matrix: RsMatrix::Lch, .. } => Transform::native(kernel, &parity),
-            _ => Transform::new(kernel, &parity),
+            _ => Transform::of_shards(kernel, &parity),
         };
         let generator = custom::systematic(&parity);
         Ok(Self { spec: *spec, generator, groups, encoder, guarantee, evidence, tolerance, slot: 0 })
@@ -146,7 +146,7 @@ impl Code {
             let first = k * usize::from(slot);
             let whole = rs::lch(first + k, m);
             let parity = Matrix::from_fn(m, k, |row, column| whole.get(row, first + column));
-            code.encoder = Transform::new(code.kernel(), &parity);
+            code.encoder = Transform::of_shards(code.kernel(), &parity);
             code.generator = custom::systematic(&parity);
             code.slot = slot;
         }

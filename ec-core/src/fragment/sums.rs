@@ -2,13 +2,21 @@
 
 use super::identity::{BirthIdentity, BlockSeed, Hash};
 use super::tree::{Incomplete, TreeError, TreeHasher};
-use crate::geometry::BLOCK_BYTES;
+use crate::geometry::{BLOCK_BYTES, EXTENT_BYTES_MAX};
 use crate::verify::VerifyError;
 
 /// Why a stripe could not be encoded and summed in one walk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SumError {
+    /// The payload is longer than an extent may be.
+    #[error("a payload of {payload_bytes} bytes is longer than an extent may be: at most {limit}")]
+    TooLong {
+        /// Bytes of the payload, by its identity.
+        payload_bytes: u64,
+        /// The most there may be.
+        limit: u64,
+    },
     /// The piece is no part of the payload.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -28,7 +36,7 @@ pub enum SumError {
 /// let identity = |at| BirthIdentity {
 ///     cell: CellId(0), extent: ExtentId(9), generation: 1, index: ShardIndex::new(at), payload_bytes: 8192,
 /// };
-/// let mut sums: Vec<_> = (0..3).map(|at| FragmentSums::new(&identity(at))).collect();
+/// let mut sums = (0..3).map(|at| FragmentSums::new(&identity(at))).collect::<Result<Vec<_>, _>>()?;
 /// let (data, mut parity) = ([[1; 8192], [2; 8192]], [0; 8192]);
 /// let encoder = StripeEncoder::new(&code, HASH_PIECE_BYTES);
 /// encoder.encode(&[&data[0], &data[1]], &mut [&mut parity], Locality::Auto, |shard, offset, piece| {
@@ -46,10 +54,19 @@ pub struct FragmentSums {
 }
 
 impl FragmentSums {
-    /// For the payload of this identity. Allocates the table, 4 bytes a block, and later no more than a [`TreeHasher`] does.
-    pub fn new(identity: &BirthIdentity) -> Self {
-        let blocks = usize::try_from(identity.payload_bytes.div_ceil(BLOCK_BYTES as u64)).unwrap_or(usize::MAX);
-        Self { seed: identity.seed(), table: vec![0; blocks], tree: TreeHasher::new(identity.payload_bytes) }
+    /// For the payload of this identity. Allocates the table, 4 bytes a block and so 1 MiB at most, and later no more than a
+    /// [`TreeHasher`] does.
+    ///
+    /// # Errors
+    /// [`SumError::TooLong`] beyond [`EXTENT_BYTES_MAX`]: an identity may come from anywhere.
+    pub fn new(identity: &BirthIdentity) -> Result<Self, SumError> {
+        let (payload_bytes, limit) = (identity.payload_bytes, EXTENT_BYTES_MAX);
+        let too_long = SumError::TooLong { payload_bytes, limit };
+        if payload_bytes > limit {
+            return Err(too_long);
+        }
+        let blocks = usize::try_from(payload_bytes.div_ceil(BLOCK_BYTES as u64)).map_err(|_| too_long)?;
+        Ok(Self { seed: identity.seed(), table: vec![0; blocks], tree: TreeHasher::new(payload_bytes) })
     }
 
     /// Takes the bytes at `offset`: whole blocks of 4 KiB, or what is left to the end of the payload.
@@ -99,7 +116,7 @@ mod tests {
         let expected: Vec<u32> =
             (0..).zip(payload.chunks(4096)).map(|(number, block)| identity.seed().crc(number, block)).collect();
         for piece_bytes in [4096, 3 * 4096, 16 << 10, 40 * 4096] {
-            let mut sums = FragmentSums::new(&identity);
+            let mut sums = FragmentSums::new(&identity).unwrap();
             let mut pieces: Vec<(usize, &[u8])> = payload.chunks(piece_bytes).enumerate().collect();
             pieces.reverse();
             for (at, piece) in pieces {
@@ -110,8 +127,18 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_longer_than_an_extent_is_refused_before_anything_is_allocated() {
+        for payload_bytes in [EXTENT_BYTES_MAX + 1, 1 << 40, u64::MAX - 4095, u64::MAX] {
+            let refused = SumError::TooLong { payload_bytes, limit: EXTENT_BYTES_MAX };
+            assert_eq!(FragmentSums::new(&identity(payload_bytes)).unwrap_err(), refused);
+        }
+        let longest = FragmentSums::new(&identity(EXTENT_BYTES_MAX)).unwrap();
+        assert_eq!(longest.table.len() as u64, EXTENT_BYTES_MAX / 4096);
+    }
+
+    #[test]
     fn pieces_that_are_not_blocks_of_the_payload_are_refused() {
-        let mut sums = FragmentSums::new(&identity(8192));
+        let mut sums = FragmentSums::new(&identity(8192)).unwrap();
         for (offset, bytes) in [(1, 4096), (1024, 1024), (0, 1024), (4096, 5000), (0, 4095)] {
             let error = TreeError::Unaligned { offset, bytes };
             assert_eq!(sums.add(offset, &vec![0; usize::try_from(bytes).unwrap()]), Err(error));

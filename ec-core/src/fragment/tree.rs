@@ -113,7 +113,7 @@ pub struct TreeHasher {
 }
 
 impl TreeHasher {
-    /// A hasher for `total_bytes` bytes, none of which have come yet.
+    /// A hasher for `total_bytes` bytes, none of which have come yet. Any number will do: memory is taken for pieces that have come.
     pub fn new(total_bytes: u64) -> Self {
         Self { total_bytes, subtrees: Vec::new(), subtrees_max: SUBTREES_UNJOINED, other_total: None }
     }

@@ -72,7 +72,7 @@ pub(super) unsafe fn run<V: Vector, const M: usize, const U: usize, const SUMS: 
     let mut at = 0;
     // SAFETY: the caller's promise on the features. Each step stays within `lanes.len`, which every pointer is good for.
     unsafe {
-        let head = if lanes.traffic.streams { lanes.unaligned_head(V::BYTES) } else { None };
+        let head = lanes.streaming_head(V::BYTES);
         if let Some(head) = head {
             if head > 0 {
                 step::<V, _, M, 1, SUMS>(group, lanes, 0, First(head));
@@ -209,6 +209,7 @@ unsafe fn store<V: Vector, A: Access<V>, const U: usize>(vectors: [V; U], to: *m
 ///
 /// # Safety
 /// As for [`Vector`].
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub(super) unsafe fn add_scaled<V: Vector>(target: &mut [u8], source: &[u8], factor: &V::Factor) {
     let len = target.len().min(source.len());

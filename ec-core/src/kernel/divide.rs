@@ -85,7 +85,7 @@ fn single<F>(matrix: &Matrix, factor: impl Fn(u8) -> F) -> Option<Group<F>> {
     for column in 0..columns {
         factors.extend(elements[column..].iter().step_by(columns).map(|&element| factor(element)));
     }
-    let rows = (0..u16::try_from(rows).unwrap_or(u16::MAX)).collect();
+    let rows = (0..rows).map(number).collect();
     Some(Group { rows, columns: Vec::new(), factors, sections: Vec::new(), adds: false })
 }
 
@@ -107,7 +107,7 @@ impl Piece<'_> {
         let adds = self.adds;
         let mut readings = Vec::<Reading>::new();
         let mut sums = Vec::<(Columns, u16)>::new();
-        for row in 0..u16::try_from(self.matrix.rows()).unwrap_or(u16::MAX) {
+        for row in (0..self.matrix.rows()).map(number) {
             let coefficients = self.row(row);
             let columns = Columns::of(coefficients);
             if !adds && coefficients.iter().all(|&coefficient| coefficient <= 1) {
@@ -163,8 +163,13 @@ impl Piece<'_> {
 
     fn append(&self, columns: &Columns, to: &mut Vec<u16>) {
         let own = (self.first..self.end).filter(|column| columns.contains(column - self.first));
-        to.extend(own.map(|column| u16::try_from(column).unwrap_or(u16::MAX)));
+        to.extend(own.map(number));
     }
+}
+
+/// The number of a row or column. The door of `Transform` has refused matrices with more than there are numbers.
+fn number(at: usize) -> u16 {
+    at.try_into().unwrap_or_else(|_| unreachable!("row or column {at} of a matrix that was refused"))
 }
 
 /// Cuts readings with too many rows evenly, then joins those that are cheaper together.

@@ -111,11 +111,21 @@ impl<'a> Lanes<'a> {
 
     /// Bytes before the first place where every target is a multiple of `alignment`; `None` where they are aligned
     /// differently and cannot all be streamed to.
-    pub(super) fn unaligned_head(&self, alignment: usize) -> Option<usize> {
+    fn unaligned_head(&self, alignment: usize) -> Option<usize> {
         let mut heads = self.targets().iter().map(|target| target.addr().wrapping_neg() % alignment);
         let head = heads.next()?;
         heads.all(|other| other == head).then_some(head.min(self.len))
     }
+
+    /// Bytes before the first place from which on outputs are written past the caches; `None` where they are not.
+    #[inline(always)]
+    pub(super) fn streaming_head(&self, alignment: usize) -> Option<usize> {
+        let head = if self.traffic.streams { self.unaligned_head(alignment) } else { None };
+        #[cfg(test)]
+        super::tests::STREAMED.with(|count| count.set(count.get() + usize::from(head.is_some())));
+        head
+    }
+
     /// One output.
     pub(super) fn target(&mut self, at: usize) -> &mut [u8] {
         // SAFETY: it came from a slice of `len` bytes, borrowed for writing; `&mut self` keeps it the only one at a time.

@@ -206,7 +206,7 @@ pub(super) unsafe fn registers<V: Vector, const M: usize, const U: usize>(lch: &
     let mut at = 0;
     // SAFETY: the caller's promise on the features. Each step stays within `lanes.len`, which every pointer is good for.
     unsafe {
-        let head = if lanes.traffic.streams { lanes.unaligned_head(V::BYTES) } else { None };
+        let head = lanes.streaming_head(V::BYTES);
         if let Some(head) = head {
             if head > 0 {
                 step::<V, _, M, 1>(lch, lanes, 0, First(head));
@@ -216,7 +216,9 @@ pub(super) unsafe fn registers<V: Vector, const M: usize, const U: usize>(lch: &
                 step::<V, _, M, U>(lch, lanes, at, Streaming);
                 at += U * V::BYTES;
             }
-            V::fence();
+            if lanes.traffic.fences {
+                V::fence();
+            }
         }
         while lanes.len - at >= U * V::BYTES {
             step::<V, _, M, U>(lch, lanes, at, Whole);
@@ -374,7 +376,7 @@ pub(super) unsafe fn tiled<V: Vector>(lch: &Lch<V::Factor>, lanes: &Lanes<'_>) {
     let tile = Tile { work: work.0.as_mut_ptr().cast(), sums: sums.0.as_mut_ptr().cast(), row_bytes, order: lch.order };
     // SAFETY: the caller's promise on the features. A tile ends within `lanes.len`, and its rows are within the scratch.
     unsafe {
-        let head = if lanes.traffic.streams { lanes.unaligned_head(V::BYTES) } else { None };
+        let head = lanes.streaming_head(V::BYTES);
         let mut at = 0;
         if let Some(head @ 1..) = head {
             tile.transform::<V>(lch, lanes, 0, head, false);
@@ -385,7 +387,7 @@ pub(super) unsafe fn tiled<V: Vector>(lch: &Lch<V::Factor>, lanes: &Lanes<'_>) {
             tile.transform::<V>(lch, lanes, at, bytes, head.is_some());
             at += bytes;
         }
-        if head.is_some() {
+        if head.is_some() && lanes.traffic.fences {
             V::fence();
         }
     }

@@ -12,7 +12,7 @@
 //!
 //! let sum_of_both = Matrix::from_fn(1, 2, |_, _| 1);
 //! let mut parity = [0; 3];
-//! Transform::new(Kernel::selected()?, &sum_of_both).apply(&[&[1, 2, 3], &[4, 4, 4]], &mut [&mut parity])?;
+//! Transform::new(Kernel::selected()?, &sum_of_both)?.apply(&[&[1, 2, 3], &[4, 4, 4]], &mut [&mut parity])?;
 //! assert_eq!(parity, [5, 6, 7]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -33,7 +33,7 @@ mod portable;
 mod self_test;
 mod syndrome;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transform;
 mod vector;
 #[cfg(target_arch = "x86_64")]
@@ -41,7 +41,7 @@ mod x86;
 
 pub(crate) use memory::{LINE_BYTES, fence, prefetch};
 pub(crate) use syndrome::Syndromes;
-pub use transform::{Locality, Transform};
+pub use transform::{Locality, SIDE_MAX, Transform};
 
 use crate::error::KernelError;
 use family::Family;
@@ -102,18 +102,36 @@ impl Kernel {
         detected.into_iter().flatten().map(Self).collect()
     }
 
-    /// The fastest kernel, or the one [`KERNEL_VARIABLE`] names. The first call decides and tests it; later calls
-    /// repeat the answer, good or bad.
+    /// The fastest kernel, or the one [`KERNEL_VARIABLE`] names. The first call decides, and tests it and [`Kernel::another`],
+    /// which is to check what it computes; later calls repeat the answer, good or bad.
     pub fn selected() -> Result<Self, KernelError> {
         static SELECTED: OnceLock<Result<Kernel, KernelError>> = OnceLock::new();
         SELECTED
             .get_or_init(|| {
                 let name = std::env::var_os(KERNEL_VARIABLE).map(|name| name.to_string_lossy().into_owned());
                 let kernel = choose(name.as_deref(), &Self::available())?;
-                self_test::self_test(kernel)?;
+                kernel.self_test_of_bytes()?;
                 Ok(kernel)
             })
             .clone()
+    }
+
+    /// All tests that a program with this kernel goes through: this one and [`Kernel::another`], and with the feature `wide` what
+    /// goes with it over GF(2^16). [`Kernel::selected`] and the first wide code do so by themselves.
+    ///
+    /// # Errors
+    /// [`KernelError::SelfTest`] with the name of the one that is wrong.
+    pub fn self_test(self) -> Result<(), KernelError> {
+        self.self_test_of_bytes()?;
+        #[cfg(feature = "wide")]
+        gf16::Gf16Kernel::beside(self).self_test()?;
+        Ok(())
+    }
+
+    fn self_test_of_bytes(self) -> Result<(), KernelError> {
+        let known = self_test::Known::new();
+        self_test::self_test(self, &known)?;
+        self_test::self_test(self.another(), &known)
     }
 
     /// The kernel that runs everywhere.
@@ -133,7 +151,7 @@ impl Kernel {
             .unwrap_or(Self::portable())
     }
 
-    /// Its name, as [`KERNEL_VARIABLE`] takes it where it is one of [`Kernel::available`].
+    /// Its name: that of [`KERNEL_VARIABLE`], but for `portable-log`, which [`Kernel::another`] gives and nobody can choose.
     pub fn name(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]

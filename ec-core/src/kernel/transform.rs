@@ -9,7 +9,7 @@ use super::memory::second_level_bytes;
 use super::portable::Portable;
 use super::syndrome::{SyndromeProgram, Syndromes};
 use super::{Backend, Kernel};
-use crate::error::DecodeError;
+use crate::error::{DecodeError, TransformError};
 use crate::matrix::Matrix;
 use crate::shard::ShardIndex;
 use std::fmt;
@@ -32,6 +32,9 @@ const PREFETCH_FROM_QUARTERS: [usize; 2] = [3, 4];
 /// From this many bytes of all buffers on, [`Locality::Auto`] takes them for a stripe that is used once: four second-level
 /// caches of 2 MiB.
 const STREAMING_FROM_BYTES: usize = 8 << 20;
+
+/// The most rows, and the most columns, that a [`Transform`] has: they are numbered in 16 bits.
+pub const SIDE_MAX: usize = u16::MAX as usize;
 
 /// Where the buffers of a call are and should be, as far as the caller knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -101,6 +104,15 @@ enum Prepared<F> {
     Syndromes(SyndromeProgram<F>),
 }
 
+/// The same by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Matrix,
+    /// The transform of the native matrix.
+    Transform,
+    Syndromes,
+}
+
 /// What to prepare.
 enum Recipe<'a> {
     Matrix(&'a Matrix),
@@ -114,12 +126,30 @@ enum Recipe<'a> {
 
 impl Transform {
     /// Prepares the coefficients for a kernel. The tables have up to 32 bytes per coefficient.
-    pub fn new(kernel: Kernel, coefficients: &Matrix) -> Self {
-        Self::prepare(kernel, coefficients, &Recipe::Matrix(coefficients))
+    ///
+    /// # Errors
+    /// [`TransformError`] for more than [`SIDE_MAX`] rows or columns.
+    pub fn new(kernel: Kernel, coefficients: &Matrix) -> Result<Self, TransformError> {
+        check_sides(coefficients)?;
+        Ok(Self::of_shards(kernel, coefficients))
     }
 
     /// As [`Transform::new`], but outputs are added to (XOR), not overwritten.
-    pub fn adding(kernel: Kernel, coefficients: &Matrix) -> Self {
+    ///
+    /// # Errors
+    /// As [`Transform::new`].
+    pub fn adding(kernel: Kernel, coefficients: &Matrix) -> Result<Self, TransformError> {
+        check_sides(coefficients)?;
+        Ok(Self::adding_of_shards(kernel, coefficients))
+    }
+
+    /// As [`Transform::new`], for matrices over the shards or sub-chunks of codes, which are never too large.
+    pub(crate) fn of_shards(kernel: Kernel, coefficients: &Matrix) -> Self {
+        Self::prepare(kernel, coefficients, &Recipe::Matrix(coefficients))
+    }
+
+    /// As [`Transform::of_shards`], added to what the outputs hold.
+    pub(crate) fn adding_of_shards(kernel: Kernel, coefficients: &Matrix) -> Self {
         Self::prepare(kernel, coefficients, &Recipe::Adding(coefficients))
     }
 
@@ -135,6 +165,7 @@ impl Transform {
     }
 
     fn prepare(kernel: Kernel, coefficients: &Matrix, recipe: &Recipe<'_>) -> Self {
+        debug_assert_eq!(check_sides(coefficients), Ok(()), "no code is that large");
         let program = match kernel.0 {
             #[cfg(target_arch = "x86_64")]
             Backend::Avx512Gfni(family) => Program::Avx512Gfni(family, Prepared::new(family, recipe)),
@@ -166,20 +197,20 @@ impl Transform {
         self.kernel
     }
 
-    /// Whether it goes by the transform of the native matrix.
-    pub(super) fn is_lch(&self) -> bool {
+    /// By which way it computes.
+    pub(super) fn way(&self) -> Way {
         match &self.program {
             #[cfg(target_arch = "x86_64")]
-            Program::Avx512Gfni(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            Program::Avx512Gfni(_, prepared) => prepared.way(),
             #[cfg(target_arch = "x86_64")]
-            Program::Avx2Gfni(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            Program::Avx2Gfni(_, prepared) => prepared.way(),
             #[cfg(target_arch = "x86_64")]
-            Program::Avx2(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            Program::Avx2(_, prepared) => prepared.way(),
             #[cfg(target_arch = "x86_64")]
-            Program::Ssse3(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            Program::Ssse3(_, prepared) => prepared.way(),
             #[cfg(target_arch = "aarch64")]
-            Program::Neon(_, prepared) => matches!(prepared, Prepared::Lch(_)),
-            Program::Portable(_, prepared) => matches!(prepared, Prepared::Lch(_)),
+            Program::Neon(_, prepared) => prepared.way(),
+            Program::Portable(_, prepared) => prepared.way(),
         }
     }
 
@@ -203,7 +234,7 @@ impl Transform {
         locality: Locality,
     ) -> Result<(), DecodeError> {
         let len = self.check(inputs, outputs)?;
-        let traffic = locality.traffic(len * (inputs.len() + outputs.len()), self.is_lch());
+        let traffic = locality.traffic(len.saturating_mul(inputs.len() + outputs.len()), self.way() == Way::Transform);
         self.run(inputs, outputs, len, traffic);
         Ok(())
     }
@@ -230,6 +261,12 @@ impl Transform {
     }
 
     fn run(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], len: usize, traffic: Traffic) {
+        self.compute(inputs, outputs, len, traffic);
+        #[cfg(test)]
+        super::tests::planted::spoil(self.kernel.name(), outputs);
+    }
+
+    fn compute(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], len: usize, traffic: Traffic) {
         match &self.program {
             #[cfg(target_arch = "x86_64")]
             Program::Avx512Gfni(family, prepared) => prepared.run(*family, inputs, outputs, len, traffic),
@@ -307,6 +344,14 @@ impl<F: Clone> Prepared<F> {
         }
     }
 
+    fn way(&self) -> Way {
+        match self {
+            Self::Groups(_) => Way::Matrix,
+            Self::Lch(_) => Way::Transform,
+            Self::Syndromes(_) => Way::Syndromes,
+        }
+    }
+
     fn run<Y: Family<Factor = F>>(
         &self,
         family: Y,
@@ -362,6 +407,12 @@ impl<F> Group<F> {
 /// Bytes of each of so many buffers, whole steps of every loop, that fit together into `bytes`; at least one unit.
 pub(super) fn block_bytes(bytes: usize, buffers: usize) -> usize {
     (bytes / buffers.max(1) / BLOCK_UNIT_BYTES).max(1) * BLOCK_UNIT_BYTES
+}
+
+/// Refuses a matrix whose rows or columns could not be numbered.
+fn check_sides(coefficients: &Matrix) -> Result<(), TransformError> {
+    let (rows, columns) = (coefficients.rows(), coefficients.columns());
+    if rows.max(columns) <= SIDE_MAX { Ok(()) } else { Err(TransformError { rows, columns, limit: SIDE_MAX }) }
 }
 
 /// Whether the transform takes fewer instructions than the matrix: a butterfly is a product and two sums, an element of the

@@ -102,6 +102,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::Kernel;
     use crate::shard::ShardIndex;
 
     fn lost(index: u16) -> ShardSet {
@@ -119,6 +120,17 @@ mod tests {
             plan
         });
         assert_ne!(plans[0].coefficients(), plans[1].coefficients());
+    }
+
+    #[test]
+    fn codes_by_other_kernels_have_plans_of_their_own() {
+        let (spec, cache) = ("rs:4+2".parse().unwrap(), PlanCache::new(NonZeroUsize::new(8).unwrap()));
+        let kernels = [Kernel::portable(), Kernel::portable().another()];
+        for kernel in kernels.into_iter().chain(Kernel::available()) {
+            let code = Code::with_kernel(&spec, kernel).unwrap();
+            let plan = cache.plan(&code, &lost(0), &lost(0).complement(6)).unwrap();
+            assert_eq!(plan.transform().kernel(), kernel);
+        }
     }
 
     #[test]

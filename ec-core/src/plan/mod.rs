@@ -92,7 +92,7 @@ impl RepairPlan {
         let (reads, coefficients) = without_unused(candidates, full);
         let transform = match syndromes {
             Some(syndromes) => Transform::by_syndromes(code.kernel(), &coefficients, &syndromes),
-            None => Transform::new(code.kernel(), &coefficients),
+            None => Transform::of_shards(code.kernel(), &coefficients),
         };
         let mut rebuilds = Vec::with_capacity(lost.len());
         rebuilds.extend(lost.iter());
@@ -109,7 +109,7 @@ impl RepairPlan {
             return Err(not_decodable(code, usable));
         };
         let (reads, coefficients) = without_unused(candidates, full);
-        let transform = Transform::new(code.kernel(), &coefficients);
+        let transform = Transform::of_shards(code.kernel(), &coefficients);
         Ok(Self { rebuilds: lost.iter().collect(), reads, coefficients, transform, shards: code.n() })
     }
 
@@ -126,6 +126,10 @@ impl RepairPlan {
     /// One row per rebuilt shard, one column per read shard.
     pub fn coefficients(&self) -> &Matrix {
         &self.coefficients
+    }
+
+    pub(crate) fn transform(&self) -> &Transform {
+        &self.transform
     }
 
     /// Rebuilds the shards. The plan was made for one pattern; the buffers arrive only now, so their number, positions and
@@ -152,11 +156,23 @@ impl RepairPlan {
         outputs: &mut [(ShardIndex, &mut [u8])],
         locality: Locality,
     ) -> Result<(), DecodeError> {
+        self.run_by(inputs, outputs, |transform, sources, targets| {
+            transform.apply_to_shards(sources, targets, locality)
+        })
+    }
+
+    /// Checks the buffers, and has them computed in the order of the plan.
+    pub(crate) fn run_by(
+        &self,
+        inputs: &[(ShardIndex, &[u8])],
+        outputs: &mut [(ShardIndex, &mut [u8])],
+        apply: impl FnOnce(&Transform, &[&[u8]], &mut [&mut [u8]]) -> Result<(), DecodeError>,
+    ) -> Result<(), DecodeError> {
         // On the stack: a call allocates nothing. Most plans read few shards, and clearing many places takes time.
         if self.reads.len() <= FEW_SHARDS && self.rebuilds.len() <= FEW_SHARDS {
-            self.run_within::<FEW_SHARDS>(inputs, outputs, locality)
+            self.run_within::<FEW_SHARDS>(inputs, outputs, apply)
         } else {
-            self.run_within::<SHARDS_MAX>(inputs, outputs, locality)
+            self.run_within::<SHARDS_MAX>(inputs, outputs, apply)
         }
     }
 
@@ -164,7 +180,7 @@ impl RepairPlan {
         &self,
         inputs: &[(ShardIndex, &[u8])],
         outputs: &mut [(ShardIndex, &mut [u8])],
-        locality: Locality,
+        apply: impl FnOnce(&Transform, &[&[u8]], &mut [&mut [u8]]) -> Result<(), DecodeError>,
     ) -> Result<(), DecodeError> {
         let mut sources: [&[u8]; MAX] = [&[]; MAX];
         let sources = &mut sources[..self.reads.len()];
@@ -194,7 +210,7 @@ impl RepairPlan {
             places[at] = bytes;
         }
         // As many distinct wanted positions as outputs: every place is filled.
-        self.transform.apply_to_shards(sources, &mut places[..self.rebuilds.len()], locality)
+        apply(&self.transform, sources, &mut places[..self.rebuilds.len()])
     }
 
     fn check_index(&self, index: ShardIndex) -> Result<(), DecodeError> {

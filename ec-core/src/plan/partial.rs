@@ -132,7 +132,7 @@ impl RepairPlan {
         let coefficients = share.select_rows(&carries);
         // A basis of the rows expresses each of them.
         let unfold = coefficients.express(&share).unwrap_or_else(|| Matrix::zero(share.rows(), carries.len()));
-        let transform = Transform::new(self.transform.kernel(), &coefficients);
+        let transform = Transform::of_shards(self.transform.kernel(), &coefficients);
         let helpers = columns.iter().map(|&at| self.reads[at]).collect();
         Ok(PartialSum { plan: self.identity(), helpers, carries, coefficients, unfold, transform })
     }
@@ -256,7 +256,7 @@ fn combine(
         let (unfold, at) = columns[column];
         unfold.get(rows[row], at)
     });
-    Ok(Combination { transform: Transform::new(kernel, &coefficients), coefficients })
+    Ok(Combination { transform: Transform::of_shards(kernel, &coefficients), coefficients })
 }
 
 impl fmt::Display for PartialSum {

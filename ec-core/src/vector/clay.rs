@@ -102,12 +102,13 @@ impl Grid {
         let reciprocal = |value| gf::inverse(value).unwrap_or(0);
         let (one, by_gamma) = (reciprocal(1 ^ gf::mul(GAMMA, GAMMA)), reciprocal(GAMMA));
         let pair = Matrix::from_fn(2, 2, |row, column| if row == column { one } else { gf::mul(GAMMA, one) });
-        let row = |elements: [u8; 2]| Transform::new(kernel, &Matrix::from_fn(1, 2, |_, column| elements[column]));
+        let row =
+            |elements: [u8; 2]| Transform::of_shards(kernel, &Matrix::from_fn(1, 2, |_, column| elements[column]));
         Self {
             shape,
             scalar,
             kernel,
-            uncouple: Transform::new(kernel, &pair),
+            uncouple: Transform::of_shards(kernel, &pair),
             add_partner: row([1, GAMMA]),
             // C = U + 2 U* gives U* = (C + U) / 2, and C* = U* + 2 U.
             through_partner: row([by_gamma, by_gamma ^ GAMMA]),
@@ -210,7 +211,7 @@ impl Layers {
             first_source,
             layers,
             order,
-            scalar: Transform::new(grid.kernel, &coefficients),
+            scalar: Transform::of_shards(grid.kernel, &coefficients),
         }
     }
 

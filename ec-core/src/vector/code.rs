@@ -78,12 +78,12 @@ impl VectorCode {
         let (family, encoder) = match spec.shape() {
             VectorShape::Hitchhiker { m, .. } => {
                 let parity = hitchhiker::parity_rows(&scalar_rows(&format!("rs:{k}+{m}"), kernel)?);
-                (Family::Hitchhiker(generator(&parity)), Program::Dense(Transform::new(kernel, &parity)))
+                (Family::Hitchhiker(generator(&parity)), Program::Dense(Transform::of_shards(kernel, &parity)))
             }
             VectorShape::Lrc { groups, globals, .. } => {
                 let groups = lrc16::groups(k, groups.into());
                 let parity = lrc16::parity_rows(k, &groups, globals.into());
-                (Family::Lrc(generator(&parity), groups), Program::Dense(Transform::new(kernel, &parity)))
+                (Family::Lrc(generator(&parity), groups), Program::Dense(Transform::of_shards(kernel, &parity)))
             }
             #[cfg(feature = "clay")]
             VectorShape::Clay { m, .. } => {

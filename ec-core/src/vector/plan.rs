@@ -268,7 +268,7 @@ pub(super) fn dense_plan(
     let used: Vec<usize> = (0..full.columns()).filter(is_used).collect();
     let coefficients = Matrix::from_fn(full.rows(), used.len(), |row, column| full.get(row, used[column]));
     let pieces: Vec<Piece> = used.iter().map(|&at| pieces[at]).collect();
-    let program = Program::Dense(Transform::new(kernel, &coefficients));
+    let program = Program::Dense(Transform::of_shards(kernel, &coefficients));
     Some(VectorPlan::new(generator.rows() / alpha, alpha, lost, &pieces, program))
 }
 

@@ -2,7 +2,7 @@
 
 use super::plan::WidePlan;
 use super::points::Points;
-use super::workspace::{WideWorkspace, in_blocks};
+use super::workspace::{WideWorkspace, emptied, in_blocks, taken};
 use super::{WideSpec, library};
 use crate::error::{CodeError, DecodeError};
 use crate::kernel::Kernel;
@@ -138,12 +138,14 @@ impl WideCode {
         if kernel.is_portable() {
             return library::encode(spec, len, data, parity);
         }
-        let scratch = workspace.take(encoder.scratch_bytes())?;
-        let data = data.iter().map(|shard| Some(*shard)).collect::<Vec<_>>();
-        in_blocks(len, encoder.tile_bytes(), &data, parity, |data, parity, range| {
+        let (scratch, lists) = workspace.take(encoder.scratch_bytes())?;
+        let mut sources: Vec<Option<&[u8]>> = taken(&mut lists.sources);
+        sources.extend(data.iter().map(|shard| Some(*shard)));
+        in_blocks(len, encoder.tile_bytes(), &sources, parity, &mut lists.tail, |data, parity, range| {
             let at = range.start;
             encoder.run(data, range, parity, at, scratch);
         });
+        lists.sources = emptied(sources);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::library;
 use super::points::{Solution, coefficient};
-use super::workspace::{WideWorkspace, in_blocks};
+use super::workspace::{BLOCK_BYTES, Lists, WideWorkspace, emptied, in_blocks, taken};
 use super::{WideCode, common_length, shard};
 use crate::error::DecodeError;
 use crate::kernel::gf16::{Dense, TILE_BYTES_MAX};
@@ -11,6 +11,10 @@ use std::fmt;
 
 /// Coefficients of a prepared matrix, 32 bytes each: 32 MiB. Beyond it the full decode is no slower, by the costs below.
 const COEFFICIENTS_MAX: usize = 1 << 20;
+
+/// Bytes of all parities of a tile where a rebuild needs them, if a block of each is not more: the part of a second-level cache that
+/// the transform leaves.
+const PARITIES_BYTES: usize = 1 << 20;
 
 /// Costs by rounds of the port that a 512-bit operation occupies, for one block: a butterfly is two multiplications, two sums and
 /// an exchange; a coefficient two multiplications and a sum. One of the library's butterflies took about five times ours
@@ -118,49 +122,73 @@ impl WidePlan {
         inputs: &[(ShardIndex, &[u8])],
         outputs: &mut [(ShardIndex, &mut [u8])],
     ) -> Result<(), DecodeError> {
+        let (mut read, mut targets) = (taken(&mut workspace.lists.sources), taken(&mut workspace.lists.targets));
+        let len = self.gather(inputs, outputs, &mut workspace.lists.given, &mut read, &mut targets)?;
+        match &self.method {
+            Method::Direct(matrix) => Self::run_direct(&mut workspace.lists, matrix, len, &read, &mut targets),
+            Method::Differences(parities, matrix) => {
+                self.run_differences(workspace, parities, matrix, len, &read, &mut targets)?;
+            }
+            Method::Full => self.run_full(workspace, len, &read, &mut targets)?,
+        }
+        (workspace.lists.sources, workspace.lists.targets) = (emptied(read), emptied(targets));
+        Ok(())
+    }
+
+    /// What is read, by position, and the outputs in the order of [`WidePlan::rebuilds`]; the length of all.
+    fn gather<'a>(
+        &self,
+        inputs: &[(ShardIndex, &'a [u8])],
+        outputs: &'a mut [(ShardIndex, &mut [u8])],
+        given: &mut Vec<bool>,
+        read: &mut Vec<Option<&'a [u8]>>,
+        targets: &mut Vec<&'a mut [u8]>,
+    ) -> Result<usize, DecodeError> {
         let n = self.code.n();
-        let mut sources: Vec<Option<&[u8]>> = vec![None; n];
+        read.resize(n, None);
         for &(index, bytes) in inputs {
-            let source = sources.get_mut(index.at()).ok_or(DecodeError::IndexOutOfRange { index, shards: n })?;
+            let source = read.get_mut(index.at()).ok_or(DecodeError::IndexOutOfRange { index, shards: n })?;
             if source.replace(bytes).is_some() {
                 return Err(DecodeError::Duplicate { index });
             }
         }
-        let mut read: Vec<Option<&[u8]>> = vec![None; n];
-        for &index in &self.reads {
-            let bytes = sources[index.at()].ok_or(DecodeError::MissingInput { index })?;
-            read[index.at()] = Some(bytes);
+        // What no row reads goes again. Both lists rise.
+        let mut reads = self.reads.iter().peekable();
+        for (at, source) in read.iter_mut().enumerate() {
+            match (reads.next_if(|index| index.at() == at), &source) {
+                (Some(&index), None) => return Err(DecodeError::MissingInput { index }),
+                (Some(_), Some(_)) => {}
+                (None, _) => *source = None,
+            }
         }
         if outputs.len() != self.rebuilds.len() {
             return Err(DecodeError::WrongCount { expected: self.rebuilds.len(), found: outputs.len() });
         }
         let lengths = self.reads.iter().map(|&index| (index, read[index.at()].map_or(0, <[u8]>::len)));
         let len = common_length(lengths.chain(outputs.iter().map(|(index, bytes)| (*index, bytes.len()))))?;
-        let mut targets: Vec<Option<&mut [u8]>> = self.rebuilds.iter().map(|_| None).collect();
-        for (index, bytes) in outputs.iter_mut() {
+        given.clear();
+        given.resize(self.rebuilds.len(), false);
+        targets.resize_with(self.rebuilds.len(), Default::default);
+        for (index, bytes) in outputs {
             match self.rebuilds.binary_search(index) {
-                Ok(at) if targets[at].is_none() => targets[at] = Some(bytes),
+                Ok(at) if !given[at] => (given[at], targets[at]) = (true, bytes),
                 Ok(_) => return Err(DecodeError::Duplicate { index: *index }),
                 Err(_) => return Err(DecodeError::NotPlanned { index: *index }),
             }
         }
-        // As many distinct wanted positions as targets: none is left empty.
-        let mut targets: Vec<&mut [u8]> = targets.into_iter().flatten().collect();
-        match &self.method {
-            Method::Direct(matrix) => self.run_direct(matrix, len, &read, &mut targets),
-            Method::Differences(parities, matrix) => {
-                return self.run_differences(workspace, parities, matrix, len, &read, &mut targets);
-            }
-            Method::Full => return self.run_full(workspace, len, &read, &mut targets),
-        }
-        Ok(())
+        // As many distinct wanted positions as outputs: every target has one.
+        Ok(len)
     }
 
-    fn run_direct(&self, matrix: &Dense, len: usize, read: &[Option<&[u8]>], targets: &mut [&mut [u8]]) {
-        in_blocks(len, TILE_BYTES_MAX, read, targets, |read, targets, range| {
-            let sources = read.iter().flatten().map(|source| &source[range.clone()]).collect::<Vec<_>>();
-            let mut targets = targets.iter_mut().map(|target| &mut target[range.clone()]).collect::<Vec<_>>();
-            matrix.apply(&sources, &mut targets, false);
+    fn run_direct(lists: &mut Lists, matrix: &Dense, len: usize, read: &[Option<&[u8]>], targets: &mut [&mut [u8]]) {
+        let Lists { tile, tail, .. } = lists;
+        in_blocks(len, TILE_BYTES_MAX, read, targets, tail, |read, targets, range| {
+            let mut sources: Vec<&[u8]> = taken(&mut tile.sources);
+            sources.extend(read.iter().flatten().map(|source| &source[range.clone()]));
+            let mut parts: Vec<&mut [u8]> = taken(&mut tile.targets);
+            parts.extend(targets.iter_mut().map(|target| &mut target[range.clone()]));
+            matrix.apply(&sources, &mut parts, false);
+            (tile.sources, tile.targets) = (emptied(sources), emptied(parts));
         });
     }
 
@@ -174,27 +202,35 @@ impl WidePlan {
         targets: &mut [&mut [u8]],
     ) -> Result<(), DecodeError> {
         let (k, m, encoder) = (self.code.k(), self.code.m(), &self.code.inner.encoder);
-        let tile = encoder.tile_bytes();
-        let memory = workspace.take(encoder.scratch_bytes() + m * tile)?;
+        let tile_bytes = (PARITIES_BYTES / m / BLOCK_BYTES * BLOCK_BYTES).clamp(BLOCK_BYTES, encoder.tile_bytes());
+        let (memory, lists) = workspace.take(encoder.scratch_bytes() + m * tile_bytes)?;
         let (scratch, memory) = memory.split_at_mut(encoder.scratch_bytes());
-        in_blocks(len, tile, read, targets, |read, targets, range| {
+        let Lists { tile, tail, .. } = lists;
+        in_blocks(len, tile_bytes, read, targets, tail, |read, targets, range| {
             let (data, given) = read.split_at(k);
-            let mut parity = memory[..m * range.len()].chunks_exact_mut(range.len()).collect::<Vec<_>>();
-            encoder.run(data, range.clone(), &mut parity, 0, scratch);
-            let mut targets = targets.iter_mut().map(|target| &mut target[range.clone()]).collect::<Vec<_>>();
+            let row_bytes = range.len();
+            let memory = &mut memory[..m * row_bytes];
+            let row = |parity: usize| parity * row_bytes..(parity + 1) * row_bytes;
+            let mut rows: Vec<&mut [u8]> = taken(&mut tile.targets);
+            rows.extend(memory.chunks_exact_mut(row_bytes));
+            encoder.run(data, range.clone(), &mut rows, 0, scratch);
+            let mut parts: Vec<&mut [u8]> = emptied(rows);
+            parts.extend(targets.iter_mut().map(|target| &mut target[range.clone()]));
             // A rebuilt parity is what the data at hand gives, and its share of what the missing data would add.
-            for (target, index) in targets.iter_mut().zip(&self.rebuilds) {
+            for (part, index) in parts.iter_mut().zip(&self.rebuilds) {
                 match index.at().checked_sub(k) {
-                    Some(at) => target.copy_from_slice(parity[at]),
-                    None => target.fill(0),
+                    Some(at) => part.copy_from_slice(&memory[row(at)]),
+                    None => part.fill(0),
                 }
             }
             for &at in parities {
                 let Some(given) = given[at] else { continue };
-                parity[at].iter_mut().zip(&given[range.clone()]).for_each(|(byte, given)| *byte ^= given);
+                memory[row(at)].iter_mut().zip(&given[range.clone()]).for_each(|(byte, given)| *byte ^= given);
             }
-            let differences = parities.iter().map(|&at| &*parity[at]).collect::<Vec<_>>();
-            matrix.apply(&differences, &mut targets, true);
+            let mut differences: Vec<&[u8]> = taken(&mut tile.sources);
+            differences.extend(parities.iter().map(|&at| &memory[row(at)]));
+            matrix.apply(&differences, &mut parts, true);
+            (tile.sources, tile.targets) = (emptied(differences), emptied(parts));
         });
         Ok(())
     }

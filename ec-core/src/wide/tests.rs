@@ -235,6 +235,25 @@ fn a_full_decode_in_slices_is_right() {
     check(&plan.by(WideMethod::Full), &all);
 }
 
+/// A parity of each shard in whole tiles would be 123 MB here.
+#[test]
+fn the_workspace_of_a_rebuild_with_many_parities_is_bounded() {
+    let Some(kernel) = Kernel::available().into_iter().find(|kernel| kernel.name().ends_with("gfni")) else { return };
+    let code = WideCode::with_kernel(&WideSpec::new(100, 60_000).unwrap(), kernel).unwrap();
+    let data = painted(code.k(), 190);
+    let all = [data.clone(), encoded(&code, &data)].concat();
+    let lost = [shard(0), shard(99), shard(100), shard(60_099)];
+    let present = (0..code.n()).map(shard).filter(|index| !lost.contains(index)).collect::<Vec<_>>();
+    let plan = code.plan(&lost, &present).unwrap().by(WideMethod::Differences);
+    let inputs = plan.reads().iter().map(|index| (*index, &all[index.at()][..])).collect::<Vec<_>>();
+    let mut workspace = WideWorkspace::new();
+    let mut rebuilt = vec![vec![0xEE; 190]; lost.len()];
+    let mut outputs = lost.iter().copied().zip(rebuilt.iter_mut().map(Vec::as_mut_slice)).collect::<Vec<_>>();
+    plan.run_with(&mut workspace, &inputs, &mut outputs).unwrap();
+    assert!(lost.iter().zip(&rebuilt).all(|(index, rebuilt)| *rebuilt == all[index.at()]));
+    assert!(workspace.bytes() < 28 << 20, "{} bytes", workspace.bytes());
+}
+
 #[test]
 fn a_workspace_serves_codes_of_all_sizes() {
     let mut workspace = WideWorkspace::new();

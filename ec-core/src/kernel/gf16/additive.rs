@@ -90,6 +90,8 @@ impl Additive {
         for (coset, outputs) in outputs.chunks_mut(self.size).enumerate() {
             self.down(self.output_base + coset * self.size, sum, work, outputs, output_at, len);
         }
+        #[cfg(test)]
+        crate::kernel::tests::planted::spoil("gf16-passes", outputs);
     }
 
     /// Adds the coefficients of one coset of inputs to the sum; the first one begins it.

@@ -57,6 +57,8 @@ impl Dense {
                 }
             }
         }
+        #[cfg(test)]
+        crate::kernel::tests::planted::spoil("gf16-matrix", targets);
     }
 
     fn step<const M: usize>(&self, matrices: &[Matrices], sources: &[&[u8]], targets: &mut [&mut [u8]], adds: bool) {

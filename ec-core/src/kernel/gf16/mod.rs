@@ -12,6 +12,7 @@ mod block;
 mod dense;
 mod matrices;
 mod portable;
+mod self_test;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -22,8 +23,7 @@ pub(crate) use dense::Dense;
 
 use super::Kernel;
 use crate::error::KernelError;
-use crate::gf16::mul_by_definition;
-use block::{BLOCK_BYTES, DENSE_COLUMNS_MAX, DENSE_ROWS_MAX, Direction, PASS_ROWS_MAX, Rows, Sums};
+use block::{BLOCK_BYTES, DENSE_COLUMNS_MAX, Direction, PASS_ROWS_MAX, Rows, Sums};
 use matrices::Matrices;
 use std::sync::OnceLock;
 
@@ -74,11 +74,19 @@ impl Gf16Kernel {
     /// # Errors
     /// [`KernelError::SelfTest`]
     pub(crate) fn of(kernel: Kernel) -> Result<Self, KernelError> {
-        static TESTED: OnceLock<Vec<(Gf16Kernel, Result<(), KernelError>)>> = OnceLock::new();
-        let tested = TESTED.get_or_init(|| Self::available().into_iter().map(|it| (it, it.self_test())).collect());
-        // Kernels without GFNI have no counterpart.
-        let found = tested.iter().find(|(it, _)| it.name() == kernel.name()).or(tested.last());
-        found.map_or(Ok(Self::PORTABLE), |(it, result)| result.clone().map(|()| *it))
+        type Answer = OnceLock<Result<(), KernelError>>;
+        static TESTED: OnceLock<Vec<(Gf16Kernel, Answer)>> = OnceLock::new();
+        let tested = TESTED.get_or_init(|| Self::available().into_iter().map(|it| (it, Answer::new())).collect());
+        let own = Self::beside(kernel);
+        match tested.iter().find(|(it, _)| *it == own) {
+            Some((_, result)) => result.get_or_init(|| own.self_test()).clone().map(|()| own),
+            None => own.self_test().map(|()| own),
+        }
+    }
+
+    /// The one that goes with a kernel for GF(2^8): those without GFNI have the portable one.
+    pub(crate) fn beside(kernel: Kernel) -> Self {
+        Self::available().into_iter().find(|it| it.name() == kernel.name()).unwrap_or(Self::PORTABLE)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -109,33 +117,9 @@ impl Gf16Kernel {
     fn dense_rows_max(self) -> usize {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Backend::Avx512Gfni(_) => DENSE_ROWS_MAX,
+            Backend::Avx512Gfni(_) => block::DENSE_ROWS_MAX,
             _ => 3,
         }
-    }
-
-    /// Products of every bit with every bit, and some of all bits; each is a sum of the former.
-    fn self_test(self) -> Result<(), KernelError> {
-        let element = |at: u16| at.wrapping_mul(0x9E37) ^ 1 << (at % 16);
-        let mut source = [0; 2 * BLOCK_BYTES];
-        for at in 0..32u16 {
-            let [low, high] = if at < 16 { 1 << at } else { element(at) }.to_le_bytes();
-            for block in [0, BLOCK_BYTES] {
-                (source[block + usize::from(at)], source[block + 32 + usize::from(at)]) = (low, high);
-            }
-        }
-        for constant in (0..16).map(|bit| 1 << bit).chain([0x1234, 0xFFFF, 0xA5C3]) {
-            let mut target = [0; 2 * BLOCK_BYTES];
-            Dense::new(self, 1, 1, |_, _| constant).apply(&[&source], &mut [&mut target], false);
-            let right = (0..2 * BLOCK_BYTES).filter(|at| at % BLOCK_BYTES < 32).all(|at| {
-                let value = u16::from_le_bytes([source[at], source[at + 32]]);
-                [target[at], target[at + 32]] == mul_by_definition(constant, value).to_le_bytes()
-            });
-            if !right {
-                return Err(KernelError::SelfTest { name: self.name() });
-            }
-        }
-        Ok(())
     }
 
     /// Takes `R` rows through the layers of a pass. The rows are `2^low_bits` sets in each of source and target.

@@ -1,6 +1,7 @@
 //! What a transform refuses, and what it takes.
 
 use super::*;
+use crate::error::TransformError;
 use crate::shard::ShardIndex;
 
 #[test]
@@ -17,7 +18,7 @@ fn wrong_buffers_are_refused_and_nothing_is_written() {
     };
     let mismatch = |index, found| DecodeError::LengthMismatch { index: ShardIndex::new(index), expected: 100, found };
     for kernel in kernels() {
-        let transform = Transform::new(kernel, &Dice(2).matrix(2, 3, 0));
+        let transform = Transform::of_shards(kernel, &Dice(2).matrix(2, 3, 0));
         let count = |expected, found| DecodeError::WrongCount { expected, found };
         assert_eq!(refused(&transform, &[100; 2], &[100; 2]), count(3, 2));
         assert_eq!(refused(&transform, &[100; 4], &[100; 2]), count(3, 4));
@@ -28,7 +29,7 @@ fn wrong_buffers_are_refused_and_nothing_is_written() {
         assert_eq!(refused(&transform, &[100, 100, 101], &[100; 2]), mismatch(2, 101));
         assert_eq!(refused(&transform, &[100; 3], &[0, 100]), mismatch(3, 0));
         assert_eq!(refused(&transform, &[100; 3], &[100, 64]), mismatch(4, 64));
-        let zeros = Transform::new(kernel, &Matrix::zero(2, 0));
+        let zeros = Transform::of_shards(kernel, &Matrix::zero(2, 0));
         assert_eq!(refused(&zeros, &[], &[100, 7]), mismatch(1, 7));
     }
 }
@@ -36,15 +37,36 @@ fn wrong_buffers_are_refused_and_nothing_is_written() {
 #[test]
 fn a_matrix_without_rows_or_columns_applies() {
     for kernel in kernels() {
-        assert_eq!(Transform::new(kernel, &Matrix::zero(0, 2)).apply(&[&[1], &[2]], &mut []), Ok(()));
-        assert_eq!(Transform::new(kernel, &Matrix::zero(0, 0)).apply(&[], &mut []), Ok(()));
-        assert_eq!(applied(&Transform::new(kernel, &Matrix::zero(2, 0)), &[], 9), [[0; 9]; 2]);
+        assert_eq!(Transform::of_shards(kernel, &Matrix::zero(0, 2)).apply(&[&[1], &[2]], &mut []), Ok(()));
+        assert_eq!(Transform::of_shards(kernel, &Matrix::zero(0, 0)).apply(&[], &mut []), Ok(()));
+        assert_eq!(applied(&Transform::of_shards(kernel, &Matrix::zero(2, 0)), &[], 9), [[0; 9]; 2]);
+    }
+}
+
+/// A row or a column past the last number would be computed as another one.
+#[test]
+fn a_matrix_with_more_rows_or_columns_than_numbers_is_refused_and_the_largest_is_right() {
+    for (rows, columns) in [(SIDE_MAX + 1, 1), (1, SIDE_MAX + 1)] {
+        let matrix = Matrix::from_fn(rows, columns, |_, _| 2);
+        let refused = TransformError { rows, columns, limit: SIDE_MAX };
+        assert_eq!(Transform::new(Kernel::portable(), &matrix).unwrap_err(), refused);
+        assert_eq!(Transform::adding(Kernel::portable(), &matrix).unwrap_err(), refused);
+    }
+    for kernel in kernels() {
+        // What is at the last place is not what is at the one before.
+        let element = |at: usize| if at + 1 == SIDE_MAX { 5 } else { 2 + u8::from(at.is_multiple_of(3)) };
+        let wide = Transform::new(kernel, &Matrix::from_fn(1, SIDE_MAX, |_, column| element(column))).unwrap();
+        let inputs = (0..SIDE_MAX).map(|at| vec![u8::from(at + 2 >= SIDE_MAX)]).collect::<Vec<_>>();
+        assert_eq!(applied(&wide, &inputs, 1), [[element(SIDE_MAX - 2) ^ 5]]);
+        let tall = Transform::new(kernel, &Matrix::from_fn(SIDE_MAX, 1, |row, _| element(row))).unwrap();
+        let outputs = applied(&tall, &[vec![1]], 1);
+        assert!(outputs.iter().enumerate().all(|(at, output)| output[..] == [element(at)]), "{}", kernel.name());
     }
 }
 
 #[test]
 fn transforms_are_shared_between_threads() {
-    let transform = Transform::new(Kernel::available()[0], &Matrix::identity(2));
+    let transform = Transform::of_shards(Kernel::available()[0], &Matrix::identity(2));
     let inputs = [painted(0, 500), painted(1, 500)];
     std::thread::scope(|scope| {
         for _ in 0..2 {

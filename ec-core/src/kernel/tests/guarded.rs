@@ -6,30 +6,40 @@ use std::ffi::c_void;
 
 const PAGE: usize = 4096;
 /// More than one block, so that a later one ends at the guard.
-const OPEN: usize = 4 * PAGE;
+pub(crate) const OPEN: usize = 4 * PAGE;
 
-struct Guarded(*mut c_void);
+/// Some pages between two that may not be touched.
+pub(crate) struct Guarded {
+    start: *mut c_void,
+    open: usize,
+}
 
 impl Guarded {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::of(OPEN)
+    }
+
+    /// With room for so many bytes.
+    pub(crate) fn of(bytes: usize) -> Self {
+        let open = bytes.next_multiple_of(PAGE);
         let (access, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
         // SAFETY: a null address leaves the place to the system, so nothing that is mapped changes.
-        let start = unsafe { mmap_anonymous(std::ptr::null_mut(), OPEN + 2 * PAGE, access, flags) }.unwrap();
-        for guard in [0, PAGE + OPEN] {
+        let start = unsafe { mmap_anonymous(std::ptr::null_mut(), open + 2 * PAGE, access, flags) }.unwrap();
+        for guard in [0, PAGE + open] {
             // SAFETY: the page is inside the mapping just made, which nothing refers to yet.
             unsafe { mprotect(start.byte_add(guard), PAGE, MprotectFlags::empty()) }.unwrap();
         }
-        Self(start)
+        Self { start, open }
     }
 
     fn open(&mut self) -> &mut [u8] {
         // SAFETY: the pages between the guards are readable, writable and zeroed, and belong to `self` alone.
-        unsafe { std::slice::from_raw_parts_mut(self.0.cast::<u8>().add(PAGE), OPEN) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.cast::<u8>().add(PAGE), self.open) }
     }
 
     /// `len` bytes that touch the guard on one side.
-    fn against(&mut self, end: bool, len: usize) -> &mut [u8] {
-        let start = if end { OPEN - len } else { 0 };
+    pub(crate) fn against(&mut self, end: bool, len: usize) -> &mut [u8] {
+        let start = if end { self.open - len } else { 0 };
         &mut self.open()[start..][..len]
     }
 }
@@ -37,7 +47,7 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         // SAFETY: the mapping was made with this size, and no reference outlives `self`.
-        unsafe { munmap(self.0, OPEN + 2 * PAGE) }.unwrap();
+        unsafe { munmap(self.start, self.open + 2 * PAGE) }.unwrap();
     }
 }
 

@@ -3,16 +3,31 @@
 mod choice;
 mod door;
 #[cfg(target_os = "linux")]
-mod guarded;
+pub(crate) mod guarded;
 mod places;
+pub(crate) mod planted;
 mod self_test;
+mod streaming;
 mod sums;
 
 use super::*;
 use crate::error::DecodeError;
 use crate::gf::{self, mul_by_definition};
 use crate::{AlignedBuffer, Matrix};
+use std::cell::Cell;
 use std::sync::LazyLock;
+
+thread_local! {
+    /// How often a loop of this thread has written past the caches.
+    pub(crate) static STREAMED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How often `job` does.
+pub(crate) fn streamed(job: impl FnOnce()) -> usize {
+    let before = STREAMED.get();
+    job();
+    STREAMED.get() - before
+}
 
 /// Makes the tests that cannot try everything in a minute try everything.
 const LONG_VARIABLE: &str = "NINEFOLD_LONG_TESTS";
@@ -102,7 +117,7 @@ impl Task {
         if self.is_native {
             Transform::native(kernel, &self.coefficients)
         } else {
-            Transform::new(kernel, &self.coefficients)
+            Transform::of_shards(kernel, &self.coefficients)
         }
     }
 

@@ -7,7 +7,7 @@ fn every_product_is_right() {
     let values = (0..=u8::MAX).collect::<Vec<_>>();
     for kernel in kernels() {
         for coefficient in 0..=u8::MAX {
-            let transform = Transform::new(kernel, &Matrix::from_fn(1, 1, |_, _| coefficient));
+            let transform = Transform::of_shards(kernel, &Matrix::from_fn(1, 1, |_, _| coefficient));
             let found = applied(&transform, std::slice::from_ref(&values), 256);
             for (&value, &product) in values.iter().zip(&found[0]) {
                 let name = kernel.name();
