@@ -409,6 +409,8 @@ mod mutation_tests;
 #[cfg(test)]
 mod random_tests;
 #[cfg(test)]
+mod sequence_tests;
+#[cfg(test)]
 mod serve_tests;
 #[cfg(test)]
 mod sweep_tests;
