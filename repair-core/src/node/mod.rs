@@ -20,6 +20,7 @@ mod stage;
 pub use effect::{
     Body, Hosted, JournalFile, NodeEffect, NodeEvent, OpId, Payload, PeerId, RequestId, StoreCall, StoreError, StoreOk,
 };
+pub use journal::{JournalSays, examine_journal};
 
 use crate::catalog::PgRow;
 use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, Token};
