@@ -65,9 +65,9 @@ pub const INPUT_BYTES_MAX: usize = 80_000;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its binary and of its folder in `saved/`, with the bytes of memory that one input may have it
-/// ask for at once. What a target makes once and keeps counts for the input that came first. Parsers of fragments stay below what
-/// a few copies of the longest input take; rows of the catalog may be a MiB, also where the length is a lie; stripes, of the wide
-/// codes most of all, are as large as the target makes them.
+/// hold at once. What a target makes once and keeps counts for the input that came first. Parsers of fragments stay below what
+/// a few copies of the longest input take. Where the length of a list in a message or row is a lie, serde reserves up to a MiB
+/// before it looks, for each list inside another. Stripes, of the wide codes most of all, are as large as the target makes them.
 pub const TARGETS: [(&str, Target, usize); 13] = [
     ("code_spec", code_spec, 1 << 20),
     ("decode_set", decode_set, 1 << 20),
