@@ -1,8 +1,11 @@
 //! Journals of a node: the truth of what it stores, read at every start from whatever a crash or a bad disk left.
 
 use crate::{Input, bounded};
-use repair_core::id::PgId;
+use repair_core::catalog::{PgRow, PgState};
+use repair_core::id::{DiskId, PgId, RecordHash, Sum};
 use repair_core::node::{JournalSays, examine_journal};
+use repair_core::wire::codec::{decode_row, encode_row};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The placement group of a journal that is made here.
 const PG: PgId = PgId(7);
@@ -18,7 +21,9 @@ pub fn node_journal(bytes: &[u8]) {
     }
     let mut input = Input(bytes);
     // An even version is not this program's.
-    let mut whole = record(0, &[&[1 ^ (what >> 7), 0][..], &PG.0.to_le_bytes()].concat());
+    let version = 1 ^ (what >> 7);
+    let mut whole = record(0, &[&[version, 0][..], &PG.0.to_le_bytes()].concat());
+    let (mut list, mut known, mut last) = (List::default(), true, 0);
     for number in 1..=RECORDS_MAX {
         if input.is_empty() {
             break;
@@ -27,14 +32,82 @@ pub fn node_journal(bytes: &[u8]) {
         let (payload, rest) = input.0.split_at(payload_bytes);
         input.0 = rest;
         whole.extend(record(number, payload));
+        (known, last) = (known && list.take(payload).is_some(), number);
     }
     journal(&whole);
+    // With a row behind it that the list sums to, only what nobody knows can be refused.
+    let mut level = whole.clone();
+    level.extend(record(last + 1, &list.heard(u64::from(*what))));
+    assert_eq!(examine_journal(PG, &level).is_ok(), known && version == 1);
+    journal(&level);
     // The end of it torn, in the way that a byte says.
     let kept = whole.len() - usize::from(*what / 2 % 32).min(whole.len());
     journal(&whole[..kept]);
     let mut turned = whole.clone();
     turned[usize::from(*what) * 7 % whole.len()] ^= 1 << (what % 8);
     journal(&turned);
+}
+
+/// The list of extents that changes make, by the table of the format read once more.
+#[derive(Default)]
+struct List(BTreeMap<[u8; 16], RecordHash>);
+
+impl List {
+    /// None at what is no change.
+    fn take(&mut self, mut payload: &[u8]) -> Option<()> {
+        while let Some((tag, fields)) = payload.split_first() {
+            let bytes = match tag {
+                1 => 4 + 8 + 16 + 16,
+                2 => {
+                    let bytes = u32::from_le_bytes(*fields.first_chunk()?) as usize;
+                    decode_row::<PgRow>(fields.get(4..)?.get(..bytes)?).ok()?;
+                    4 + bytes
+                }
+                3 => 16 + 32,
+                4 => 16,
+                5 => 24 + 1 + 16 + 32,
+                6..=8 => 24,
+                9 => 26 + 8,
+                10 | 12 => 26,
+                11 => 27 + usize::from(*fields.get(26)?),
+                13 => 0,
+                _ => return None,
+            };
+            let (fields, rest) = fields.split_at_checked(bytes)?;
+            match tag {
+                3 => _ = self.0.insert(*fields.first_chunk()?, RecordHash(*fields.last_chunk()?)),
+                4 => _ = self.0.remove(fields.first_chunk()?),
+                5 if !(1..=2).contains(&fields[24]) => return None,
+                _ => {}
+            }
+            payload = rest;
+        }
+        Some(())
+    }
+
+    /// That a row was heard which this list sums to.
+    fn heard(&self, trim: u64) -> Vec<u8> {
+        let row = PgRow {
+            pg: PG,
+            incarnation: 2,
+            seq: 9,
+            epoch: 1,
+            code: [1; 16],
+            members: vec![DiskId(1), DiskId(2)],
+            joining: BTreeMap::new(),
+            behind: BTreeSet::new(),
+            state: PgState::Open,
+            crowded: false,
+            next_id: 64,
+            count: self.0.len() as u64,
+            sum: Sum::of(self.0.values()),
+            trim,
+            entries: Vec::new(),
+        };
+        let row = encode_row(&row).expect("a small row");
+        let bytes = u32::try_from(row.len()).expect("a small row");
+        [&[2][..], &bytes.to_le_bytes(), &row].concat()
+    }
 }
 
 fn record(number: u64, payload: &[u8]) -> Vec<u8> {
