@@ -1,6 +1,10 @@
 //! Writes the first inputs of `saved/`: `cargo run -p fuzz --example make_saved DIR`, without DIR into `saved/` itself. Inputs
 //! that once broke something are added there by hand, under names that this does not write.
 
+use repair_core::catalog::{PgRow, PgState};
+use repair_core::id::{DiskId, PgId, RecordHash, Sum};
+use repair_core::wire::codec::encode_row;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn main() -> std::io::Result<()> {
@@ -21,10 +25,13 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
     };
     named("code_spec", code_specs())
         .chain(named("decode_set", decode_sets()))
+        .chain(named("fragment_file", fragment_files()))
         .chain(named("fragment_header", fragment_headers()))
         .chain(named("fragment_set", fragment_sets()))
+        .chain(named("fragment_tail", fragment_tails()))
         .chain(named("kernel_pair", kernel_pairs()))
         .chain(named("matrix_file", matrix_files()))
+        .chain(named("node_journal", node_journals()))
         .chain(named("planner", planners()))
         .chain(named("vector_set", vector_sets()))
         .chain(named("wide_code", wide_codes()))
@@ -262,6 +269,147 @@ fn fragment_headers() -> Vec<(&'static str, Vec<u8>)> {
         ("record-cut", vec![1, 160, 0, 7]),
         ("record-longer", vec![2, 160, 0, 2, 9, 9]),
     ]
+}
+
+/// What it is (0 a whole file), or which extent (2), what is made right (bits: header, record, footer; from bit 5 on the length), then
+/// patches: part (1), place (2), count (1), bytes.
+fn fragment_files() -> Vec<(&'static str, Vec<u8>)> {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ec-core/testdata/fragment-v1");
+    let whole = |path: &str| [vec![0], std::fs::read(golden.join(path)).expect("a golden fragment")].concat();
+    let patched = |extent: u16, right: u8, patches: &[(u8, u16, &[u8])]| {
+        let mut input = vec![1];
+        input.extend(extent.to_le_bytes());
+        input.push(right);
+        for (part, at, bytes) in patches {
+            input.push(*part);
+            input.extend(at.to_le_bytes());
+            input.push(u8::try_from(bytes.len()).expect("at most 8"));
+            input.extend_from_slice(bytes);
+        }
+        input
+    };
+    vec![
+        ("nothing", vec![]),
+        ("golden-replicate", whole("replicate-3/00000000000011112222333344445555.1.00000.frag")),
+        ("golden-lrc", whole("lrc-6-2-2/000000000000aaaabbbbccccddddeeee.1.00003.frag")),
+        ("as-written", patched(0, 0, &[])),
+        ("older", patched(1, 0, &[])),
+        ("without-payload", patched(2, 7, &[])),
+        ("header", patched(0, 0, &[(0, 40, &[9])])),
+        ("header-with-right-crc", patched(0, 1, &[(0, 56, &[3])])),
+        ("header-of-another-generation", patched(0, 5, &[(0, 56, &[3])])),
+        ("header-of-another-index", patched(0, 5, &[(0, 72, &[2])])),
+        ("header-of-another-cell", patched(0, 5, &[(0, 30, &[1])])),
+        ("header-newer", patched(0, 1, &[(0, 8, &[2, 0, 2])])),
+        ("header-index-n", patched(0, 5, &[(0, 72, &[5])])),
+        ("payload", patched(0, 0, &[(1, 300, &[1, 2, 3])])),
+        ("payload-sealed", patched(0, 4, &[(1, 300, &[1, 2, 3])])),
+        ("table-sealed", patched(0, 4, &[(2, 4, &[1, 2, 3, 4])])),
+        ("record", patched(0, 0, &[(2, 100, &[7])])),
+        ("record-sealed", patched(0, 6, &[(2, 100, &[7])])),
+        ("record-newer", patched(0, 6, &[(2, 12, &[2])])),
+        ("record-extent", patched(0, 6, &[(2, 40, &[7])])),
+        ("no-seal", patched(0, 0, &[(3, 0, &[0; 8])])),
+        ("footer", patched(0, 0, &[(3, 20, &[7])])),
+        ("footer-root-sealed", patched(0, 4, &[(3, 80, &[7])])),
+        ("footer-zeros-sealed", patched(0, 4, &[(3, 113, &[7])])),
+        ("a-block-less", patched(0, 0x20, &[])),
+        ("a-block-more", patched(0, 0x44, &[])),
+        ("a-byte-less", patched(0, 0x60, &[])),
+    ]
+}
+
+/// Blocks (2), bytes of the record less one (2), what is made right (bits: footer, record, zeros that are none), the tail.
+fn fragment_tails() -> Vec<(&'static str, Vec<u8>)> {
+    let input = |blocks: u16, record: u16, right: u8, rest: &[u8]| {
+        [&blocks.to_le_bytes()[..], &record.to_le_bytes(), &[right], rest].concat()
+    };
+    vec![
+        ("nothing", vec![]),
+        ("right", input(1, 0, 3, &[1, 2, 3, 4])),
+        ("right-without-blocks", input(0, 0, 3, &[])),
+        ("right-of-many-blocks", input(1_500, 0, 3, &[7; 6_000])),
+        ("right-footer-turned", input(1, 0, 3 | 40, &[1; 5])),
+        ("right-footer-root", input(1, 0, 3 | 72, &[1; 6])),
+        ("right-footer-length", input(3, 0, 3 | 104, &[1; 12])),
+        ("zeros-that-are-none", input(2, 0, 7, &[1; 8])),
+        ("record-of-zeros", input(2, 99, 1, &[0; 200])),
+        ("record-of-a-byte", input(1, 0, 1, &[9; 20])),
+        ("record-largest", input(1, 65_535, 1, &[9; 300])),
+        ("as-it-is", input(0, 0, 0, &[0; 4096])),
+        ("as-it-is-sealed-by-name", input(0, 0, 0, &[&[0; 3968][..], b"NFFSEAL1", &[0; 120]].concat())),
+        ("as-it-is-too-short", input(1_024, 0, 0, &[0; 4096])),
+    ]
+}
+
+/// Odd, then records: length (2) and payload; or even, then a journal as it is.
+fn node_journals() -> Vec<(&'static str, Vec<u8>)> {
+    let (extent, hash, claim) = ([5u8; 16], RecordHash([7; 32]), [9u8; 16]);
+    let attempt = |number: u64| [&claim[..], &number.to_le_bytes()].concat();
+    let fragment = |index: u16| [&extent[..], &1u64.to_le_bytes(), &index.to_le_bytes()].concat();
+    let change = |tag: u8, fields: &[&[u8]]| [&[tag], &fields.concat()[..]].concat();
+    let token = change(1, &[&2u32.to_le_bytes(), &5u64.to_le_bytes(), &[1; 16], &claim]);
+    let heard = |count: u64, hashes: &[RecordHash]| {
+        let row = encode_row(&row(count, hashes)).expect("a small row");
+        change(2, &[&u32::try_from(row.len()).expect("small").to_le_bytes(), &row])
+    };
+    let listed = change(3, &[&extent, &hash.0]);
+    let level = [listed.clone(), heard(1, &[hash])].concat();
+    let prepared = |kind: u8, number| change(5, &[&attempt(number), &[kind], &[6; 16], &hash.0]);
+    let damaged = change(11, &[&fragment(1), &[11], b"rot.payload"]);
+    let records = |what: u8, payloads: &[&[u8]]| {
+        let mut input = vec![what];
+        for payload in payloads {
+            input.extend(u16::try_from(payload.len()).expect("below 2,000").to_le_bytes());
+            input.extend_from_slice(payload);
+        }
+        input
+    };
+    vec![
+        ("nothing", vec![]),
+        ("empty", records(1, &[])),
+        ("another-version", records(0x81, &[])),
+        ("token", records(1, &[&token])),
+        ("level", records(1, &[&token, &level])),
+        ("level-and-prepared", records(1, &[&token, &level, &prepared(1, 4), &prepared(2, 5)])),
+        ("ended", records(1, &[&prepared(1, 4), &change(6, &[&attempt(4)]), &change(7, &[&attempt(4)])])),
+        (
+            "deleted",
+            records(1, &[&level, &[change(4, &[&extent]), heard(0, &[])].concat(), &change(8, &[&extent, &[8; 8]])]),
+        ),
+        ("doomed", records(1, &[&change(9, &[&fragment(1), &[8; 8]]), &change(10, &[&fragment(1)])])),
+        ("damaged", records(1, &[&level, &damaged, &change(12, &[&fragment(1)])])),
+        ("damaged-without-words", records(1, &[&change(11, &[&fragment(2), &[3, 0xff, 0xfe, 0xfd]])])),
+        ("lost", records(1, &[&[13], &[13], &[13]])),
+        ("torn", records(1 | 9 << 1, &[&token, &level])),
+        ("turned", records(1 | 4 << 1, &[&token, &level])),
+        ("list-without-its-row", records(1, &[&listed])),
+        ("row-of-another-list", records(1, &[&[listed.clone(), heard(2, &[hash])].concat()])),
+        ("row-with-a-huge-length", records(1, &[&[2, 0xff, 0xff, 0xff, 0xff, 1, 2]])),
+        ("unknown-tag", records(1, &[&[14]])),
+        ("cut-field", records(1, &[&[3, 1]])),
+        ("as-it-is", [&[0][..], b"N9J1\x06\0\0\0"].concat()),
+    ]
+}
+
+fn row(count: u64, hashes: &[RecordHash]) -> PgRow {
+    PgRow {
+        pg: PgId(7),
+        incarnation: 2,
+        seq: 9,
+        epoch: 1,
+        code: [1; 16],
+        members: vec![DiskId(1), DiskId(2)],
+        joining: BTreeMap::new(),
+        behind: BTreeSet::new(),
+        state: PgState::Open,
+        crowded: false,
+        next_id: 64,
+        count,
+        sum: Sum::of(hashes),
+        trim: 0,
+        entries: Vec::new(),
+    }
 }
 
 /// The record of a stream of unknown length: without the list of its one extent, at another place. The target sets the CRC.

@@ -131,6 +131,8 @@ impl Folder {
             8 => {
                 let source = self.files[other].bytes.clone();
                 copy(&source, &mut self.files[at].bytes, input);
+                // A forged tail over the untouched file that it was forged from is as right as there.
+                self.files[at].forged |= self.files[other].forged;
             }
             9 => {
                 let source = &self.some_fragment(input).file;

@@ -320,6 +320,27 @@ pub(super) fn replay(pg: PgId, bytes: &[u8]) -> Result<Replayed, String> {
     Ok(Replayed { ledger, next_number: number, torn: at != bytes.len() })
 }
 
+/// What can be said of a journal without a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalSays {
+    /// Whole records, the first included.
+    pub records: u64,
+    /// Whether a torn record follows them.
+    pub torn: bool,
+    /// A journal that says the same and no more.
+    pub snapshot: Vec<u8>,
+}
+
+/// Reads a journal as a node does that starts on it, and writes what it says anew.
+///
+/// # Errors
+/// Why nothing in it can be believed.
+pub fn examine_journal(pg: PgId, bytes: &[u8]) -> Result<JournalSays, String> {
+    let replayed = replay(pg, bytes)?;
+    let (snapshot, _) = snapshot(pg, &replayed.ledger);
+    Ok(JournalSays { records: replayed.next_number, torn: replayed.torn, snapshot })
+}
+
 /// The payload of a sound record of this number, and where the next begins.
 fn record_at(pg: PgId, number: u64, bytes: &[u8], at: usize) -> Option<(&[u8], usize)> {
     let (found, payload, next) = any_record_at(pg, bytes, at)?;

@@ -20,6 +20,7 @@ mod stage;
 pub use effect::{
     Body, Hosted, JournalFile, NodeEffect, NodeEvent, OpId, Payload, PeerId, RequestId, StoreCall, StoreError, StoreOk,
 };
+pub use journal::{JournalSays, examine_journal};
 
 use crate::catalog::PgRow;
 use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, Token};
@@ -408,6 +409,8 @@ mod crash_tests;
 mod mutation_tests;
 #[cfg(test)]
 mod random_tests;
+#[cfg(test)]
+mod sequence_tests;
 #[cfg(test)]
 mod serve_tests;
 #[cfg(test)]

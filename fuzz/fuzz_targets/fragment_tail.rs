@@ -1,0 +1,3 @@
+//! Tails of fragments.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| fuzz::fragment_tail(bytes));
