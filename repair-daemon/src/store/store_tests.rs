@@ -538,7 +538,7 @@ fn after_a_failed_sync_nothing_is_written_and_reading_goes_on() {
     for step in other.steps().into_iter().take(3) {
         store.perform(step).unwrap();
     }
-    store.fence.close("force a journal to the disk", &io::Error::other("test"));
+    store.fence().close("force a journal to the disk", &io::Error::other("test"));
     for call in [
         StoreCall::OpenStage { key: other.stage, header: Box::new(other.header) },
         StoreCall::FinishStage { key: other.stage, record: other.record.clone() },
