@@ -84,7 +84,9 @@ pub trait FragmentStore: Send + Sync + Debug {
     ///
     /// # Errors
     /// [`StoreError::Io`] where it is not, or where that cannot be told.
-    fn probe(&self) -> Result<(), StoreError>;
+    fn probe(&self) -> Result<(), StoreError> {
+        self.label().map(drop)
+    }
 
     /// Begins a file without a name, with room for `bytes` reserved.
     ///
@@ -169,7 +171,8 @@ pub trait Staged: Send + Debug {
     /// Any: the stage is of no more use.
     fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError>;
 
-    /// Gives it its final length, not above the room reserved, and makes it durable. What was not written in between is zeros.
+    /// Gives it its final length, not above the room reserved, and makes it durable. What was not written in between is zeros. Where
+    /// [`Capabilities::durable_names`], the publication may make both durable as one.
     ///
     /// # Errors
     /// Any: the stage is of no more use, and no second try would make it so.

@@ -1,9 +1,9 @@
 //! A data folder: locked by one process, labelled, with room held back. Fragments, journals and the index lie in it.
 
+use super::Fence;
 use super::folder::Folder;
 use super::label::{LABEL, Label, LabelError};
 use super::reserve::Reserve;
-use super::{Fence, invalid};
 use crate::files::staged::random_u128;
 use repair_core::id::DiskId;
 use repair_core::node::StoreError;
@@ -84,12 +84,7 @@ impl DataFolder {
         if *label == wanted {
             return Ok(());
         }
-        if label.disk != wanted.disk {
-            return Err(invalid("the label is another disk's"));
-        }
-        if label.cell.is_some() {
-            return Err(invalid("the disk is of another cell"));
-        }
+        Label::check_change(Some(*label), wanted)?;
         wanted.write(&self.root).map_err(|error| self.fence.close("write the label", &error))?;
         *label = wanted;
         Ok(())

@@ -20,15 +20,25 @@
 //! stage it costs the stage, of a journal or a folder it ends all writing, because nobody can tell what reached the
 //! disk. *Not found* is said only while the label is there.
 
+mod buffered;
+mod conformance;
+#[cfg(test)]
+mod conformance_tests;
 mod contract;
+mod counted;
 mod data_folder;
 pub mod disk;
+mod faulty;
 mod folder;
 mod folder_store;
 mod fragments;
 mod index;
 mod journal_file;
 mod label;
+mod memory;
+mod model;
+#[cfg(test)]
+mod over_tests;
 mod quarantine;
 mod reserve;
 #[cfg(test)]
@@ -36,14 +46,21 @@ pub(crate) mod small_disk;
 mod stage;
 #[cfg(test)]
 mod store_tests;
+mod throttled;
 
+pub use buffered::BufferedStage;
+pub use conformance::{Difference, conformance, conformance_away};
 pub use contract::{Capabilities, FragmentStore, Published, ReadFrom, Room, Staged};
+pub use counted::{Counted, Counts};
 pub use data_folder::OpenError;
 pub use disk::DiskStore;
+pub use faulty::{Fault, Faults, Faulty};
 pub use folder_store::FolderStore;
 pub use fragments::{OpenedFragment, file_name};
 pub use label::Label;
+pub use memory::MemoryStore;
 pub use repair_core::node::StoreError;
+pub use throttled::{Rate, Throttled};
 
 use rustix::io::Errno;
 use std::io;
