@@ -27,6 +27,8 @@ pub struct DiskStore {
     stages: Stages,
     journals: Journals,
     index: Index,
+    /// Whether the fragments lie elsewhere than in the data folder, which then vanishes apart from them.
+    is_apart: bool,
     /// Unlocked when it is closed: last.
     home: Arc<DataFolder>,
 }
@@ -39,7 +41,7 @@ impl DiskStore {
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let home = Arc::new(DataFolder::open(path)?);
         let files = Arc::new(FolderStore::of(&home)?);
-        Self::assemble(path, home, files)
+        Self::assemble(path, home, files, false)
     }
 
     /// Opens a data folder for journals and index beside a store that holds the fragments. The two belong together: a store without a label is given
@@ -60,10 +62,15 @@ impl DiskStore {
             // A life that ended between the two labels is finished here.
             _ => files.set_label(home.label()).map_err(refused)?,
         }
-        Self::assemble(path, home, files)
+        Self::assemble(path, home, files, true)
     }
 
-    fn assemble(path: &Path, home: Arc<DataFolder>, files: Arc<dyn FragmentStore>) -> Result<Self, OpenError> {
+    fn assemble(
+        path: &Path,
+        home: Arc<DataFolder>,
+        files: Arc<dyn FragmentStore>,
+        is_apart: bool,
+    ) -> Result<Self, OpenError> {
         let journals = home.part("journal").and_then(Journals::new);
         let journals = journals.map_err(|source| OpenError::Io { action: "open the journals", source })?;
         home.sync()?;
@@ -73,6 +80,7 @@ impl DiskStore {
             index: Index::open(&path.join(INDEX)),
             files,
             journals,
+            is_apart,
             home,
         })
     }
@@ -111,6 +119,10 @@ impl DiskStore {
     /// # Errors
     /// That of the system.
     pub fn room(&self) -> io::Result<(u64, u64)> {
+        if self.is_apart {
+            // Journals need room too, and their folder.
+            self.home.room()?;
+        }
         let room = self.files.room().map_err(io::Error::other)?;
         Ok((room.free_bytes, room.total_bytes))
     }
@@ -122,6 +134,14 @@ impl DiskStore {
 
     pub(super) fn fence(&self) -> &Fence {
         &self.home.fence
+    }
+
+    /// Whether the disk is there, all of it.
+    fn probe(&self) -> Result<(), StoreError> {
+        if self.is_apart {
+            self.home.is_there()?;
+        }
+        self.files.probe()
     }
 
     /// Nothing is begun that could not be ended.
@@ -167,7 +187,7 @@ impl DiskStore {
                 self.check()?;
                 self.files.purge(fragment).map(|()| StoreOk::Done)
             }
-            StoreCall::Touch => self.files.probe().map(|()| StoreOk::Done),
+            StoreCall::Touch => self.probe().map(|()| StoreOk::Done),
             StoreCall::ListFolder { pg } => self.list(pg).map(StoreOk::Folder),
             StoreCall::AppendJournal { pg, bytes } => {
                 let append = || self.journals.append(pg, &bytes, self.fence());

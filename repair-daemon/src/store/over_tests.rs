@@ -66,6 +66,20 @@ fn a_node_keeps_its_fragments_in_memory_too() {
 }
 
 #[test]
+fn without_its_label_the_folder_of_the_journals_ends_all_writing() {
+    let (home, store) = over(&Arc::new(MemoryStore::new(BYTES)));
+    let one = made(1, 20_000);
+    one.store(&store);
+    assert!(store.perform(StoreCall::Touch).is_ok() && store.room().is_ok());
+    std::fs::remove_file(home.path().join("label")).unwrap();
+    assert!(matches!(store.perform(StoreCall::Touch), Err(StoreError::Io(_))) && store.room().is_err());
+    let append = StoreCall::AppendJournal { pg: PG, bytes: vec![1] };
+    assert!(matches!(store.perform(append), Err(StoreError::Io(_))));
+    assert!(store.broken().is_some_and(|reason| reason.contains("label")));
+    assert!(read(&one, &store, 0, 4096).unwrap().is_some(), "what is there can be had");
+}
+
+#[test]
 fn a_crash_after_any_step_over_memory_leaves_nothing_or_the_whole_fragment() {
     let made = made(1, 3_000_000);
     let steps = made.steps().len();
