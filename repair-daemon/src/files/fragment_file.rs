@@ -59,7 +59,11 @@ impl FragmentFile {
     pub fn of(file: File, path: &Path) -> Looked<Self> {
         let looked = file.metadata().and_then(|metadata| {
             if metadata.is_file() {
-                look(&file, metadata.len())
+                look(metadata.len(), |offset, bytes| {
+                    let mut buffer = vec![0; bytes];
+                    file.read_exact_at(&mut buffer, offset)?;
+                    Ok(buffer)
+                })
             } else {
                 Ok(Err((Class::Unreadable, format!("is a {}, not a file", kind_name(&metadata)))))
             }
@@ -139,6 +143,11 @@ impl FragmentFile {
         }))
     }
 
+    /// The open file.
+    pub fn file(&self) -> &File {
+        self.file.file()
+    }
+
     /// Number of the open file's inode: whether a name is still this file's.
     ///
     /// # Errors
@@ -153,12 +162,11 @@ impl FragmentFile {
     }
 }
 
-fn look(file: &File, file_bytes: u64) -> io::Result<Result<(Header, Tail), Finding>> {
-    let read = |offset: u64, bytes: usize| -> io::Result<Vec<u8>> {
-        let mut buffer = vec![0; bytes];
-        file.read_exact_at(&mut buffer, offset)?;
-        Ok(buffer)
-    };
+/// Looks at header and tail of a fragment of so many bytes, wherever `read` (offset, bytes) has them from.
+pub(crate) fn look<E>(
+    file_bytes: u64,
+    read: impl Fn(u64, usize) -> Result<Vec<u8>, E>,
+) -> Result<Result<(Header, Tail), Finding>, E> {
     // At most a block: the conversion fits.
     let within = |limit: usize| file_bytes.min(limit as u64) as usize;
     let header_bytes = read(0, within(HEADER_BYTES))?;

@@ -7,7 +7,7 @@ use crate::files::FilesError;
 use crate::files::error::printable;
 use crate::files::staged::random_u128;
 use crate::process::{Clock, listening, on_end_signals};
-use crate::store::DiskStore;
+use crate::store::{DiskStore, FragmentStore, OpenError};
 use crate::transport::{Handler, OutBody, Replies, Server, ToNode};
 use bytes::Bytes;
 use repair_core::node::{Node, NodeConfig, NodeEffect, NodeEvent, PeerId, RequestId, StoreError};
@@ -15,7 +15,7 @@ use repair_core::time::Time;
 use repair_core::topology::Domain;
 use repair_core::wire::{NodeReply, NodeRequest, Refusal};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -49,6 +49,21 @@ pub struct Options {
 /// # Errors
 /// It cannot begin: an address in use, a folder in use or not its own. It cannot go on: the disk is of another cell.
 pub async fn run(options: Options) -> Result<(), FilesError> {
+    run_with(options, DiskStore::open).await
+}
+
+/// Runs a node that keeps its fragments in a store of somebody else's, until it is told to end. Journals and index lie in the data folder.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_over(options: Options, files: Arc<dyn FragmentStore>) -> Result<(), FilesError> {
+    run_with(options, |data| DiskStore::over(data, files)).await
+}
+
+async fn run_with(
+    options: Options,
+    open: impl FnOnce(&Path) -> Result<DiskStore, OpenError>,
+) -> Result<(), FilesError> {
     let server = Server::<ToNode>::bind(&options.listen).await.map_err(|error| listening(&options.listen, error))?;
     let address = match options.advertise {
         Some(address) => address,
@@ -64,7 +79,7 @@ pub async fn run(options: Options) -> Result<(), FilesError> {
     let inputs = Inputs(sender);
     let ended = inputs.clone();
     on_end_signals(move |_| ended.send(Input::End))?;
-    let store = DiskStore::open(&options.data)
+    let store = open(&options.data)
         .map_err(|error| FilesError::io(&options.data, "use this folder")(io::Error::other(error)))?;
     let store = Arc::new(store);
     // Without it clients on this host read as all others do.

@@ -12,4 +12,4 @@ mod host;
 mod link;
 mod workers;
 
-pub use host::{Options, run};
+pub use host::{Options, run, run_over};

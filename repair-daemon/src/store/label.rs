@@ -1,7 +1,9 @@
 //! The label of a data folder: which disk this is, and of which cell. Whoever finds no label here is not looking at the disk.
 
 use super::folder::Folder;
+use super::invalid;
 use repair_core::id::{CellKey, DiskId};
+use repair_core::node::StoreError;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 
@@ -59,6 +61,18 @@ struct Version {
 }
 
 impl Label {
+    /// Whether `new` may be written where `old` is: over nothing, over itself, and over the same disk's that has no cell yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`].
+    pub fn check_change(old: Option<Self>, new: Self) -> Result<(), StoreError> {
+        match old {
+            Some(old) if old.disk != new.disk => Err(invalid("the label is another disk's")),
+            Some(old) if old != new && old.cell.is_some() => Err(invalid("the disk is of another cell")),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads the label of a data folder; `None` where there is none.
     ///
     /// # Errors

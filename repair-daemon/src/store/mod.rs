@@ -1,4 +1,7 @@
-//! The disk store: what a node machine wants of a disk, done with files.
+//! The disk store: what a node machine wants of a disk.
+//!
+//! [`FragmentStore`] moves fragments as opaque files by name; anybody may implement it for a store of their own. [`FolderStore`] is that of a
+//! folder. [`DiskStore`] stands on one: it knows what a fragment is, keeps the journals and the index, and reads and judges.
 //!
 //! ```text
 //! DIR/label                    which disk, of which cell; not there: this is not the disk
@@ -17,12 +20,25 @@
 //! stage it costs the stage, of a journal or a folder it ends all writing, because nobody can tell what reached the
 //! disk. *Not found* is said only while the label is there.
 
+mod buffered;
+mod conformance;
+#[cfg(test)]
+mod conformance_tests;
+mod contract;
+mod counted;
+mod data_folder;
 pub mod disk;
+mod faulty;
 mod folder;
+mod folder_store;
 mod fragments;
 mod index;
 mod journal_file;
 mod label;
+mod memory;
+mod model;
+#[cfg(test)]
+mod over_tests;
 mod quarantine;
 mod reserve;
 #[cfg(test)]
@@ -30,11 +46,22 @@ pub(crate) mod small_disk;
 mod stage;
 #[cfg(test)]
 mod store_tests;
+mod throttled;
 
-pub use disk::{DiskStore, OpenError};
-pub use fragments::OpenedFragment;
+pub use buffered::BufferedStage;
+pub use conformance::{Difference, conformance, conformance_away};
+pub use contract::{Capabilities, FragmentStore, Published, ReadFrom, Room, Staged};
+pub use counted::{Counted, Counts};
+pub use data_folder::OpenError;
+pub use disk::DiskStore;
+pub use faulty::{Fault, Faults, Faulty};
+pub use folder_store::FolderStore;
+pub use fragments::{OpenedFragment, file_name};
+pub use label::Label;
+pub use memory::MemoryStore;
+pub use repair_core::node::StoreError;
+pub use throttled::{Rate, Throttled};
 
-use repair_core::node::StoreError;
 use rustix::io::Errno;
 use std::io;
 use std::sync::OnceLock;
@@ -64,9 +91,13 @@ impl Fence {
     fn check(&self) -> Result<(), StoreError> {
         match self.reason() {
             None => Ok(()),
-            Some(reason) => Err(StoreError::Io(format!("writing ended until the node is started again: {reason}"))),
+            Some(reason) => Err(ended(reason)),
         }
     }
+}
+
+fn ended(reason: &str) -> StoreError {
+    StoreError::Io(format!("writing ended until the node is started again: {reason}"))
 }
 
 /// Goes over the wire, so it says what was done and names no path.

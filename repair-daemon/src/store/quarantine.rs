@@ -2,7 +2,7 @@
 
 use super::folder::Folder;
 use super::{Fence, as_store_error};
-use repair_core::node::{StoreError, StoreOk};
+use repair_core::node::StoreError;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
@@ -32,14 +32,14 @@ impl Quarantine {
         Self { folder, moving: Mutex::new(()) }
     }
 
-    /// Moves what has this name, whatever it is, durably. `None` where nothing has the name and nothing was put aside under it.
+    /// Moves what has this name, whatever it is, durably. False where nothing has the name and nothing was put aside under it.
     pub(super) fn take(
         &self,
         from: Option<&Folder>,
         name: &str,
         reason: &str,
         fence: &Fence,
-    ) -> Result<Option<StoreOk>, StoreError> {
+    ) -> Result<bool, StoreError> {
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |error: io::Error| as_store_error("put a fragment aside", &error);
         let moved = match from {
@@ -48,7 +48,7 @@ impl Quarantine {
         };
         // Moved in a life that ended before it could say so: as good as moved now, once it is durable.
         if !moved && !self.folder.has(&copy_name(name, 0)).map_err(failed)? {
-            return Ok(None);
+            return Ok(false);
         }
         // The new name first: between the two syncs a crash leaves both names, not none.
         let synced = self.folder.sync().and_then(|()| from.map_or(Ok(()), Folder::sync));
@@ -56,7 +56,7 @@ impl Quarantine {
         if moved {
             let _ = self.note(name, reason);
         }
-        Ok(Some(StoreOk::Done))
+        Ok(true)
     }
 
     fn move_in(&self, from: &Folder, name: &str) -> io::Result<bool> {
@@ -77,7 +77,7 @@ impl Quarantine {
     }
 
     /// Removes all copies of a fragment for good, durably.
-    pub(super) fn unlink(&self, name: &str, fence: &Fence) -> Result<StoreOk, StoreError> {
+    pub(super) fn unlink(&self, name: &str, fence: &Fence) -> Result<(), StoreError> {
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let mut removed = false;
         // From the last on: what a crash leaves is numbered from 0. Every number, since one in the moving of others leaves a gap.
@@ -91,7 +91,7 @@ impl Quarantine {
         if removed {
             self.folder.sync().map_err(|error| fence.close("force the quarantine to the disk", &error))?;
         }
-        Ok(StoreOk::Done)
+        Ok(())
     }
 
     /// For people, so nothing waits for it and nothing fails by it: on a full disk it is not written.

@@ -3,37 +3,26 @@
 //! The root is that of the bytes as received, never of bytes read back. A stage that met any error is gone: what a failed
 //! write or sync left on the disk is not known, and a second sync of the same file would not tell.
 
-use super::folder::{Folder, Unnamed};
-use super::{as_store_error, invalid};
+use super::contract::{FragmentStore, Published, Staged};
+use super::invalid;
 use crate::files::slices::ShardSums;
 use ec_core::fragment::{Hash, Header, build_tail};
 use ec_core::geometry::BLOCK_BYTES;
+use repair_core::id::ExtentKey;
 use repair_core::node::{Body, StoreError, StoreOk};
-use repair_core::wire::node::StageKey;
-use rustix::fs::{Advice, fadvise};
+use repair_core::wire::node::{FragmentKey, StageKey};
 use std::collections::HashMap;
-use std::num::NonZeroU64;
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Ends the name of a stage that needs one.
-const SUFFIX: &str = ".part";
-
 /// All stages of a disk.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stages {
-    /// On the file system of the fragments, for a name is given by a link.
-    folder: Arc<Folder>,
     open: Mutex<HashMap<StageKey, Arc<Mutex<Stage>>>>,
-    /// Numbers names, where the file system needs them.
-    staged: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Stage {
-    folder: Arc<Folder>,
-    file: Unnamed,
+    file: Box<dyn Staged>,
     header: Header,
     state: State,
 }
@@ -62,38 +51,22 @@ impl std::fmt::Debug for State {
     }
 }
 
-impl Drop for Stage {
-    fn drop(&mut self) {
-        self.folder.discard(&self.file);
-    }
-}
-
 impl Stages {
-    /// Stages in this folder. What an earlier life left there is removed.
-    ///
-    /// # Errors
-    /// That of the system.
-    pub fn new(folder: Folder) -> std::io::Result<Self> {
-        for name in folder.names()?.iter().filter(|name| name.ends_with(SUFFIX)) {
-            // What cannot be removed costs its room and nothing else: a stage whose name is taken is refused.
-            let _ = folder.remove(name);
-        }
-        Ok(Self { folder: Arc::new(folder), open: Mutex::default(), staged: AtomicU64::new(0) })
-    }
-
     fn open(&self) -> MutexGuard<'_, HashMap<StageKey, Arc<Mutex<Stage>>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens a stage with room for its whole file; one of the same key is dropped.
-    pub(super) fn begin(&self, key: StageKey, header: Header) -> Result<StoreOk, StoreError> {
+    pub(super) fn begin(
+        &self,
+        files: &dyn FragmentStore,
+        key: StageKey,
+        header: Header,
+    ) -> Result<StoreOk, StoreError> {
         self.forget(key);
-        let name = || format!("{:016x}{SUFFIX}", self.staged.fetch_add(1, Ordering::Relaxed));
-        let bytes = header.layout().file_bytes;
-        let file =
-            self.folder.unnamed(name, bytes).map_err(|error| as_store_error("make room for a fragment", &error))?;
+        let file = files.begin(header.layout().file_bytes)?;
         let sums = ShardSums::new(header.identity.seed(), header.identity.payload_bytes);
-        let stage = Stage { folder: Arc::clone(&self.folder), file, header, state: State::Receiving(sums) };
+        let stage = Stage { file, header, state: State::Receiving(sums) };
         self.open().insert(key, Arc::new(Mutex::new(stage)));
         Ok(StoreOk::Done)
     }
@@ -132,17 +105,17 @@ impl Stages {
     }
 
     /// Gives a finished stage its name and forgets it; false, and nothing changed, where the name is taken.
-    pub(super) fn publish(&self, key: StageKey, target: &Folder) -> Result<bool, StoreError> {
-        let published = self.step(key, |stage| stage.publish(target))?;
+    pub(super) fn publish(&self, key: StageKey) -> Result<bool, StoreError> {
+        let published = self.step(key, |stage| stage.publish(key))?;
         if published {
             self.forget(key);
         }
         Ok(published)
     }
 
-    /// The generation of a stage's fragment, which its key does not say.
-    pub(super) fn generation(&self, key: StageKey) -> Result<u64, StoreError> {
-        self.step(key, |stage| Ok(stage.header.identity.generation))
+    /// The fragment that a stage becomes; its key does not say the generation.
+    pub(super) fn fragment(&self, key: StageKey) -> Result<FragmentKey, StoreError> {
+        self.step(key, |stage| Ok(stage.fragment(key.extent)))
     }
 }
 
@@ -156,13 +129,7 @@ impl Stage {
             return Err(invalid("a piece that is not whole blocks inside the payload"));
         }
         let at = self.header.layout().payload_at + offset;
-        self.file.file.write_all_at(body, at).map_err(|error| as_store_error("write a fragment", &error))?;
-        // What was written is likely to be read soon, by a rebuild or the one who stored it, so it goes through the page cache.
-        // Left alone there it would wait for the sync at the end, and the disk be idle until then. This advice makes the kernel
-        // begin to write at once; pages on their way to the disk stay in memory.
-        if let Some(bytes) = NonZeroU64::new(body.len() as u64) {
-            let _ = fadvise(&self.file.file, at, Some(bytes), Advice::DontNeed);
-        }
+        self.file.write_at(at, body)?;
         sums.add(offset, body).map_err(|error| invalid(&error.to_string()))?;
         Ok(StoreOk::Done)
     }
@@ -189,7 +156,7 @@ impl Stage {
         match std::mem::replace(&mut self.state, State::Broken) {
             State::Sealed { root, table } => {
                 self.write_frame(record, &root, &table)?;
-                self.file.file.sync_data().map_err(|error| as_store_error("force a fragment to the disk", &error))?;
+                self.file.seal(self.header.layout().file_bytes)?;
                 self.state = State::Finished { record: hash };
                 Ok(StoreOk::Done)
             }
@@ -202,34 +169,26 @@ impl Stage {
         }
     }
 
-    /// Writes what surrounds the payload, now that the record is known, and gives the file its final length.
+    /// Writes what surrounds the payload, now that the record is known.
     fn write_frame(&mut self, record: &[u8], root: &Hash, table: &[u32]) -> Result<(), StoreError> {
         self.header.record_bytes =
             u32::try_from(record.len()).map_err(|_| invalid("a record longer than any can be"))?;
         let header_bytes = self.header.to_bytes();
         let tail = build_tail(&self.header, &header_bytes, table, record, root)
             .map_err(|error| invalid(&error.to_string()))?;
-        let layout = self.header.layout();
-        let file = &self.file.file;
-        let written = file
-            .write_all_at(&header_bytes, 0)
-            .and_then(|()| file.write_all_at(&tail, layout.table_at))
-            // What was reserved for a longer record goes back.
-            .and_then(|()| file.set_len(layout.file_bytes));
-        written.map_err(|error| as_store_error("write a fragment", &error))
+        self.file.write_at(0, &header_bytes)?;
+        self.file.write_at(self.header.layout().table_at, &tail)
     }
 
-    fn publish(&mut self, target: &Folder) -> Result<bool, StoreError> {
+    fn fragment(&self, extent: ExtentKey) -> FragmentKey {
+        let identity = &self.header.identity;
+        FragmentKey { extent, generation: identity.generation, index: identity.index.get() }
+    }
+
+    fn publish(&mut self, key: StageKey) -> Result<bool, StoreError> {
         if !matches!(self.state, State::Finished { .. }) {
             return Err(invalid("the stage is not finished"));
         }
-        match self.folder.name(&self.file, target, &self.header.identity.file_name()) {
-            Ok(()) => {
-                self.file.keep();
-                Ok(true)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(as_store_error("publish a fragment", &error)),
-        }
+        Ok(self.file.publish(self.fragment(key.extent))? == Published::New)
     }
 }

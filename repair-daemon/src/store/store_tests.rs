@@ -15,19 +15,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const CELL: CellKey = CellKey(77 << 100);
-const PG: PgId = PgId(9);
+pub(super) const PG: PgId = PgId(9);
 
 /// A fragment as a client would make it.
-struct Made {
-    stage: StageKey,
-    fragment: FragmentKey,
-    header: Header,
-    payload: Vec<u8>,
+pub(super) struct Made {
+    pub(super) stage: StageKey,
+    pub(super) fragment: FragmentKey,
+    pub(super) header: Header,
+    pub(super) payload: Vec<u8>,
     root: [u8; 32],
-    record: Body,
+    pub(super) record: Body,
 }
 
-fn made(counter: u64, extent_bytes: u64) -> Made {
+pub(super) fn made(counter: u64, extent_bytes: u64) -> Made {
     let code = "rs:4+2".parse().unwrap();
     let extent = ExtentKey::compose(CELL, PG, 1, counter);
     let payload_bytes = Geometry::new(extent_bytes, 4).shard_bytes();
@@ -71,12 +71,12 @@ fn made(counter: u64, extent_bytes: u64) -> Made {
 }
 
 impl Made {
-    fn hash(&self) -> RecordHash {
+    pub(super) fn hash(&self) -> RecordHash {
         RecordHash::of(&self.record)
     }
 
     /// The calls of a put, in order.
-    fn steps(&self) -> Vec<StoreCall> {
+    pub(super) fn steps(&self) -> Vec<StoreCall> {
         let key = self.stage;
         let mut steps = vec![StoreCall::OpenStage { key, header: Box::new(self.header) }];
         for (number, piece) in self.payload.chunks(1 << 20).enumerate() {
@@ -91,7 +91,7 @@ impl Made {
         steps
     }
 
-    fn store(&self, store: &DiskStore) {
+    pub(super) fn store(&self, store: &DiskStore) {
         for step in self.steps() {
             store.perform(step).unwrap();
         }
@@ -102,7 +102,7 @@ impl Made {
         folder.join("fragments").join(format!("{:08x}", PG.0)).join(name)
     }
 
-    fn check(&self, store: &DiskStore) -> Result<StoreOk, StoreError> {
+    pub(super) fn check(&self, store: &DiskStore) -> Result<StoreOk, StoreError> {
         store.perform(StoreCall::Check { fragment: self.fragment, hash: Some(self.hash()) })
     }
 
@@ -110,11 +110,11 @@ impl Made {
         store.perform(StoreCall::Read { fragment: self.fragment, range: 0..4096 })
     }
 
-    fn record(&self, store: &DiskStore) -> Result<StoreOk, StoreError> {
+    pub(super) fn record(&self, store: &DiskStore) -> Result<StoreOk, StoreError> {
         store.perform(StoreCall::ReadRecord { fragment: self.fragment, hash: self.hash() })
     }
 
-    fn healthy(&self) -> Result<StoreOk, StoreError> {
+    pub(super) fn healthy(&self) -> Result<StoreOk, StoreError> {
         Ok(StoreOk::Checked { class: "healthy".into(), root: Some(self.root) })
     }
 }
@@ -132,7 +132,7 @@ fn opened() -> (tempfile::TempDir, DiskStore) {
     (folder, store)
 }
 
-fn listed(store: &DiskStore) -> Vec<FragmentKey> {
+pub(super) fn listed(store: &DiskStore) -> Vec<FragmentKey> {
     match store.perform(StoreCall::ListFolder { pg: PG }).unwrap() {
         StoreOk::Folder(found) => found,
         other => panic!("{other:?}"),
@@ -538,7 +538,7 @@ fn after_a_failed_sync_nothing_is_written_and_reading_goes_on() {
     for step in other.steps().into_iter().take(3) {
         store.perform(step).unwrap();
     }
-    store.fence.close("force a journal to the disk", &io::Error::other("test"));
+    store.fence().close("force a journal to the disk", &io::Error::other("test"));
     for call in [
         StoreCall::OpenStage { key: other.stage, header: Box::new(other.header) },
         StoreCall::FinishStage { key: other.stage, record: other.record.clone() },

@@ -1,0 +1,329 @@
+//! The store in a folder: a file for each fragment, a folder for each placement group.
+
+use super::contract::{Capabilities, FragmentStore, Published, ReadFrom, Room, Staged};
+use super::data_folder::{DataFolder, OpenError};
+use super::folder::{Folder, Unnamed};
+use super::fragments::{file_name, name_of, ours};
+use super::label::Label;
+use super::quarantine::Quarantine;
+use super::{as_store_error, invalid};
+use crate::files::direct::DirectReader;
+use crate::files::fragment_file::unreadable;
+use ec_core::fragment::{Class, FragmentName};
+use repair_core::id::{ExtentKey, PgId};
+use repair_core::node::StoreError;
+use repair_core::wire::node::FragmentKey;
+use rustix::fs::{Advice, fadvise};
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Ends the name of a stage that needs one.
+const SUFFIX: &str = ".part";
+/// Shorter pieces go out soon enough with the sync.
+const BEGIN_BYTES_MIN: u64 = 64 << 10;
+
+/// Fragments as files of a data folder.
+#[derive(Debug)]
+pub struct FolderStore {
+    groups: Arc<Groups>,
+    quarantine: Quarantine,
+    /// Numbers names, where the file system needs them.
+    staged: AtomicU64,
+}
+
+/// The folders of the placement groups, and the one where their files come from.
+#[derive(Debug)]
+struct Groups {
+    home: Arc<DataFolder>,
+    folder: Folder,
+    /// On the file system of the fragments, for a name is given by a link.
+    staging: Folder,
+    /// Groups whose own folder's name is known to be durable.
+    named: Mutex<BTreeSet<PgId>>,
+}
+
+#[derive(Debug)]
+struct StagedFile {
+    groups: Arc<Groups>,
+    file: Unnamed,
+    room_bytes: u64,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Sealed,
+    /// Named, or an operation failed.
+    Ended,
+}
+
+fn folder_name(pg: PgId) -> String {
+    format!("{:08x}", pg.0)
+}
+
+/// The fragment of a name that belongs into the folder of this placement group.
+fn key_in(pg: PgId, name: FragmentName) -> Option<FragmentKey> {
+    let extent = ExtentKey::from_id(name.extent).filter(|extent| extent.pg() == pg)?;
+    Some(FragmentKey { extent, generation: name.generation, index: name.index.get() })
+}
+
+impl FolderStore {
+    /// Opens a data folder, made and labelled if it is not there or empty.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let home = Arc::new(DataFolder::open(path)?);
+        let store = Self::of(&home)?;
+        home.sync()?;
+        Ok(store)
+    }
+
+    /// The fragments of an open data folder, which still has to be synced. What an earlier life left staged is removed.
+    pub(super) fn of(home: &Arc<DataFolder>) -> Result<Self, OpenError> {
+        let io = |action: &'static str| move |source: io::Error| OpenError::Io { action, source };
+        let folder = home.part("fragments").map_err(io("open the fragments"))?;
+        let staging = home.part("staging").and_then(emptied).map_err(io("empty the staging folder"))?;
+        let quarantine = Quarantine::new(home.part("quarantine").map_err(io("open the quarantine"))?);
+        let groups = Groups { home: Arc::clone(home), folder, staging, named: Mutex::default() };
+        Ok(Self { groups: Arc::new(groups), quarantine, staged: AtomicU64::new(0) })
+    }
+}
+
+fn emptied(staging: Folder) -> io::Result<Folder> {
+    for name in staging.names()?.iter().filter(|name| name.ends_with(SUFFIX)) {
+        // What cannot be removed costs its room and nothing else: a stage whose name is taken is refused.
+        let _ = staging.remove(name);
+    }
+    Ok(staging)
+}
+
+impl Groups {
+    /// The folder of a placement group; `None` where there is none.
+    fn find(&self, pg: PgId) -> Result<Option<Folder>, StoreError> {
+        match self.folder.folder(&folder_name(pg)) {
+            Ok(folder) => Ok(Some(folder)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(as_store_error("open a folder of fragments", &error)),
+        }
+    }
+
+    /// The folder of a placement group, made if there is none.
+    fn find_or_make(&self, pg: PgId) -> Result<Folder, StoreError> {
+        self.folder.folder_or_new(&folder_name(pg)).map_err(|error| as_store_error("make a folder", &error))
+    }
+
+    /// Nothing has this name, if the disk is there.
+    fn not_found(&self) -> StoreError {
+        self.home.is_there().err().unwrap_or(StoreError::NotFound)
+    }
+
+    fn open(&self, fragment: FragmentKey) -> Result<File, StoreError> {
+        let Some(folder) = self.find(fragment.extent.pg())? else { return Err(self.not_found()) };
+        let name = file_name(fragment);
+        folder.open_file(&name).or_else(|error| self.about(&name, error))
+    }
+
+    /// What an error says about a fragment.
+    fn about<T>(&self, name: &str, error: io::Error) -> Result<T, StoreError> {
+        match unreadable::<T>(Path::new(name), error).map_err(|error| ours(&error))? {
+            Ok(nothing) => Ok(nothing),
+            Err((Class::Missing, _)) => Err(self.not_found()),
+            Err((_, reason)) => Err(StoreError::Damaged(reason)),
+        }
+    }
+}
+
+impl FragmentStore for FolderStore {
+    fn capabilities(&self) -> Capabilities {
+        // A listing reads the folder whole, so that it is had in one.
+        Capabilities { direct_reads: true, in_place_writes: true, durable_names: false, list_max: usize::MAX }
+    }
+
+    fn label(&self) -> Result<Option<Label>, StoreError> {
+        self.probe()?;
+        Ok(Some(self.groups.home.label()))
+    }
+
+    fn set_label(&self, label: Label) -> Result<(), StoreError> {
+        self.groups.home.set_label(label)
+    }
+
+    fn probe(&self) -> Result<(), StoreError> {
+        self.groups.home.is_there()
+    }
+
+    fn begin(&self, bytes: u64) -> Result<Box<dyn Staged>, StoreError> {
+        self.groups.home.fence.check()?;
+        self.groups.home.is_there()?;
+        let name = || format!("{:016x}{SUFFIX}", self.staged.fetch_add(1, Ordering::Relaxed));
+        let file = self.groups.staging.unnamed(name, bytes);
+        let file = file.map_err(|error| as_store_error("make room for a fragment", &error))?;
+        Ok(Box::new(StagedFile { groups: Arc::clone(&self.groups), file, room_bytes: bytes, state: State::Open }))
+    }
+
+    fn length(&self, fragment: FragmentKey) -> Result<u64, StoreError> {
+        let Some(folder) = self.groups.find(fragment.extent.pg())? else { return Err(self.groups.not_found()) };
+        let name = file_name(fragment);
+        match folder.file_bytes(&name) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(StoreError::Damaged("not a file".into())),
+            Err(error) => self.groups.about(&name, error),
+        }
+    }
+
+    fn read(&self, fragment: FragmentKey, offset: u64, buffer: &mut [u8], from: ReadFrom) -> Result<(), StoreError> {
+        let file = self.groups.open(fragment)?;
+        let name = file_name(fragment);
+        let is_file = file.metadata().or_else(|error| self.groups.about(&name, error))?.is_file();
+        if !is_file {
+            return Err(StoreError::Damaged("not a file".into()));
+        }
+        if from == ReadFrom::Device {
+            let _ = fadvise(&file, 0, None, Advice::DontNeed);
+        }
+        DirectReader::new(file).read_exact_at(buffer, offset).or_else(|error| self.groups.about(&name, error))
+    }
+
+    fn list(&self, pg: PgId, after: Option<FragmentKey>, max: usize) -> Result<Vec<FragmentKey>, StoreError> {
+        let mut found: Vec<FragmentKey> = Vec::new();
+        if let Some(folder) = self.groups.find(pg)? {
+            let names = folder.file_names().map_err(|error| as_store_error("list a folder of fragments", &error))?;
+            let keys = names.iter().filter_map(|name| FragmentName::parse(name).and_then(|name| key_in(pg, name)));
+            found.extend(keys.filter(|key| after.is_none_or(|after| *key > after)));
+        }
+        found.sort_unstable();
+        found.truncate(max);
+        // After the listing: what was listed before the label was seen may be another folder's.
+        self.groups.home.is_there()?;
+        Ok(found)
+    }
+
+    fn set_aside(&self, fragment: FragmentKey, reason: &str) -> Result<(), StoreError> {
+        let name = file_name(fragment);
+        let home = &self.groups.home;
+        let folder = self.groups.find(fragment.extent.pg())?;
+        let taken = home.even_if_full(|| self.quarantine.take(folder.as_ref(), &name, reason, &home.fence))?;
+        if taken { Ok(()) } else { Err(self.groups.not_found()) }
+    }
+
+    fn purge(&self, fragment: FragmentKey) -> Result<(), StoreError> {
+        self.groups.home.fence.check()?;
+        self.quarantine.unlink(&file_name(fragment), &self.groups.home.fence)
+    }
+
+    fn sync(&self, pg: PgId) -> Result<(), StoreError> {
+        let fence = &self.groups.home.fence;
+        fence.check()?;
+        let Some(folder) = self.groups.find(pg)? else { return Ok(()) };
+        let named = || self.groups.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_named = named().contains(&pg);
+        let synced = folder.sync().and_then(|()| if is_named { Ok(()) } else { self.groups.folder.sync() });
+        synced.map_err(|error| fence.close("force a folder to the disk", &error))?;
+        named().insert(pg);
+        Ok(())
+    }
+
+    fn room(&self) -> Result<Room, StoreError> {
+        let room = self.groups.home.room();
+        let (free_bytes, total_bytes) = room.map_err(|error| StoreError::Io(error.to_string()))?;
+        Ok(Room { free_bytes, total_bytes })
+    }
+
+    fn broken(&self) -> Option<&str> {
+        self.groups.home.fence.reason()
+    }
+
+    fn open_file(&self, fragment: FragmentKey) -> Result<Option<File>, StoreError> {
+        self.groups.open(fragment).map(Some)
+    }
+
+    fn is_still(&self, fragment: FragmentKey, file: &File) -> bool {
+        let named = match self.groups.find(fragment.extent.pg()) {
+            Ok(Some(folder)) => folder.inode(&file_name(fragment)).ok(),
+            _ => None,
+        };
+        named.is_some() && named == file.metadata().ok().map(|metadata| metadata.ino())
+    }
+}
+
+impl StagedFile {
+    fn file(&self) -> &File {
+        &self.file.file
+    }
+
+    fn write_pieces(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file().write_all_at(bytes, offset)?;
+        // What was written is likely to be read soon, by a rebuild or the one who stored it, so it goes through the page cache.
+        // Left alone there it would wait for the sync at the end, and the disk be idle until then. This advice makes the kernel
+        // begin to write at once; pages on their way to the disk stay in memory.
+        if let Some(bytes) = NonZeroU64::new(bytes.len() as u64).filter(|bytes| bytes.get() >= BEGIN_BYTES_MIN) {
+            let _ = fadvise(self.file(), offset, Some(bytes), Advice::DontNeed);
+        }
+        Ok(())
+    }
+}
+
+impl Staged for StagedFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        if self.state != State::Open {
+            return Err(invalid("the stage is sealed"));
+        }
+        if offset.checked_add(bytes.len() as u64).is_none_or(|end| end > self.room_bytes) {
+            return Err(invalid("a piece outside the room reserved"));
+        }
+        self.state = State::Ended;
+        self.write_pieces(offset, bytes).map_err(|error| as_store_error("write a fragment", &error))?;
+        self.state = State::Open;
+        Ok(())
+    }
+
+    fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
+        // Pages that are not on the disk yet stay in memory: only after the seal this reads the medium.
+        let _ = fadvise(self.file(), 0, None, Advice::DontNeed);
+        let read = self.file().read_exact_at(buffer, offset);
+        read.map_err(|error| as_store_error("read a fragment back", &error))
+    }
+
+    fn seal(&mut self, bytes: u64) -> Result<(), StoreError> {
+        if self.state != State::Open || bytes > self.room_bytes {
+            return Err(invalid("the stage is sealed, or has less room"));
+        }
+        self.state = State::Ended;
+        // What was reserved for more goes back.
+        self.file().set_len(bytes).map_err(|error| as_store_error("write a fragment", &error))?;
+        self.file().sync_data().map_err(|error| as_store_error("force a fragment to the disk", &error))?;
+        self.state = State::Sealed;
+        Ok(())
+    }
+
+    fn publish(&mut self, fragment: FragmentKey) -> Result<Published, StoreError> {
+        if self.state != State::Sealed {
+            return Err(invalid("the stage is not sealed, or has a name"));
+        }
+        self.groups.home.fence.check()?;
+        let target = self.groups.find_or_make(fragment.extent.pg())?;
+        match self.groups.staging.name(&self.file, &target, &name_of(fragment).to_string()) {
+            Ok(()) => {
+                self.file.keep();
+                self.state = State::Ended;
+                Ok(Published::New)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Published::NameTaken),
+            Err(error) => Err(as_store_error("publish a fragment", &error)),
+        }
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        self.groups.staging.discard(&self.file);
+    }
+}
