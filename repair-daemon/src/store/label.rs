@@ -77,7 +77,7 @@ impl Label {
     ///
     /// # Errors
     /// [`LabelError`].
-    pub fn read(folder: &Folder) -> Result<Option<Self>, LabelError> {
+    pub(super) fn read(folder: &Folder) -> Result<Option<Self>, LabelError> {
         let file = match folder.open_file(LABEL) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
@@ -111,7 +111,7 @@ impl Label {
     ///
     /// # Errors
     /// That of the system; the label is then the old one or the new one.
-    pub fn write(&self, folder: &Folder) -> io::Result<()> {
+    pub(super) fn write(&self, folder: &Folder) -> io::Result<()> {
         let mut bytes = serde_json::to_vec(&Text::of(self))?;
         bytes.push(b'\n');
         match folder.remove(LABEL_NEW) {

@@ -104,7 +104,7 @@ fn a_crash_after_any_step_over_memory_leaves_nothing_or_the_whole_fragment() {
 #[test]
 fn whatever_the_medium_does_no_other_bytes_are_given() {
     for fault in Fault::ALL {
-        let mut served = 0;
+        let (mut served, mut struck) = (0, 0);
         for seed in 0..6 {
             let files = Arc::new(Faulty::new(MemoryStore::new(BYTES), Faults::default(), seed));
             let (_home, store) = over(&files);
@@ -114,8 +114,9 @@ fn whatever_the_medium_does_no_other_bytes_are_given() {
                 let made = made(number % 4, 60_000 + number / 4);
                 served += usize::from(fault_course(&made, &store, fault));
             }
-            assert!(files.struck(fault) > 0, "{fault:?} never struck");
+            struck += files.struck(fault);
         }
+        assert!(struck > 5, "{fault:?} struck {struck} times");
         assert!(served > 0, "{fault:?}: nothing was ever served");
     }
 }
