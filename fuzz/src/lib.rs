@@ -75,7 +75,7 @@ pub const TARGETS: [(&str, Target, usize); 13] = [
     ("fragment_header", fragment_header, 1 << 20),
     ("fragment_set", fragment_set, 4 << 20),
     ("fragment_tail", fragment_tail, 1 << 20),
-    ("kernel_pair", kernel_pair, 4 << 20),
+    ("kernel_pair", kernel_pair, 16 << 20),
     ("matrix_file", matrix_file, 1 << 20),
     ("node_journal", node_journal, 4 << 20),
     ("planner", planner, 1 << 20),
