@@ -317,6 +317,7 @@ mod tests {
             assert_eq!(checked_bytes(shards), bytes, "{shards} shards");
         }
     }
+
     #[test]
     fn scratch_rows_are_no_longer_than_the_shards_or_a_piece_and_serve_again() {
         let code = Code::new(&"rs:3+2".parse().unwrap()).unwrap();

@@ -7,7 +7,7 @@ use crate::code::rs::for_each_combination;
 use crate::code::splitmix;
 use crate::shard::{ShardIndex, ShardSet};
 
-/// Patterns tested for the tolerance of a code that has no theorem: those of 3 losses in 228 shards, and of 8 in 24; about 0.3 s.
+/// Patterns tested for the tolerance of a code that has no theorem: those of 3 losses in 228 shards, and of 8 in 24.
 const TOLERANCE_PATTERNS_MAX: u128 = 2_000_000;
 
 /// Maximal patterns that are all tested; of more, as many are drawn.
