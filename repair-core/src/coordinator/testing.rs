@@ -251,6 +251,8 @@ impl World {
         let config = NodeConfig { scrub_period: None, headroom_bytes: 0, ..NodeConfig::default() };
         host.node = Some(Node::new(config));
         let journals = host.store.journals.iter();
+        let journals = journals.map(|(pg, bytes)| JournalFile { pg: *pg, bytes: Ok(bytes.clone()) });
+        let journals: Vec<NodeEvent> = journals.map(NodeEvent::Journal).collect();
         let boot = NodeEvent::Boot {
             disk,
             cell: host.store.cell,
@@ -258,9 +260,9 @@ impl World {
             domain: host.domain.clone(),
             address: format!("node{disk}"),
             door: None,
-            journals: journals.map(|(pg, bytes)| JournalFile { pg: *pg, bytes: Ok(bytes.clone()) }).collect(),
         };
         let life = host.life;
+        journals.into_iter().for_each(|journal| self.soon(Happening::Node(disk, life, journal)));
         self.soon(Happening::Node(disk, life, boot));
         self.soon(Happening::Node(disk, life, NodeEvent::DaemonReached));
     }

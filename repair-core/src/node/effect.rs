@@ -92,7 +92,10 @@ pub struct JournalFile {
 /// Happens to a node.
 #[derive(Clone, Debug)]
 pub enum NodeEvent {
-    /// The process begins. Nothing else comes before it.
+    /// A journal was found. All there are come before [`NodeEvent::Boot`], one after the other: a disk full of fragments has more than
+    /// should lie in memory at once.
+    Journal(JournalFile),
+    /// The process begins. Nothing but journals comes before it.
     Boot {
         /// The disk, from its label.
         disk: DiskId,
@@ -106,8 +109,6 @@ pub enum NodeEvent {
         address: String,
         /// The folder of the socket at which open files of fragments are had on this host; none where they are not.
         door: Option<String>,
-        /// All journals there are.
-        journals: Vec<JournalFile>,
     },
     /// A request came.
     Request {

@@ -159,8 +159,8 @@ pub(super) struct Group {
 impl Group {
     /// A placement group as its journal has it.
     pub(super) fn from_journal(pg: PgId, bytes: &Result<Vec<u8>, String>, now: Time) -> Self {
-        let replayed =
-            bytes.clone().and_then(|bytes| journal::replay(pg, &bytes).map(|replayed| (replayed, bytes.len())));
+        let whole = bytes.as_deref().map_err(Clone::clone);
+        let replayed = whole.and_then(|bytes| Ok((journal::replay(pg, bytes)?, bytes.len())));
         let Ok((replayed, bytes)) = replayed else {
             return Self { ledger: Ledger::of_lost_journal(), ..Self::default() };
         };

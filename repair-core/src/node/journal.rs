@@ -23,6 +23,10 @@ const ENVELOPE_BYTES: usize = 20;
 /// A snapshot is cut into records of about this much.
 const SNAPSHOT_RECORD_BYTES: usize = 1 << 20;
 
+/// How many times its own length of a damaged journal is summed in search of records behind the damage. The four bytes that a
+/// record begins with come by chance once in four GiB.
+const LOOKED_AT_MAX: usize = 16;
+
 /// A change of a member's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Change {
@@ -359,11 +363,18 @@ fn any_record_at(pg: PgId, bytes: &[u8], at: usize) -> Option<(u64, &[u8], usize
 }
 
 /// Whether a sound record with a later number begins anywhere behind `at`. The length of the bad one may itself be damaged, so
-/// every place is looked at that could be a beginning.
+/// every place is looked at that could be a beginning. Where so much looks like one that summing it all would take for ever, it was made
+/// to, and is not believed.
 fn followed_by_a_record(pg: PgId, number: u64, bytes: &[u8], at: usize) -> bool {
     let rest = bytes.get(at..).unwrap_or_default();
     let mut begins = rest.windows(MAGIC.len()).enumerate().filter(|(_, window)| *window == MAGIC);
-    begins.any(|(offset, _)| any_record_at(pg, bytes, at + offset).is_some_and(|(found, ..)| found >= number))
+    let mut patience_bytes = bytes.len().saturating_mul(LOOKED_AT_MAX);
+    begins.any(|(offset, _)| {
+        let begin = at + offset;
+        let claimed = bytes.get(begin + 4..begin + 8).and_then(|length| Reader(length).u32());
+        patience_bytes = patience_bytes.saturating_sub(claimed.unwrap_or(0).min(rest.len() as u32) as usize);
+        patience_bytes == 0 || any_record_at(pg, bytes, begin).is_some_and(|(found, ..)| found >= number)
+    })
 }
 
 #[cfg(test)]

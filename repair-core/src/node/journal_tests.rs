@@ -192,3 +192,20 @@ fn a_sealed_record_that_says_what_nobody_knows_is_refused() {
     push_record(&mut newer, PG, 0, &[2, 0, 3, 0, 0, 0]);
     assert!(replay(PG, &newer).is_err());
 }
+
+#[test]
+fn a_journal_made_to_be_searched_for_ever_is_not_believed() {
+    let (head, number) = snapshot(PG, &Ledger::default());
+    // A torn record whose payload looks like the beginning of a record now and then is torn all the same.
+    let mut torn = record(PG, number, &[Change::Lost]);
+    torn[20] ^= 1;
+    torn.extend_from_slice(&[MAGIC, &[200, 0, 0, 0, 0, 0][..], MAGIC, &[255; 300]].concat());
+    assert!(replay(PG, &[head.clone(), torn].concat()).unwrap().torn);
+    // This one would have each of its places summed to the end.
+    let mut hostile = head;
+    while hostile.len() < 1 << 20 {
+        let rest = (1u32 << 20).saturating_sub(hostile.len() as u32 + ENVELOPE_BYTES as u32);
+        hostile.extend_from_slice(&[&MAGIC[..], &rest.to_le_bytes()].concat());
+    }
+    assert!(replay(PG, &hostile).is_err());
+}

@@ -1,6 +1,7 @@
 //! What a member knows of one placement group, and how it comes to a row.
 
 use super::journal::Change;
+use super::list::List;
 use crate::catalog::{EntryKind, PgRow};
 use crate::id::{AttemptId, DiskId, ExtentKey, RecordHash, Sum, Token};
 use crate::wire::Refusal;
@@ -19,9 +20,7 @@ pub(super) struct Ledger {
     pub(super) token: Option<Token>,
     /// The row that the list comes to.
     pub(super) heard: Option<PgRow>,
-    list: BTreeMap<ExtentKey, RecordHash>,
-    /// Of the list.
-    sum: Sum,
+    list: List,
     pub(super) prepared: BTreeMap<AttemptId, Prepared>,
     pub(super) aborted: BTreeSet<AttemptId>,
     pub(super) tombstones: BTreeMap<ExtentKey, u64>,
@@ -49,20 +48,20 @@ impl Ledger {
     }
 
     pub(super) fn list(&self) -> &BTreeMap<ExtentKey, RecordHash> {
-        &self.list
+        self.list.lines()
     }
 
     /// Whether the list adds up to a row.
     pub(super) fn sums_to(&self, row: &PgRow) -> bool {
-        self.list.len() as u64 == row.count && self.sum == row.sum
+        self.list().len() as u64 == row.count && self.list.sum() == row.sum
     }
 
     /// Where the list stands, after it was tried to bring it to `row`.
     pub(super) fn head(&self, row: &PgRow, disk: DiskId) -> Head {
         Head {
             heard: self.heard.as_ref().map_or((0, 0), PgRow::order),
-            count: self.list.len() as u64,
-            sum: self.sum,
+            count: self.list().len() as u64,
+            sum: self.list.sum(),
             level: self.is_level(row, disk),
             prepared: self.prepared.values().take(PREPARED_TOLD_MAX).copied().collect(),
         }
@@ -85,7 +84,7 @@ impl Ledger {
 
     /// Whether the list says that we should hold this fragment.
     pub(super) fn owes(&self, fragment: &FragmentKey, disk: DiskId) -> bool {
-        self.list.contains_key(&fragment.extent) && self.fragment(fragment.extent, disk).as_ref() == Some(fragment)
+        self.list().contains_key(&fragment.extent) && self.fragment(fragment.extent, disk).as_ref() == Some(fragment)
     }
 
     /// Whether a fragment's absence is damage: a member that the row excuses, or one still joining, may lack it.
@@ -98,14 +97,14 @@ impl Ledger {
     pub(super) fn keeps(&self, fragment: &FragmentKey, disk: DiskId) -> bool {
         let ours = self.index(disk) == Some(fragment.index);
         let prepared = || self.prepared.values().any(|prepared| prepared.extent == fragment.extent);
-        ours && (self.list.contains_key(&fragment.extent) || prepared())
+        ours && (self.list().contains_key(&fragment.extent) || prepared())
     }
 
     /// Whether the record of this hash is one we have a copy of.
     pub(super) fn knows_record(&self, extent: ExtentKey, hash: RecordHash) -> bool {
         let prepared =
             |prepared: &Prepared| (prepared.kind, prepared.extent, prepared.hash) == (EntryKind::Create, extent, hash);
-        self.list.get(&extent) == Some(&hash) || self.prepared.values().any(prepared)
+        self.list().get(&extent) == Some(&hash) || self.prepared.values().any(prepared)
     }
 
     /// Whether an owner is to be obeyed, before its row is looked at further.
@@ -148,7 +147,8 @@ impl Ledger {
             return Coming::Level(Vec::new());
         }
         let known = self.heard.as_ref().map_or(0, |heard| heard.seq);
-        let mut step = Catching { ledger: self, over: BTreeMap::new(), sum: self.sum, count: self.list.len() as u64 };
+        let mut step =
+            Catching { ledger: self, over: BTreeMap::new(), sum: self.list.sum(), count: self.list().len() as u64 };
         let mut changes = Vec::new();
         for entry in row.entries.iter().filter(|entry| entry.seq > known) {
             if !step.take(entry.kind, entry.extent, entry.hash) {
@@ -210,14 +210,13 @@ impl Ledger {
         Some(Self {
             token: self.token,
             heard: Some(row.clone()),
-            sum: row.sum,
             prepared: prepared.map(|(attempt, prepared)| (*attempt, *prepared)).collect(),
             aborted: self.aborted.clone(),
             tombstones: buried.map(|(extent, seq)| (*extent, *seq)).collect(),
             doomed: self.doomed.clone(),
             damaged: damaged.map(|(fragment, class)| (*fragment, class.clone())).collect(),
             lost: false,
-            list,
+            list: List::of(list),
         })
     }
 
@@ -238,16 +237,9 @@ impl Ledger {
                 self.tombstones.retain(|_, seq| *seq > row.trim);
                 self.heard = Some(*row);
             }
-            Change::Listed(extent, hash) => {
-                if let Some(old) = self.list.insert(extent, hash) {
-                    self.sum = self.sum.minus(&old);
-                }
-                self.sum = self.sum.plus(&hash);
-            }
+            Change::Listed(extent, hash) => self.list.insert(extent, hash),
             Change::Unlisted(extent) => {
-                if let Some(old) = self.list.remove(&extent) {
-                    self.sum = self.sum.minus(&old);
-                }
+                self.list.remove(&extent);
                 self.damaged.retain(|fragment, _| fragment.extent != extent);
             }
             Change::Prepared(prepared) => {
@@ -286,7 +278,7 @@ impl Ledger {
             .chain(self.token.map(Change::Token))
             .chain(self.aborted.iter().map(|attempt| Change::Aborted(*attempt)))
             .chain(self.heard.iter().map(|row| Change::Heard(Box::new(row.clone()))))
-            .chain(self.list.iter().map(|(extent, hash)| Change::Listed(*extent, *hash)))
+            .chain(self.list().iter().map(|(extent, hash)| Change::Listed(*extent, *hash)))
             .chain(self.prepared.values().map(|prepared| Change::Prepared(*prepared)))
             .chain(self.tombstones.iter().map(|(extent, seq)| Change::Buried(*extent, *seq)))
             .chain(self.doomed.iter().map(|(fragment, seq)| Change::Doomed(*fragment, *seq)))
@@ -296,7 +288,7 @@ impl Ledger {
     /// About how many bytes a snapshot takes.
     pub(super) fn snapshot_bytes(&self) -> u64 {
         let entries = self.heard.as_ref().map_or(0, |row| row.members.len() * 16 + row.entries.len() * 84 + 200);
-        let lines = self.list.len() * 49 + self.prepared.len() * 74 + self.aborted.len() * 25;
+        let lines = self.list().len() * 49 + self.prepared.len() * 74 + self.aborted.len() * 25;
         let files = self.tombstones.len() * 25 + self.doomed.len() * 35 + self.damaged.len() * 48;
         (100 + entries + lines + files) as u64
     }
@@ -306,7 +298,7 @@ impl Ledger {
     /// # Errors
     /// They do not.
     pub(super) fn check(&self) -> Result<(), String> {
-        let sound = self.heard.as_ref().map_or(self.list.is_empty(), |row| self.sums_to(row));
+        let sound = self.heard.as_ref().map_or(self.list().is_empty(), |row| self.sums_to(row));
         if sound { Ok(()) } else { Err("its list does not sum to the row it heard".into()) }
     }
 
@@ -326,7 +318,7 @@ struct Catching<'a> {
 
 impl Catching<'_> {
     fn take(&mut self, kind: EntryKind, extent: ExtentKey, hash: RecordHash) -> bool {
-        let now = self.over.get(&extent).copied().unwrap_or_else(|| self.ledger.list.get(&extent).copied());
+        let now = self.over.get(&extent).copied().unwrap_or_else(|| self.ledger.list().get(&extent).copied());
         match (kind, now) {
             (EntryKind::Create, None) => {
                 (self.count, self.sum) = (self.count + 1, self.sum.plus(&hash));

@@ -4,19 +4,51 @@ use super::PeerId;
 use crate::id::PgId;
 use crate::time::{Millis, Time};
 use crate::wire::node::FragmentKey;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Files in one page.
 pub(super) const PAGE_MAX: usize = 500;
 /// A listing is kept for so long; whoever takes longer to ask for its pages has it made again.
 const KEPT: Millis = Millis(30_000);
-/// Names in all listings that are kept, of about 40 bytes each.
-const NAMES_MAX: usize = 2_000_000;
+/// Names in all listings that are kept but the newest, of 32 bytes each.
+const NAMES_MAX: usize = 500_000;
+
+/// Names in order, in as little memory as they take: a listing is of all that a group has here.
+#[derive(Debug, Default)]
+pub(super) struct Names(Vec<FragmentKey>);
+
+impl FromIterator<FragmentKey> for Names {
+    fn from_iter<T: IntoIterator<Item = FragmentKey>>(names: T) -> Self {
+        let mut names: Vec<FragmentKey> = names.into_iter().collect();
+        names.sort_unstable();
+        names.dedup();
+        Self(names)
+    }
+}
+
+impl Names {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn remove(&mut self, fragment: &FragmentKey) {
+        if let Ok(at) = self.0.binary_search(fragment) {
+            self.0.remove(at);
+        }
+    }
+
+    /// Those after one of them that fit a page.
+    pub(super) fn page(&self, after: Option<FragmentKey>) -> Page {
+        let begin = after.map_or(0, |after| self.0.partition_point(|name| *name <= after));
+        let rest = &self.0[begin..];
+        (rest[..rest.len().min(PAGE_MAX)].to_vec(), rest.len() > PAGE_MAX)
+    }
+}
 
 /// Fragments by name, all of them durable when they were listed.
 #[derive(Debug)]
 struct Listing {
-    names: BTreeSet<FragmentKey>,
+    names: Names,
     made: Time,
 }
 
@@ -27,20 +59,14 @@ pub(super) struct Listings(BTreeMap<(PeerId, PgId), Listing>);
 /// A page, and whether more follow.
 pub(super) type Page = (Vec<FragmentKey>, bool);
 
-/// The names after one of them that fit a page.
-pub(super) fn page(names: &BTreeSet<FragmentKey>, after: Option<FragmentKey>) -> Page {
-    use std::ops::Bound::{Excluded, Unbounded};
-    let mut rest = names.range((after.map_or(Unbounded, Excluded), Unbounded));
-    let page = rest.by_ref().take(PAGE_MAX).copied().collect();
-    (page, rest.next().is_some())
-}
-
 impl Listings {
-    /// Keeps a listing for the pages that follow. Where that is too much, the oldest go: they are made again when asked for.
-    pub(super) fn keep(&mut self, peer: PeerId, pg: PgId, names: BTreeSet<FragmentKey>, now: Time) {
-        self.0.insert((peer, pg), Listing { names, made: now });
-        while self.0.values().map(|listing| listing.names.len()).sum::<usize>() > NAMES_MAX {
-            let oldest = self.0.iter().min_by_key(|(_, listing)| listing.made).map(|(key, _)| *key);
+    /// Keeps a listing for the pages that follow. Where that is too much, the oldest others go: they are made again when asked for.
+    pub(super) fn keep(&mut self, peer: PeerId, pg: PgId, names: Names, now: Time) {
+        let newest = (peer, pg);
+        self.0.insert(newest, Listing { names, made: now });
+        while self.0.values().map(|listing| listing.names.0.len()).sum::<usize>() > NAMES_MAX {
+            let others = self.0.iter().filter(|(key, _)| **key != newest);
+            let oldest = others.min_by_key(|(_, listing)| listing.made).map(|(key, _)| *key);
             if oldest.is_none_or(|oldest| self.0.remove(&oldest).is_none()) {
                 break;
             }
@@ -50,7 +76,7 @@ impl Listings {
     /// The page after this name, of the listing whose first page this asker has. With its last page the listing goes.
     pub(super) fn next_page(&mut self, peer: PeerId, pg: PgId, after: FragmentKey) -> Option<Page> {
         let listing = self.0.get(&(peer, pg))?;
-        let page = page(&listing.names, Some(after));
+        let page = listing.names.page(Some(after));
         if !page.1 {
             self.forget(peer, pg);
         }

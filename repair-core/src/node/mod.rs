@@ -10,6 +10,7 @@ mod group;
 mod journal;
 mod ledger;
 mod link;
+mod list;
 mod listings;
 mod mutation;
 mod publish;
@@ -110,7 +111,7 @@ enum Pending {
         asker: Asker,
         pg: PgId,
         after: Option<FragmentKey>,
-        names: BTreeSet<FragmentKey>,
+        names: listings::Names,
     },
     Check(serve::Checking),
     Info(Asker),
@@ -157,10 +158,11 @@ impl Node {
     pub fn handle(&mut self, now: Time, event: NodeEvent) {
         self.now = self.now.max(now);
         match event {
-            NodeEvent::Boot { disk, cell, boot, domain, address, door, journals } => {
+            NodeEvent::Journal(file) => self.replay(&file),
+            NodeEvent::Boot { disk, cell, boot, domain, address, door } => {
                 if self.host.is_none() {
                     self.host = Some(Host { disk, cell, boot, domain, address, door });
-                    self.boot(journals);
+                    self.boot();
                 }
             }
             NodeEvent::Request { peer, id, request, body } => self.request(Asker { peer, id }, request, body),
@@ -190,12 +192,15 @@ impl Node {
         self.effects.pop_front()
     }
 
-    fn boot(&mut self, journals: Vec<JournalFile>) {
-        for file in journals {
+    fn replay(&mut self, file: &JournalFile) {
+        if self.host.is_none() {
             let mut group = Group::from_journal(file.pg, &file.bytes, self.now);
             group.condemn(self.now + self.config.quarantine_for);
             self.groups.insert(file.pg, group);
         }
+    }
+
+    fn boot(&mut self) {
         let pgs: Vec<PgId> = self.groups.keys().copied().collect();
         pgs.iter().for_each(|pg| self.run_group(*pg));
         self.begin_scrubs();

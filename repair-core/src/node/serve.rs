@@ -2,7 +2,7 @@
 
 use super::journal::Change;
 use super::ledger::GENERATION;
-use super::listings;
+use super::listings::{self, Names};
 use super::{Asker, Node, Pending, StoreCall, StoreError, StoreOk, unavailable};
 use crate::id::{DiskId, ExtentKey, PgId, RecordHash};
 use crate::limits::{LIST_PAGE_MAX, SLICE_BYTES};
@@ -10,7 +10,6 @@ use crate::wire::Refusal;
 use crate::wire::node::{FragmentKey, Holding, Listed, NodeReply};
 use ec_core::fragment::Class;
 use ec_core::geometry::BLOCK_BYTES;
-use std::collections::BTreeSet;
 use std::ops::Bound;
 
 /// Who wants a fragment judged.
@@ -68,10 +67,10 @@ impl Node {
         after: Option<FragmentKey>,
         result: Result<StoreOk, StoreError>,
     ) {
-        let names: BTreeSet<FragmentKey> = match result {
+        let names: Names = match result {
             Ok(StoreOk::Folder(found)) => found.into_iter().collect(),
             // A folder appears with its first fragment.
-            Err(StoreError::NotFound) => BTreeSet::new(),
+            Err(StoreError::NotFound) => Names::default(),
             Ok(_) => return self.refuse(asker, Refusal::Unavailable("no listing".into())),
             Err(error) => return self.refuse(asker, unavailable(&error)),
         };
@@ -88,13 +87,13 @@ impl Node {
         asker: Asker,
         pg: PgId,
         after: Option<FragmentKey>,
-        names: BTreeSet<FragmentKey>,
+        names: Names,
         result: Result<StoreOk, StoreError>,
     ) {
         if let Err(error) = result {
             return self.refuse(asker, unavailable(&error));
         }
-        let page = listings::page(&names, after);
+        let page = names.page(after);
         if page.1 {
             self.listings.keep(asker.peer, pg, names, self.now);
         }

@@ -403,15 +403,8 @@ impl World {
             next_request: 0,
         };
         let (domain, address) = ("a/b/c/d".into(), "localhost:1".into());
-        world.event(NodeEvent::Boot {
-            disk: DISK,
-            cell,
-            boot: 77,
-            domain,
-            address,
-            door: Some("/disks/1".into()),
-            journals,
-        });
+        journals.into_iter().for_each(|journal| world.event(NodeEvent::Journal(journal)));
+        world.event(NodeEvent::Boot { disk: DISK, cell, boot: 77, domain, address, door: Some("/disks/1".into()) });
         world
     }
 

@@ -94,8 +94,12 @@ async fn run_with(
         domain: options.domain.to_string(),
         address,
         door: door.as_ref().map(|door| door.folder().to_owned()),
-        journals: store.journals().map_err(FilesError::io(&options.data, "read the journals in"))?,
     };
+    let clock = Clock::start();
+    let mut node = Node::new(options.config);
+    for journal in store.journals().map_err(FilesError::io(&options.data, "read the journals in"))? {
+        node.handle(clock.now(), NodeEvent::Journal(journal));
+    }
     let (free_bytes, total_bytes) = store.room().map_err(FilesError::io(&options.data, "measure the room for"))?;
     let workers = Workers::start(&store, &inputs, options.disk_threads)?;
     let _ = writeln!(io::stderr(), "ninefold node: disk {} listening on {}", store.disk(), server.address());
@@ -105,8 +109,8 @@ async fn run_with(
     // From here on only the workers hold it: with the last of them it is closed.
     drop(store);
     let mut actor = Actor {
-        node: Node::new(options.config),
-        clock: Clock::start(),
+        node,
+        clock,
         data: options.data,
         workers,
         replies: server.replies(),

@@ -106,11 +106,11 @@ impl DiskStore {
         Ok(StoreOk::Done)
     }
 
-    /// All journals, read.
+    /// All journals, each read when it is its turn.
     ///
     /// # Errors
     /// That of the system, where they cannot be listed.
-    pub fn journals(&self) -> io::Result<Vec<JournalFile>> {
+    pub fn journals(&self) -> io::Result<impl Iterator<Item = JournalFile>> {
         self.journals.read_all()
     }
 

@@ -49,15 +49,15 @@ impl Journals {
         Ok(Self { folder, open: Mutex::default() })
     }
 
-    /// All journals, read. One that cannot be read is among them, with the reason.
+    /// All journals, each read when it is its turn. One that cannot be read is among them, with the reason.
     ///
     /// # Errors
     /// That of the system, where the folder cannot be listed.
-    pub fn read_all(&self) -> io::Result<Vec<JournalFile>> {
+    pub fn read_all(&self) -> io::Result<impl Iterator<Item = JournalFile>> {
         let mut groups: Vec<PgId> = self.folder.names()?.iter().filter_map(|name| pg_of(name)).collect();
         groups.sort_unstable();
         let read = |pg| JournalFile { pg, bytes: self.read(pg).map_err(|error| error.to_string()) };
-        Ok(groups.into_iter().map(read).collect())
+        Ok(groups.into_iter().map(read))
     }
 
     fn read(&self, pg: PgId) -> io::Result<Vec<u8>> {

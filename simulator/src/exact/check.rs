@@ -9,7 +9,7 @@ use repair_core::catalog::{Entry, EntryKind, PgRow};
 use repair_core::coordinator::Note;
 use repair_core::id::{DiskId, ExtentKey, PgId};
 use repair_core::invariant::{Invariant, MemberView, Violation, comes_to, entries_stored, some_list_sums, tokens_rise};
-use repair_core::node::{NodeEvent, StoreCall, StoreError, StoreOk};
+use repair_core::node::{StoreCall, StoreError, StoreOk};
 use repair_core::wire::node::{FragmentKey, NodeReply, Prepared};
 
 /// A member's prepared changes, in order.
@@ -253,10 +253,7 @@ impl World {
         let config = self.profile.node;
         let host = &mut self.nodes[node];
         host.machine = repair_core::node::Node::new(config);
-        let (disk, cell, journals) = (host.disk.id, host.disk.cell, host.disk.journals());
-        let (domain, address) = (String::new(), super::node::address(node));
-        host.machine.handle(now, NodeEvent::Boot { disk, cell, boot: 0, domain, address, door: None, journals });
-        while host.machine.poll_effect().is_some() {}
+        host.reread(now, String::new(), super::node::address(node));
         let hurt: Vec<PgId> = host.injured_journals.iter().copied().collect();
         host.tokens.retain(|pg, _| !hurt.contains(pg));
     }

@@ -14,6 +14,7 @@ use repair_core::node::{
     Body, Node, NodeConfig, NodeEffect, NodeEvent, OpId, PeerId, RequestId, StoreCall, StoreError, StoreOk,
 };
 use repair_core::rng::Dice;
+use repair_core::time::Time;
 use repair_core::wire::node::{FragmentKey, Head, NodeReply, NodeRequest, StageKey};
 use repair_core::wire::{CallError, DaemonReply};
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,6 +122,16 @@ impl NodeHost {
         self.running
     }
 
+    /// What a start would make of the disk, by its journals.
+    pub fn reread(&mut self, now: Time, domain: String, address: String) {
+        for journal in self.disk.journals() {
+            self.machine.handle(now, NodeEvent::Journal(journal));
+        }
+        let (disk, cell) = (self.disk.id, self.disk.cell);
+        self.machine.handle(now, NodeEvent::Boot { disk, cell, boot: 0, domain, address, door: None });
+        while self.machine.poll_effect().is_some() {}
+    }
+
     /// Whether a stage was finished on a disk that lost a page of it.
     pub fn was_lossy(&mut self, key: &StageKey) -> bool {
         self.lossy.remove(key)
@@ -202,9 +213,10 @@ impl World {
             domain,
             address: address(node),
             door: None,
-            journals: host.disk.journals(),
         };
+        let journals = host.disk.journals();
         self.trace.line(now, format_args!("node {node} starts, life {life}, disk {}", host.disk.id));
+        journals.into_iter().for_each(|journal| self.node_event(node, NodeEvent::Journal(journal)));
         self.node_event(node, boot);
         self.node_event(node, NodeEvent::Room { free_bytes: DISK_BYTES / 2, total_bytes: DISK_BYTES });
         self.queue.after(1_000, Event::NodeLink { node, life });
@@ -230,12 +242,7 @@ impl World {
         host.asked.clear();
         // What a start would make of the disk, for the checks.
         host.machine = Node::new(config);
-        let (disk, cell, journals) = (host.disk.id, host.disk.cell, host.disk.journals());
-        host.machine.handle(
-            now.time(),
-            NodeEvent::Boot { disk, cell, boot: 0, domain, address: address(node), door: None, journals },
-        );
-        while host.machine.poll_effect().is_some() {}
+        host.reread(now.time(), domain, address(node));
         if let Some((_, endpoint)) = link {
             self.close(endpoint, Site::Node(node));
         }
