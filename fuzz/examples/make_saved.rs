@@ -33,6 +33,7 @@ pub fn files() -> Vec<(String, Vec<u8>)> {
         .chain(named("matrix_file", matrix_files()))
         .chain(named("node_journal", node_journals()))
         .chain(named("planner", planners()))
+        .chain(named("store_index", store_indexes()))
         .chain(named("vector_set", vector_sets()))
         .chain(named("wide_code", wide_codes()))
         .chain(named("wire_message", wire_messages()))
@@ -190,6 +191,28 @@ fn planners() -> Vec<(&'static str, Vec<u8>)> {
         ("lrc-4-2-3", input(12, 2, &[1, 2, 3, 4, 5, 6, 7, 8, 9], 0b1_0001, 0x1ff, &rest)),
         ("matrix-of-bits", matrix(&[1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1], &[3, 1, 4, 1, 5, 9, 2], 0b1)),
         ("matrix-of-zeros", matrix(&[0; 12], &[1; 7], 0b1)),
+    ]
+}
+
+/// Patches of the pages: near the beginning or anywhere (bit 0) and cut behind it (bit 1), where (2), how many bytes, what each is
+/// changed by, how much is cut off (2). A first byte below 64 stands before patches of the sums instead, 255 before a file.
+fn store_indexes() -> Vec<(&'static str, Vec<u8>)> {
+    let near = |at: u16, change: &[u8]| [&[64], &at.to_le_bytes()[..], &[change.len() as u8 - 1], change].concat();
+    vec![
+        ("sound", vec![]),
+        ("magic-number", near(0, &[1])),
+        ("version", near(9, &[4])),
+        ("which-header-is-right", near(9, &[1])),
+        ("page-size", near(12, &[0xff; 4])),
+        ("region-size", near(16, &[0xff, 0xff, 0xff, 0x7f])),
+        ("both-headers", [near(64, &[0x55; 16]), near(192, &[0x55; 16])].concat()),
+        ("first-page", near(4096, &[0xff; 16])),
+        ("second-page", near(4100, &[3])),
+        ("cut", vec![66, 0, 0, 0, 0, 0x00, 0x80]),
+        ("a-sum", vec![0, 0, 0, 0, 0, 1]),
+        ("sums-cut", vec![0, 2, 0, 0, 0, 0, 4, 0]),
+        ("empty-file", vec![255]),
+        ("not-a-database", [&[255], &b"not a database "[..]].concat().repeat(300)),
     ]
 }
 

@@ -12,6 +12,7 @@
 //! | [`matrix_file()`] | parity rows as text, losses | what is accepted survives exactly what it says |
 //! | [`node_journal()`] | a journal of a node, as given and with right seals | what is believed is written anew and says the same; damage before a sound record is not believed |
 //! | [`planner()`] | a code, costs, losses, parts, a range | no subset is cheaper; parts add up to the whole |
+//! | [`store_index()`] | the file of a node's index, hurt | records are as they were put, or the node begins a new index |
 //! | [`vector_set()`] | a vector code, losses, costs, a wrong input | plans rebuild, the cheaper one is; what is wrong is refused |
 //! | [`wide_code()`] | a shape, a length, losses | every kernel gives the same parity; what enough is left of comes back |
 //! | [`wire_message()`] | a message, a catalog row or a frame | what is accepted keeps to the limits and is written back the same |
@@ -40,6 +41,7 @@ mod kernel_pair;
 mod matrix_file;
 mod node_journal;
 mod planner;
+mod store_index;
 mod vector_set;
 mod wide_code;
 mod wire_message;
@@ -54,6 +56,7 @@ pub use kernel_pair::kernel_pair;
 pub use matrix_file::matrix_file;
 pub use node_journal::node_journal;
 pub use planner::planner;
+pub use store_index::store_index;
 pub use vector_set::vector_set;
 pub use wide_code::wide_code;
 pub use wire_message::wire_message;
@@ -68,7 +71,7 @@ pub type Target = fn(&[u8]);
 /// hold at once. What a target makes once and keeps counts for the input that came first. Parsers of fragments stay below what
 /// a few copies of the longest input take. Where the length of a list in a message or row is a lie, serde reserves up to a MiB
 /// before it looks, for each list inside another. Stripes, of the wide codes most of all, are as large as the target makes them.
-pub const TARGETS: [(&str, Target, usize); 13] = [
+pub const TARGETS: [(&str, Target, usize); 14] = [
     ("code_spec", code_spec, 1 << 20),
     ("decode_set", decode_set, 1 << 20),
     ("fragment_file", fragment_file, 1 << 20),
@@ -79,6 +82,7 @@ pub const TARGETS: [(&str, Target, usize); 13] = [
     ("matrix_file", matrix_file, 1 << 20),
     ("node_journal", node_journal, 4 << 20),
     ("planner", planner, 1 << 20),
+    ("store_index", store_index, 1 << 20),
     ("vector_set", vector_set, 1 << 20),
     ("wide_code", wide_code, 16 << 20),
     ("wire_message", wire_message, 4 << 20),

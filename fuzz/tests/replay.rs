@@ -209,6 +209,11 @@ fn changed_inputs_of_planner() {
     changed_inputs("planner");
 }
 
+#[test]
+fn changed_inputs_of_store_index() {
+    changed_inputs("store_index");
+}
+
 fn changed_inputs(name: &str) {
     let target = TARGETS.into_iter().find(|(known, ..)| *known == name).unwrap();
     let saved = saved(name);

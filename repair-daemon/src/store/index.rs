@@ -3,11 +3,15 @@
 //!
 //! Changes are gathered in memory and committed many at a time: a commit costs two syncs, and nobody waits for these.
 
+use super::checked_file::CheckedFile;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use repair_core::node::Body;
 use repair_core::wire::node::FragmentKey;
+use rustix::fs::{MemfdFlags, OFlags, memfd_create};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +20,8 @@ use std::sync::{Mutex, PoisonError};
 const PENDING_MAX: usize = 64;
 /// Pages that redb keeps in memory. A host may run a node per disk.
 const CACHE_BYTES: usize = 1 << 20;
+/// Ends the name of the file with the checksums of its pages.
+const SUMS: &str = "sums";
 
 const RECORDS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("record.1");
 
@@ -110,7 +116,7 @@ impl Index {
             drop(inner.database.take());
             Ok(())
         });
-        let _ = fs::remove_file(&self.path);
+        let _ = remove(&self.path, &self.path.with_extension(SUMS));
         inner.database = open_or_begin_anew(&self.path);
     }
 }
@@ -122,22 +128,39 @@ impl Drop for Index {
 }
 
 fn open_or_begin_anew(path: &Path) -> Option<Database> {
-    // A link or a folder in its place is nothing to write through.
-    if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        return None;
-    }
-    let open = || guarded(|| create(path));
+    let sums = path.with_extension(SUMS);
+    let open = || guarded(|| prepared(CheckedFile::new(file(path)?, file(&sums)?)?));
     match open() {
         Ok(database) => Some(database),
         Err(()) => {
-            fs::remove_file(path).ok()?;
+            remove(path, &sums).ok()?;
             open().ok()
         }
     }
 }
 
-fn create(path: &Path) -> Result<Database, redb::Error> {
-    let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+/// A link or a folder in its place is nothing to write through, and stays.
+fn file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags.bits().cast_signed());
+    let file = options.open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+fn remove(path: &Path, sums: &Path) -> io::Result<()> {
+    for path in [path, sums] {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_file() => fs::remove_file(path)?,
+            Ok(_) => return Err(io::ErrorKind::InvalidInput.into()),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn prepared(file: CheckedFile) -> Result<Database, redb::Error> {
+    let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file)?;
     // Shows now, and not at the first read, whether the table is one of ours.
     let transaction = database.begin_write()?;
     transaction.open_table(RECORDS)?;
@@ -164,6 +187,26 @@ fn write(database: &Database, pending: &BTreeMap<[u8; KEY_BYTES], Option<Body>>)
         }
     }
     Ok(transaction.commit()?)
+}
+
+/// Uses bytes as a node uses the files of its index: they are opened, asked for each of these fragments, and told of the first one anew. Gives the
+/// records found; none where the node would begin new ones. No damage of either file gives other records than were put.
+pub fn examine_index(pages: &[u8], sums: &[u8], fragments: &[FragmentKey]) -> Option<Vec<Option<Body>>> {
+    let memory = |bytes: &[u8]| {
+        let file = File::from(memfd_create("index", MemfdFlags::CLOEXEC)?);
+        file.write_all_at(bytes, 0).map(|()| file)
+    };
+    let database = guarded(|| prepared(CheckedFile::new(memory(pages)?, memory(sums)?)?)).ok()?;
+    let found = fragments.iter().map(|fragment| guarded(|| read(&database, &key_of(*fragment))));
+    let found = found.collect::<Result<Vec<_>, ()>>();
+    let anew = fragments.first().map(|first| (key_of(*first), Some(Body::from_static(b"anew"))));
+    let written = guarded(|| write(&database, &anew.into_iter().collect()));
+    // Closing a damaged database may panic like any other use of it.
+    let closed = guarded(|| {
+        drop(database);
+        Ok(())
+    });
+    (written.is_ok() && closed.is_ok()).then_some(found.ok()).flatten()
 }
 
 /// Runs something on the database. A damaged file can make redb fail its own assertions; for a cache that is a miss and no

@@ -21,6 +21,7 @@
 //! disk. *Not found* is said only while the label is there.
 
 mod buffered;
+mod checked_file;
 mod conformance;
 #[cfg(test)]
 mod conformance_tests;
@@ -57,6 +58,7 @@ pub use disk::DiskStore;
 pub use faulty::{Fault, Faults, Faulty};
 pub use folder_store::FolderStore;
 pub use fragments::{OpenedFragment, file_name};
+pub use index::{Index, examine_index};
 pub use label::Label;
 pub use memory::MemoryStore;
 pub use repair_core::node::StoreError;
