@@ -16,7 +16,7 @@ use repair_core::topology::Domain;
 use repair_core::wire::{NodeReply, NodeRequest, Refusal};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -106,6 +106,7 @@ async fn run_with(
     if let Some(door) = door {
         tokio::spawn(door::serve(door, Arc::downgrade(&store)));
     }
+    let reception = Reception { inputs: inputs.clone(), store: Arc::downgrade(&store), replies: server.replies() };
     // From here on only the workers hold it: with the last of them it is closed.
     drop(store);
     let mut actor = Actor {
@@ -123,7 +124,7 @@ async fn run_with(
     // First of all events, before anybody can be heard.
     actor.happened(boot);
     actor.happened(NodeEvent::Room { free_bytes, total_bytes });
-    tokio::spawn(server.serve(Arc::new(inputs.clone())));
+    tokio::spawn(server.serve(Arc::new(reception)));
     tokio::spawn(link::keep(options.daemon, inputs));
     let ended = actor.run(inbox).await;
     actor.workers.end();
@@ -156,13 +157,28 @@ impl Inputs {
     }
 }
 
-impl Handler<ToNode> for Inputs {
+/// Takes requests in. What can be read without waiting is answered here: the machine decides nothing about a read that goes well, and
+/// the way to it and to a thread for the disk takes longer than the reading.
+struct Reception {
+    inputs: Inputs,
+    store: Weak<DiskStore>,
+    replies: Replies<ToNode>,
+}
+
+impl Handler<ToNode> for Reception {
     fn request(&self, peer: PeerId, id: RequestId, request: NodeRequest, body: Bytes) {
-        self.happened(NodeEvent::Request { peer, id, request, body });
+        if let NodeRequest::Read { fragment, offset, bytes } = request
+            && let Some(end) = offset.checked_add(bytes.into())
+            && let Some((payload, crcs)) =
+                self.store.upgrade().and_then(|store| store.read_at_once(fragment, offset..end))
+        {
+            return self.replies.send(peer, id, NodeReply::Data { crcs }, payload);
+        }
+        self.inputs.happened(NodeEvent::Request { peer, id, request, body });
     }
 
     fn gone(&self, peer: PeerId) {
-        self.happened(NodeEvent::PeerGone { peer });
+        self.inputs.happened(NodeEvent::PeerGone { peer });
     }
 }
 

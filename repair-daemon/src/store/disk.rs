@@ -13,6 +13,7 @@ use repair_core::id::{CellKey, DiskId, PgId, RecordHash};
 use repair_core::node::{Body, JournalFile, StoreCall, StoreError, StoreOk};
 use repair_core::wire::node::{FragmentKey, StageKey};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -214,6 +215,12 @@ impl DiskStore {
     /// [`StoreError`], as reading it would give.
     pub fn open_fragment(&self, fragment: FragmentKey) -> Result<Option<OpenedFragment>, StoreError> {
         self.fragments.open_once_more(fragment)
+    }
+
+    /// A short piece of payload and the CRCs of its blocks, where nobody has to wait for it; whoever gets none asks by
+    /// [`DiskStore::perform`].
+    pub fn read_at_once(&self, fragment: FragmentKey, range: Range<u64>) -> Option<(Body, Vec<u32>)> {
+        self.fragments.read_at_once(fragment, range)
     }
 
     fn publish(&self, key: StageKey) -> Result<StoreOk, StoreError> {

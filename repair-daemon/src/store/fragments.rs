@@ -6,6 +6,7 @@ use crate::buffers::BufferPool;
 use crate::files::FilesError;
 use crate::files::fragment_file::{Finding, FragmentFile, look};
 use crate::piped::Piped;
+use bytes::BytesMut;
 use ec_core::ShardIndex;
 use ec_core::fragment::{
     Class, ExtentRecord, FragmentName, Hash, Header, Layout, Tail, bad_blocks, judge, judge_payload,
@@ -16,14 +17,22 @@ use repair_core::limits::SLICE_BYTES;
 use repair_core::node::{Body, Hosted, Payload, StoreError, StoreOk};
 use repair_core::wire::node::FragmentKey;
 use rustix::fs::{Advice, fadvise};
+use rustix::io::{ReadWriteFlags, preadv2};
 use std::fs::File;
+use std::io::IoSliceMut;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Fragments kept open, header and table read: whoever reads one slice reads the next.
 const OPEN_MAX: usize = 64;
+
+/// Longer pieces take longer to copy than to hand on.
+const AT_ONCE_BYTES_MAX: u64 = 64 << 10;
+/// How long a name that was looked at is taken to be still its file's, by who must not wait for a look.
+pub(super) const SURE_FOR: Duration = Duration::from_secs(1);
 
 /// Something, or what is the matter with the fragment.
 type Looked<T> = Result<Result<T, Finding>, StoreError>;
@@ -45,7 +54,15 @@ pub struct Fragments {
     files: Arc<dyn FragmentStore>,
     buffers: BufferPool,
     /// The last used last.
-    open: Mutex<Vec<(FragmentKey, Arc<Found>)>>,
+    open: Mutex<Vec<Kept>>,
+}
+
+/// A fragment kept open, and when its name was last looked at.
+#[derive(Clone, Debug)]
+struct Kept {
+    fragment: FragmentKey,
+    found: Arc<Found>,
+    sure: Instant,
 }
 
 /// A fragment whose header and tail are right. Its payload was not read yet.
@@ -117,6 +134,12 @@ fn damaged((class, reason): Finding) -> StoreError {
     StoreError::Damaged(format!("{class}: {reason}"))
 }
 
+/// Whether all of it was in memory.
+fn is_read_at_once(file: &File, offset: u64, buffer: &mut [u8]) -> bool {
+    let bytes = buffer.len();
+    preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) == Ok(bytes)
+}
+
 impl Fragments {
     /// The fragments of this store.
     pub(super) fn new(files: Arc<dyn FragmentStore>) -> Self {
@@ -125,7 +148,7 @@ impl Fragments {
 
     /// Lets go of a fragment kept open: its name is given to or taken from a file.
     pub(super) fn forget(&self, fragment: FragmentKey) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|(key, _)| *key != fragment);
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|kept| kept.fragment != fragment);
     }
 
     /// Opens a fragment and looks at header, tail and name. `from` says whether pages in memory will do.
@@ -160,19 +183,18 @@ impl Fragments {
     }
 
     fn open(&self, fragment: FragmentKey) -> Looked<Arc<Found>> {
-        let kept = {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = open.iter().position(|(key, _)| *key == fragment);
-            at.map(|at| {
-                let kept = open.remove(at);
-                open.push(kept.clone());
-                kept.1
-            })
-        };
+        let kept = self
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .find(|kept| kept.fragment == fragment)
+            .cloned();
         if let Some(kept) = kept
-            && self.is_still(fragment, &kept)
+            && self.is_still(fragment, &kept.found)
         {
-            return Ok(Ok(kept));
+            self.keep(fragment, &kept.found);
+            return Ok(Ok(kept.found));
         }
         let found = match self.look(fragment, ReadFrom::Cache) {
             Ok(Ok(found)) => Arc::new(found),
@@ -181,13 +203,40 @@ impl Fragments {
                 return Ok(other?.map(Arc::new));
             }
         };
+        self.keep(fragment, &found);
+        Ok(Ok(found))
+    }
+
+    fn keep(&self, fragment: FragmentKey, found: &Arc<Found>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|(key, _)| *key != fragment);
+        open.retain(|kept| kept.fragment != fragment);
         if open.len() >= OPEN_MAX {
             open.remove(0);
         }
-        open.push((fragment, Arc::clone(&found)));
-        Ok(Ok(found))
+        open.push(Kept { fragment, found: Arc::clone(found), sure: Instant::now() });
+    }
+
+    /// A short piece of payload and its CRCs, where they can be had without waiting for anything: the fragment was read a moment ago, and these
+    /// pages are in memory.
+    pub(super) fn read_at_once(&self, fragment: FragmentKey, range: Range<u64>) -> Option<(Body, Vec<u32>)> {
+        let found = {
+            let open = self.open.try_lock().ok()?;
+            let kept = open.iter().rev().find(|kept| kept.fragment == fragment)?;
+            (kept.sure.elapsed() < SURE_FOR).then(|| Arc::clone(&kept.found))?
+        };
+        let Found::File(file) = &*found else { return None };
+        let block = BLOCK_BYTES as u64;
+        let aligned = range.start.is_multiple_of(block) && range.end.is_multiple_of(block);
+        let short = !range.is_empty() && range.end - range.start <= AT_ONCE_BYTES_MAX;
+        if !aligned || !short || range.end > found.layout().payload_bytes {
+            return None;
+        }
+        let mut body = BytesMut::zeroed((range.end - range.start) as usize);
+        if !is_read_at_once(file.file(), found.layout().payload_at + range.start, &mut body) {
+            return None;
+        }
+        let crcs = found.tail().table.get((range.start / block) as usize..(range.end / block) as usize)?.to_vec();
+        Some((body.freeze(), crcs))
     }
 
     /// Whether the name is still the open file's: somebody else may have moved, removed or replaced it.
