@@ -40,8 +40,8 @@ pub struct Difference {
 ///
 /// Checked: the promises of [`FragmentStore`], with pieces in any order where the store takes them so, stages left at any point, reads behind
 /// the end, listings in pages, crashes; then all of it once more behind a medium that fails, before and after it did what it was asked; then several
-/// writers and a reader of one name. Not checked: that the room of what was discarded comes back, a full store,
-/// and a store that went away ([`conformance_away`] does that).
+/// writers and a reader of one name. Not checked: a full store ([`super::conformance_full`] does that) and one that went away
+/// ([`conformance_away`]).
 ///
 /// # Errors
 /// The first [`Difference`].
@@ -106,7 +106,7 @@ pub fn conformance_away<S: FragmentStore>(store: &S, take_away: impl FnOnce(&S))
 }
 
 /// A fragment's name, by small numbers.
-fn name(pg: PgId, extent: u64, index: u16) -> FragmentKey {
+pub(super) fn name(pg: PgId, extent: u64, index: u16) -> FragmentKey {
     FragmentKey { extent: ExtentKey::compose(CellKey(5 << 90), pg, 1, extent), generation: 1, index }
 }
 
@@ -392,7 +392,7 @@ fn race<S: FragmentStore>(store: &S, dice: &Dice) -> Result<(), String> {
     Ok(())
 }
 
-fn sealed<S: FragmentStore>(store: &S, bytes: &[u8]) -> Result<Box<dyn Staged>, String> {
+pub(super) fn sealed<S: FragmentStore>(store: &S, bytes: &[u8]) -> Result<Box<dyn Staged>, String> {
     let staged = || {
         let mut stage = store.begin(bytes.len() as u64)?;
         stage.write_at(0, bytes)?;
@@ -401,7 +401,7 @@ fn sealed<S: FragmentStore>(store: &S, bytes: &[u8]) -> Result<Box<dyn Staged>, 
     staged().map_err(|error: StoreError| format!("stage: {error}"))
 }
 
-fn whole<S: FragmentStore>(store: &S, fragment: FragmentKey) -> Result<Vec<u8>, StoreError> {
+pub(super) fn whole<S: FragmentStore>(store: &S, fragment: FragmentKey) -> Result<Vec<u8>, StoreError> {
     let mut buffer = vec![0; store.length(fragment)? as usize];
     store.read(fragment, 0, &mut buffer, ReadFrom::Cache).map(|()| buffer)
 }

@@ -52,6 +52,16 @@ fn a_folder_whose_label_is_gone_says_that_nothing_can_be_said() {
 }
 
 #[test]
+fn full_stores_say_so_lose_nothing_and_take_as_much_again() {
+    conformance_full(&MemoryStore::new(3 << 20)).unwrap();
+    let difference = conformance_full(&MemoryStore::new(1 << 40)).unwrap_err();
+    assert!(difference.what.contains("not a small store"), "{difference}");
+    if let Some(disk) = small_disk::SmallDisk::mount("8M") {
+        conformance_full(&FolderStore::open(disk.path()).unwrap()).unwrap();
+    }
+}
+
+#[test]
 fn wrappers_pass_on_what_they_are_asked() {
     let last = RefCell::new(MemoryStore::new(0));
     let inner = || {

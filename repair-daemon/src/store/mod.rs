@@ -25,6 +25,7 @@ mod at_once_tests;
 mod buffered;
 mod checked_file;
 mod conformance;
+mod conformance_full;
 #[cfg(test)]
 mod conformance_tests;
 mod contract;
@@ -53,6 +54,7 @@ mod throttled;
 
 pub use buffered::BufferedStage;
 pub use conformance::{Difference, conformance, conformance_away};
+pub use conformance_full::conformance_full;
 pub use contract::{Capabilities, FragmentStore, Published, ReadFrom, Room, Staged};
 pub use counted::{Counted, Counts};
 pub use data_folder::OpenError;
