@@ -50,6 +50,15 @@ pub enum Caller {
         /// Names it for the machine.
         number: u64,
     },
+    /// A node that asks the next hop of a chain.
+    Hop {
+        /// Which.
+        node: usize,
+        /// Of this life.
+        life: u64,
+        /// Names it for the machine.
+        op: OpId,
+    },
     /// An operation of a client.
     Client {
         /// Which client.
@@ -424,6 +433,7 @@ impl World {
             Caller::Coordinator { daemon, call } => self.coordinator_answer(daemon, call, answered),
             Caller::Repair { daemon, job, call } => self.repair_answer(daemon, job, call, answered),
             Caller::Node { node, life, number } => self.node_answer(node, life, number, answered),
+            Caller::Hop { node, life, op } => self.hop_answer(node, life, op, answered),
             Caller::Client { client, operation, ask } => self.client_answer(client, operation, ask, answered),
             Caller::Transfer { client, operation, transfer, call } => {
                 self.transfer_answer(client, operation, transfer, call, answered);
