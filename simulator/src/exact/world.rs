@@ -256,6 +256,8 @@ pub struct World {
     pub dice: Dice,
     /// How far it is.
     pub phase: Phase,
+    /// Payload that repairs got as the sums of chains, and chains that were given up.
+    pub chained: (u64, u64),
     /// What broke.
     pub violation: Option<Violation>,
     rpcs: BTreeMap<u64, Rpc>,
@@ -282,6 +284,7 @@ impl World {
             mutation,
             dice,
             phase: Phase::Faults,
+            chained: (0, 0),
             violation: None,
             rpcs: BTreeMap::new(),
             deliveries: BTreeMap::new(),
