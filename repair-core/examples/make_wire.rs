@@ -208,7 +208,18 @@ pub fn node_requests() -> Vec<Sample<NodeRequest>> {
         ("scrub", NodeRequest::Scrub, none()),
         ("info", NodeRequest::Info, none()),
         ("door", NodeRequest::Door, none()),
+        ("combine", combine(), none()),
     ]
+}
+
+fn combine() -> NodeRequest {
+    let hop = |number: u16| Hop {
+        place: place(u128::from(number)),
+        fragment: FragmentKey { index: number, ..fragment() },
+        coefficients: vec![7, number as u8],
+    };
+    let (field, patience) = (Field::Gf256, Millis(4500));
+    NodeRequest::Combine { field, offset: 8192, bytes: 4096, patience, hops: vec![hop(1), hop(2)] }
 }
 
 /// Every answer of a node, in the order of their tags.
@@ -241,6 +252,9 @@ pub fn node_replies() -> Vec<Sample<NodeReply>> {
     samples.extend(refusals().into_iter().map(|(name, refusal)| (name, NodeReply::Refused(refusal), none())));
     // Behind them, since frames are numbered in this order and those were there before.
     samples.push(("door", NodeReply::Door { folder: "/disks/1".into() }, none()));
+    samples.push(("combined", NodeReply::Combined, payload()));
+    let refusal = Refusal::Damaged("block 2".into());
+    samples.push(("hop-failed", NodeReply::HopFailed { disk: disk(2), fragment: fragment(), refusal }, none()));
     samples
 }
 

@@ -6,6 +6,12 @@ pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
 pub const BODY_BYTES_MAX: usize = 8 << 20;
 /// Payload in one stage or read message. One slice: what one shard gives to one step of a transfer.
 pub const SLICE_BYTES: usize = 1 << 20;
+/// Hops of one chain of sums.
+pub const CHAIN_HOPS_MAX: usize = 64;
+/// Sums that one chain carries.
+pub const CHAIN_SUMS_MAX: usize = 16;
+/// Longest host:port of a hop: a name of 253 characters and a port.
+pub const ADDRESS_BYTES_MAX: usize = 260;
 /// Longest name of a stored file, as in the fragment format.
 pub const NAME_BYTES_MAX: usize = ec_core::fragment::NAME_BYTES_MAX;
 /// Longest part of a name between slashes: what file systems take.

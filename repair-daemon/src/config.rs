@@ -36,6 +36,8 @@ pub struct DaemonFile {
     pub slots_per_disk: Option<u64>,
     /// Repairs under way at once.
     pub repairs_max: Option<u64>,
+    /// Whether the repair of a single fragment goes through a chain of its sources, which add up on the way.
+    pub repair_chain: Option<bool>,
     /// How long a put that broke off may come back.
     pub put_resume_ms: Option<u64>,
     /// Whether extents may be created with gaps while a member is away.
@@ -87,6 +89,9 @@ impl DaemonFile {
         }
         if let Some(repairs) = within("repairs_max", self.repairs_max, 1..=64)? {
             config.repairs_max = repairs as usize;
+        }
+        if let Some(chain) = self.repair_chain {
+            config.repair_chain = chain;
         }
         if let Some(degraded) = self.degraded_creates {
             config.pg.degraded_creates = degraded;
@@ -164,7 +169,7 @@ mod tests {
     fn every_setting_arrives() {
         let config = parsed(
             "code = \"lrc:12,2,2\"\nfault_domain = \"node\"\nextent_bytes = 8192\nbeat_ms = 100\nsuspect_ms = 700\n\
-             grace_seconds = 3\nslots_per_disk = 2\nrepairs_max = 9\nput_resume_ms = 500\ndegraded_creates = false\n\
+             grace_seconds = 3\nslots_per_disk = 2\nrepairs_max = 9\nrepair_chain = false\nput_resume_ms = 500\ndegraded_creates = false\n\
              call_ms = 250\nprepare_ms = 350\n",
         )
         .unwrap();
@@ -177,6 +182,7 @@ mod tests {
             grace: Millis(3_000),
             slots_per_disk: 2,
             repairs_max: 9,
+            repair_chain: false,
             put_resume: Millis(500),
             ..CoordinatorConfig::default()
         };

@@ -103,6 +103,7 @@ fn a_repair_publishes_the_very_fragments_that_were_lost() {
             authority: world.authority(),
             sources: (0u16..).zip(places.slots).filter(|(index, _)| !originals.contains_key(index)).collect(),
             targets: originals.keys().map(|index| (*index, place(*index))).collect(),
+            chain: seed % 2 == 1,
         };
         unleash_all(&mut world, &mut dice);
         let mut job = RepairJob::new(spec, seed);

@@ -3,14 +3,15 @@
 use super::effect::{AskId, ExtentEffect, ExtentEvent};
 use super::{GetExtent, PutExtent, PutSpec};
 use crate::catalog::{PgRow, PgState};
+use crate::client::source::proven_payload;
 use crate::id::{AttemptId, CellKey, ClaimId, DiskId, ExtentKey, PgId, RecordHash, StreamKey, Sum, Token};
-use crate::node::Body;
+use crate::node::{Body, add_share};
 use crate::pg::CallId;
 use crate::repair::RepairJob;
 use crate::rng::Dice;
 use crate::time::{Millis, Time};
 use crate::wire::daemon::{ExtentEntry, Grant, Places};
-use crate::wire::node::{Authority, FragmentKey, Place, StageKey};
+use crate::wire::node::{Authority, Field, FragmentKey, Hop, Place, StageKey};
 use crate::wire::{CallError, DaemonReply, DaemonRequest, NodeReply, NodeRequest, Refusal};
 use ec_core::fragment::{BirthIdentity, Content, ExtentRecord, Hash};
 use ec_core::geometry::{BLOCK_BYTES, Geometry};
@@ -389,13 +390,18 @@ impl World {
         self.unanswered.insert(call, body.len());
         self.sent_unanswered_max = self.sent_unanswered_max.max(self.unanswered.values().sum());
         let silence = || ExtentEvent::Call { call, result: Err(CallError::Timeout) };
-        let Some(node) = self.nodes.get_mut(&to.disk) else {
+        if !self.nodes.contains_key(&to.disk) {
             let result = Err(CallError::Unreachable);
             return self.schedule(1, ExtentEvent::Call { call, result });
+        }
+        let chained = match request {
+            NodeRequest::Combine { offset, bytes, hops, .. } => Some(self.combine(*offset, *bytes, hops)),
+            _ => None,
         };
+        let Some(node) = self.nodes.get_mut(&to.disk) else { return };
         let before = node.requests.len();
         node.requests.push(request.clone());
-        let mut answer = node.answer(request, body);
+        let mut answer = chained.unwrap_or_else(|| node.answer(request, body));
         let travel = node.twist.as_mut().map_or(Travel::Now, |twist| twist(before, request, &mut answer));
         match travel {
             Travel::Now => self.schedule(1, ExtentEvent::Call { call, result: Ok(answer) }),
@@ -404,6 +410,47 @@ impl World {
             }
             Travel::After(_) | Travel::Never => self.schedule(deadline.0, silence()),
             Travel::Fails(error) => self.schedule(1, ExtentEvent::Call { call, result: Err(error) }),
+        }
+    }
+
+    /// What the first hop of a chain answers, each hop behind it twisted as it likes.
+    fn combine(&mut self, offset: u64, bytes: u32, hops: &[Hop]) -> (NodeReply, Body) {
+        let failed = |hop: &Hop, refusal| {
+            let (disk, fragment) = (hop.place.disk, hop.fragment);
+            (NodeReply::HopFailed { disk, fragment, refusal }, Body::new())
+        };
+        let Some((own, rest)) = hops.split_first() else { panic!("a chain without hops") };
+        let sums = match rest.first() {
+            None => Body::new(),
+            Some(next) => match self.ask_hop(offset, bytes, rest) {
+                Ok((NodeReply::Combined, sums)) if sums.len() == bytes as usize * own.coefficients.len() => sums,
+                Ok((named @ NodeReply::HopFailed { .. }, _)) => return (named, Body::new()),
+                Ok((NodeReply::Refused(refusal), _)) => return failed(next, refusal),
+                other => return failed(next, Refusal::Unavailable(format!("{other:?}"))),
+            },
+        };
+        let node = self.nodes.get(&own.place.disk).unwrap();
+        let Some(identity) = node.fragments.get(&own.fragment.index).map(|fragment| fragment.identity) else {
+            return failed(own, Refusal::NotFound);
+        };
+        let range = offset..offset + u64::from(bytes);
+        match proven_payload(&identity, &range, Ok(node.read(&own.fragment, offset, bytes))) {
+            Ok(payload) => (NodeReply::Combined, add_share(&own.coefficients, &payload, sums).unwrap()),
+            Err(fault) => failed(own, Refusal::Damaged(fault.reason().to_owned())),
+        }
+    }
+
+    fn ask_hop(&mut self, offset: u64, bytes: u32, hops: &[Hop]) -> Result<(NodeReply, Body), CallError> {
+        let (field, patience) = (Field::Gf256, Millis(1));
+        let request = NodeRequest::Combine { field, offset, bytes, patience, hops: hops.to_vec() };
+        let mut answer = self.combine(offset, bytes, hops);
+        let node = self.nodes.get_mut(&hops[0].place.disk).unwrap();
+        let before = node.requests.len();
+        node.requests.push(request.clone());
+        match node.twist.as_mut().map_or(Travel::Now, |twist| twist(before, &request, &mut answer)) {
+            Travel::Now | Travel::After(_) => Ok(answer),
+            Travel::Never => Err(CallError::Timeout),
+            Travel::Fails(error) => Err(error),
         }
     }
 

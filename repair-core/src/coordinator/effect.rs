@@ -212,6 +212,8 @@ pub struct CoordinatorConfig {
     pub slots_per_disk: u32,
     /// Repairs under way at once.
     pub repairs_max: usize,
+    /// Whether the repair of a single fragment goes through a chain of its sources, where the code has one.
+    pub repair_chain: bool,
     /// How long a put that broke off may come back before it is given up.
     pub put_resume: Millis,
     /// Settings of the owners.
@@ -230,6 +232,7 @@ impl Default for CoordinatorConfig {
             grace: Millis(15 * 60 * 1_000),
             slots_per_disk: 8,
             repairs_max: 4,
+            repair_chain: true,
             put_resume: Millis(30_000),
             pg: PgConfig::default(),
         }

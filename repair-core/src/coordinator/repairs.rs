@@ -46,6 +46,8 @@ pub(super) struct Totals {
     pub(super) read_bytes: u64,
     pub(super) minimum_read_bytes: u64,
     pub(super) written_bytes: u64,
+    pub(super) chained_bytes: u64,
+    pub(super) chains_broken: u64,
 }
 
 /// Repairs: under way, put off, counted.
@@ -215,7 +217,7 @@ impl Coordinator {
             }
         }
         let attempt = AttemptId { claim: self.claim, number: ATTEMPTS_FROM | job.0 };
-        Some(RepairSpec { extent, hash, attempt, authority, sources, targets })
+        Some(RepairSpec { extent, hash, attempt, authority, sources, targets, chain: self.config.repair_chain })
     }
 
     fn forget_need(&mut self, extent: ExtentKey) {
@@ -231,6 +233,8 @@ impl Coordinator {
         totals.read_bytes += outcome.read_bytes;
         totals.minimum_read_bytes += outcome.minimum_read_bytes;
         totals.written_bytes += outcome.written_bytes;
+        totals.chained_bytes += outcome.chained_bytes;
+        totals.chains_broken += u64::from(outcome.chain_fault.is_some());
         totals.rebuilt_bytes += outcome.rebuilt_bytes;
         for suspect in &outcome.suspects {
             let fragment = FragmentKey { extent, generation: GENERATION, index: suspect.index };
@@ -278,14 +282,16 @@ impl Coordinator {
             outcome.read_bytes,
             outcome.minimum_read_bytes
         );
-        let fields = vec![
+        let mut fields = vec![
             ("extent", extent.to_string()),
             ("rebuilt_bytes", outcome.rebuilt_bytes.to_string()),
             ("read_bytes", outcome.read_bytes.to_string()),
             ("minimum_read_bytes", outcome.minimum_read_bytes.to_string()),
             ("written_bytes", outcome.written_bytes.to_string()),
             ("took_ms", took.to_string()),
+            ("chained_bytes", outcome.chained_bytes.to_string()),
         ];
+        fields.extend(outcome.chain_fault.clone().map(|fault| ("chain_fault", fault)));
         self.note("repair_done", text, fields);
     }
 

@@ -127,6 +127,10 @@ pub struct RepairsReport {
     pub minimum_read_bytes: u64,
     /// Payload sent to nodes.
     pub written_bytes: u64,
+    /// Of it, what came as the sums of a chain of sources.
+    pub chained_bytes: u64,
+    /// Repairs that gave their chain up and read every source.
+    pub chains_broken: u64,
     /// Until the last one ends that can be done as things are, at the pace so far; none where nothing is known.
     pub eta_seconds: Option<f64>,
 }
@@ -259,6 +263,8 @@ impl Coordinator {
             read_bytes: repairs.totals.read_bytes,
             minimum_read_bytes: repairs.totals.minimum_read_bytes,
             written_bytes: repairs.totals.written_bytes,
+            chained_bytes: repairs.totals.chained_bytes,
+            chains_broken: repairs.totals.chains_broken,
             eta_seconds: repairs.campaign.and_then(|(since, done)| eta_seconds(self.now.since(since), done, left)),
         }
     }

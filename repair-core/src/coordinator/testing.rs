@@ -429,6 +429,10 @@ impl World {
                 let result = self.nodes.get_mut(&disk).unwrap().store.perform(call);
                 self.soon(Happening::Node(disk, life, NodeEvent::Stored { op, result }));
             }
+            NodeEffect::Forward { op, .. } => {
+                let result = Err(CallError::Unreachable);
+                self.soon(Happening::Node(disk, life, NodeEvent::Forwarded { op, result }));
+            }
             NodeEffect::AskDaemon { number, request } => {
                 let (peer, id) = (self.node_peer(disk), RequestId(number));
                 self.tell(CoordinatorEvent::Request { peer, id, request, body: Body::new() });
@@ -733,7 +737,9 @@ impl Store {
             }
             StoreCall::AppendJournal { pg, bytes } => self.journals.entry(pg).or_default().extend(bytes),
             StoreCall::ReplaceJournal { pg, bytes } => drop(self.journals.insert(pg, bytes)),
-            StoreCall::Read { .. } => return Err(StoreError::Io("not read in these tests".into())),
+            StoreCall::Read { .. } | StoreCall::Combine { .. } => {
+                return Err(StoreError::Io("not read in these tests".into()));
+            }
             StoreCall::Touch
             | StoreCall::SyncFolder { .. }
             | StoreCall::UnlinkQuarantined { .. }

@@ -1,8 +1,8 @@
 //! What happens to a node and what it wants done.
 
 use crate::id::{CellKey, DiskId, PgId, RecordHash};
-use crate::time::Time;
-use crate::wire::node::{FragmentKey, NodeReply, NodeRequest, StageKey};
+use crate::time::{Millis, Time};
+use crate::wire::node::{FragmentKey, NodeReply, NodeRequest, Place, StageKey};
 use crate::wire::{CallError, DaemonReply, DaemonRequest};
 use ec_core::fragment::Header;
 use std::any::Any;
@@ -133,6 +133,13 @@ pub enum NodeEvent {
         /// How.
         result: Result<StoreOk, StoreError>,
     },
+    /// Another node answered, or did not.
+    Forwarded {
+        /// The [`NodeEffect::Forward`].
+        op: OpId,
+        /// What it said.
+        result: Result<(NodeReply, Body), CallError>,
+    },
     /// The daemon answered, or did not.
     Daemon {
         /// The answer to the last [`NodeEffect::AskDaemon`] of this number.
@@ -180,6 +187,17 @@ pub enum NodeEffect {
         op: OpId,
         /// What.
         call: StoreCall,
+    },
+    /// Ask another node; ends as [`NodeEvent::Forwarded`], within the deadline.
+    Forward {
+        /// Names it.
+        op: OpId,
+        /// Whom.
+        to: Place,
+        /// What.
+        request: NodeRequest,
+        /// After this the answer counts as silence.
+        deadline: Millis,
     },
     /// Ask the daemon; ends as [`NodeEvent::Daemon`].
     AskDaemon {
@@ -251,6 +269,18 @@ pub enum StoreCall {
         fragment: FragmentKey,
         /// Which bytes of the payload, whole blocks.
         range: Range<u64>,
+    },
+    /// Read payload, prove it by the CRCs of its table, and add its share to sums. Any block that does not have its CRC is
+    /// [`StoreError::Damaged`].
+    Combine {
+        /// Which fragment.
+        fragment: FragmentKey,
+        /// Which bytes of the payload, whole blocks.
+        range: Range<u64>,
+        /// One per sum.
+        coefficients: Vec<u8>,
+        /// The sums so far, one after the other, each as long as the range; empty where there are none.
+        sums: Body,
     },
     /// The record of this hash: from the index, or from the fragment's tail.
     ReadRecord {
@@ -329,6 +359,8 @@ pub enum StoreOk {
         /// CRC of each block, by the fragment's table.
         crcs: Vec<u32>,
     },
+    /// Sums, one after the other.
+    Sums(Body),
     /// A record.
     Record(Body),
     /// What a fragment was found to be: class, and the root it carries where that could be read.

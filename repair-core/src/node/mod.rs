@@ -5,6 +5,7 @@
 //! in the folder is summed apart, from a listing of the directory. One mutation of a placement group is in work at a time;
 //! reads and stages go beside it.
 
+mod combine;
 pub mod effect;
 mod group;
 mod journal;
@@ -18,6 +19,7 @@ mod scrub;
 mod serve;
 mod stage;
 
+pub use combine::add_share;
 pub use effect::{
     Body, Hosted, JournalFile, NodeEffect, NodeEvent, OpId, Payload, PeerId, RequestId, StoreCall, StoreError, StoreOk,
 };
@@ -115,6 +117,9 @@ enum Pending {
     },
     Check(serve::Checking),
     Info(Asker),
+    /// Sums of the hops behind this node.
+    Upstream(Box<combine::Combining>),
+    Combine(Box<combine::Combining>),
 }
 
 /// A storage node.
@@ -171,6 +176,7 @@ impl Node {
                 self.listings.forget_peer(peer);
             }
             NodeEvent::Stored { op, result } => self.stored(op, result),
+            NodeEvent::Forwarded { op, result } => self.forwarded(op, result),
             NodeEvent::Daemon { number, result } => self.daemon_answered(number, result),
             NodeEvent::DaemonReached => self.register(),
             NodeEvent::Room { free_bytes, total_bytes } => self.stages.measured(free_bytes, total_bytes),
@@ -256,6 +262,9 @@ impl Node {
             NodeRequest::Check { fragment } => self.check(fragment, serve::Why::Asked(asker)),
             NodeRequest::Scrub => self.scrub_now(asker),
             NodeRequest::Door => self.door(asker),
+            NodeRequest::Combine { field, offset, bytes, patience, hops } => {
+                self.combine(asker, combine::Wish { field, offset, bytes, patience, hops });
+            }
             NodeRequest::Info => {}
         }
     }
@@ -278,6 +287,9 @@ impl Node {
             }
             Some(Pending::Check(checking)) => self.check_done(checking, result),
             Some(Pending::Info(asker)) => self.info_done(asker, result),
+            Some(Pending::Combine(combining)) => self.combined(&combining, result),
+            // Answered by a node and not by the store.
+            Some(upstream @ Pending::Upstream(_)) => drop(self.pending.insert(op, upstream)),
         }
     }
 
@@ -408,6 +420,8 @@ fn write_failed(error: StoreError) -> Refusal {
     }
 }
 
+#[cfg(test)]
+mod combine_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]

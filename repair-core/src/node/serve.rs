@@ -279,7 +279,7 @@ impl Node {
         self.asked_of_ledger(fragment, super::ledger::Ledger::owes)
     }
 
-    fn must_hold(&self, fragment: &FragmentKey) -> bool {
+    pub(super) fn must_hold(&self, fragment: &FragmentKey) -> bool {
         self.asked_of_ledger(fragment, super::ledger::Ledger::must_hold)
     }
 

@@ -4,7 +4,7 @@
 use super::*;
 use crate::catalog::{Entry, EntryKind, PgState};
 use crate::id::{ClaimId, Sum};
-use crate::wire::node::{Authority, Head};
+use crate::wire::node::{Authority, Head, Place};
 use crate::wire::{DaemonReply, DaemonRequest};
 use ec_core::code::DESCRIPTOR_BYTES;
 use ec_core::fragment::{BirthIdentity, Content, ExtentRecord, FragmentEntry, Hash, Header, StreamId};
@@ -63,6 +63,7 @@ pub(super) fn call_name(call: &StoreCall) -> &'static str {
         StoreCall::SyncFolder { .. } => "sync",
         StoreCall::DropStage { .. } => "drop",
         StoreCall::Read { .. } => "read",
+        StoreCall::Combine { .. } => "combine",
         StoreCall::ReadRecord { .. } => "read record",
         StoreCall::Check { .. } => "check",
         StoreCall::Quarantine { .. } => "quarantine",
@@ -117,6 +118,15 @@ impl Disk {
                     body: Body::copy_from_slice(body).into(),
                     crcs: vec![1; body.len() / 4096],
                 });
+            }
+            StoreCall::Combine { fragment, range, coefficients, sums } => {
+                let file = self.files.get(&fragment).ok_or(StoreError::NotFound)?;
+                if file.class != "healthy" {
+                    return Err(StoreError::Damaged(file.class.clone()));
+                }
+                let payload = file.payload.get(range.start as usize..range.end as usize);
+                let payload = payload.ok_or(StoreError::Invalid("past the end".into()))?;
+                return add_share(&coefficients, payload, sums).map(StoreOk::Sums);
             }
             StoreCall::ReadRecord { fragment, .. } => {
                 let file = self.files.get(&fragment).ok_or(StoreError::NotFound)?;
@@ -369,6 +379,7 @@ pub(super) struct World {
     pub(super) replies: Vec<(Asker, NodeReply, Body)>,
     pub(super) asked: Vec<(u64, DaemonRequest)>,
     pub(super) cells: Vec<(OpId, CellKey)>,
+    pub(super) forwards: Vec<(OpId, Place, NodeRequest, Millis)>,
     pub(super) wake: Option<Time>,
     next_request: u64,
 }
@@ -399,6 +410,7 @@ impl World {
             replies: Vec::new(),
             asked: Vec::new(),
             cells: Vec::new(),
+            forwards: Vec::new(),
             wake: None,
             next_request: 0,
         };
@@ -435,6 +447,9 @@ impl World {
                     NodeEffect::Store { op, call } => self.waiting.push_back((op, call)),
                     NodeEffect::AskDaemon { number, request } => self.asked.push((number, request)),
                     NodeEffect::SetCell { op, cell } => self.cells.push((op, cell)),
+                    NodeEffect::Forward { op, to, request, deadline } => {
+                        self.forwards.push((op, to, request, deadline));
+                    }
                     NodeEffect::WakeAt(at) => self.wake = Some(at),
                 }
             }

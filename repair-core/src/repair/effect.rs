@@ -20,6 +20,8 @@ pub struct RepairSpec {
     pub sources: BTreeMap<u16, Vec<Place>>,
     /// Disks that need one, by index.
     pub targets: BTreeMap<u16, Place>,
+    /// Whether a single fragment may come through a chain of its sources.
+    pub chain: bool,
 }
 
 /// A fragment found bad on the way.
@@ -42,8 +44,12 @@ pub struct RepairOutcome {
     pub failed: BTreeMap<u16, String>,
     /// Sources that were found bad or gone.
     pub suspects: Vec<Suspect>,
-    /// Payload read from sources, also in tries that failed.
+    /// Payload read from sources, also in tries that failed; by the hops of a chain, where it gave its sums.
     pub read_bytes: u64,
+    /// Payload that came as the sums of a chain.
+    pub chained_bytes: u64,
+    /// Why the chain was given up and the rest read from every source; none where there was none or it held.
+    pub chain_fault: Option<String>,
     /// The least the code must read for these losses in one joint repair; 0 where nothing was published.
     pub minimum_read_bytes: u64,
     /// Payload sent to targets, also in tries that failed.

@@ -1,5 +1,7 @@
 //! The repair job: reads sources, computes what is lost, streams it to the disks that need it, publishes what is proven.
 
+mod chain;
+
 use super::prove::{Prover, Verdict};
 use super::recipe::{Recipe, by_another_kernel};
 use super::{RepairOutcome, RepairSpec, Suspect};
@@ -66,6 +68,8 @@ struct Slice {
     from: BTreeMap<u16, Place>,
     /// Reads under way.
     asked: BTreeMap<u16, DiskId>,
+    /// Set while a chain is asked for it.
+    is_chained: bool,
     decoded: bool,
     /// Targets that did not acknowledge their piece.
     waiting_for: BTreeSet<u16>,
@@ -75,6 +79,7 @@ struct Slice {
 enum Pending {
     Open { index: u16 },
     Read { slice: u64, range: Range<u64>, index: u16, place: Place },
+    Sums { slice: u64, chain: chain::Chain },
     Data { slice: u64, index: u16 },
     Seal { index: u16 },
     Publish { index: u16 },
@@ -220,11 +225,15 @@ impl RepairJob {
         if let (Pending::Read { .. }, Ok((NodeReply::Data { .. }, body))) = (&pending, &result) {
             self.tally.read_bytes += body.len() as u64;
         }
+        if let (Pending::Sums { chain, .. }, Ok((NodeReply::Combined, sums))) = (&pending, &result) {
+            self.tally.read_bytes += chain.read_bytes(sums.len());
+        }
         if round != self.round || !matches!(self.phase, Phase::Rebuilding) {
             return;
         }
         match pending {
             Pending::Read { slice, range, index, place } => self.take_payload(slice, &range, index, place, result),
+            Pending::Sums { slice, chain } => self.take_sums(slice, chain, result),
             Pending::Open { index } => {
                 self.take_target_reply(index, result, |reply| matches!(reply, NodeReply::StageOpen), Step::Writing);
             }
@@ -499,6 +508,9 @@ impl RepairJob {
 
     /// Reads what the recipe wants of a slice; once all of it is there, computes and sends. True where it did.
     fn advance_slice(&mut self, offset: u64) -> Result<bool, String> {
+        if self.ask_chain(offset) {
+            return Ok(false);
+        }
         let (Some(recipe), Some(slice)) = (&self.recipe, self.slices.get(&offset)) else { return Ok(false) };
         let missing: Vec<u16> =
             recipe.reads.iter().map(ShardIndex::get).filter(|index| !slice.have.contains_key(index)).collect();
@@ -535,6 +547,13 @@ impl RepairJob {
             }
         }
         slice.have.clear();
+        self.send_pieces(offset, made);
+        Ok(())
+    }
+
+    /// Sends targets their pieces of a slice, which is done with.
+    fn send_pieces(&mut self, offset: u64, made: BTreeMap<u16, Body>) {
+        let Some(slice) = self.slices.get_mut(&offset) else { return };
         slice.decoded = true;
         slice.waiting_for = made.keys().copied().collect();
         for (index, body) in made {
@@ -543,7 +562,6 @@ impl RepairJob {
             let pending = Pending::Data { slice: offset, index };
             self.call_target(index, request, body, self.config.call_deadline, pending);
         }
-        Ok(())
     }
 
     fn publish(&mut self, index: u16) {
@@ -637,6 +655,9 @@ fn refused(result: Result<(NodeReply, Body), CallError>) -> String {
     reason.to_string()
 }
 
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod chain_tests;
 #[cfg(test)]
 #[path = "job_tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@ use crate::id::RecordHash;
 use crate::wire::Refusal;
 
 /// A world in which the fragments `lost` are gone and needed, each on its own node; what they were.
-fn damaged(code: &str, bytes: usize, lost: &[u16]) -> (World, RepairSpec, BTreeMap<u16, Fragment>) {
+pub(super) fn damaged(code: &str, bytes: usize, lost: &[u16]) -> (World, RepairSpec, BTreeMap<u16, Fragment>) {
     let mut world = World::stored(code, bytes);
     let places = world.located.clone().unwrap();
     let originals = lost.iter().map(|index| (*index, world.node(*index).fragments.remove(index).unwrap())).collect();
@@ -16,17 +16,18 @@ fn damaged(code: &str, bytes: usize, lost: &[u16]) -> (World, RepairSpec, BTreeM
         authority: world.authority(),
         sources,
         targets: lost.iter().map(|index| (*index, place(*index))).collect(),
+        chain: false,
     };
     (world, spec, originals)
 }
 
-fn run(world: &mut World, spec: &RepairSpec) -> RepairOutcome {
+pub(super) fn run(world: &mut World, spec: &RepairSpec) -> RepairOutcome {
     let mut job = RepairJob::new(spec.clone(), 5);
     world.run(&mut job);
     job.outcome().unwrap().clone()
 }
 
-fn check_published(world: &mut World, originals: &BTreeMap<u16, Fragment>, published: &[u16]) {
+pub(super) fn check_published(world: &mut World, originals: &BTreeMap<u16, Fragment>, published: &[u16]) {
     for (index, original) in originals {
         let found = world.nodes.get(&place(*index).disk).and_then(|node| node.fragments.get(index));
         match found {
@@ -36,7 +37,7 @@ fn check_published(world: &mut World, originals: &BTreeMap<u16, Fragment>, publi
     }
 }
 
-fn suspected(outcome: &RepairOutcome) -> Vec<u16> {
+pub(super) fn suspected(outcome: &RepairOutcome) -> Vec<u16> {
     outcome.suspects.iter().map(|suspect| suspect.index).collect()
 }
 

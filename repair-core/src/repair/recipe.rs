@@ -45,6 +45,16 @@ impl Recipe {
         Ok(Self { reads, plan, copies: *copies })
     }
 
+    /// The only target and what each of its sources is multiplied by, where the sources could add up by themselves: nothing is
+    /// copied, and more than one is read.
+    pub(super) fn chain(&self) -> Option<(u16, Vec<(u16, u8)>)> {
+        let plan = self.plan.as_ref().filter(|plan| self.copies.is_empty() && plan.reads().len() > 1)?;
+        let [target] = plan.rebuilds() else { return None };
+        let sum = plan.partial(&plan.reads().iter().copied().collect()).ok()?;
+        let share = |(column, index): (usize, &ShardIndex)| (index.get(), sum.coefficients().get(0, column));
+        Some((target.get(), sum.helpers().iter().enumerate().map(share).collect()))
+    }
+
     /// The targets' pieces from those of the fragments read.
     pub(super) fn run(&self, have: &BTreeMap<u16, Body>, bytes: usize) -> Result<BTreeMap<u16, Body>, DecodeError> {
         let mut made = BTreeMap::new();

@@ -3,6 +3,7 @@
 use super::refusal::Refusal;
 use crate::catalog::{EntryKind, PgRow};
 use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, Sum, Token};
+use crate::time::Millis;
 use ec_core::code::DESCRIPTOR_BYTES;
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +109,24 @@ pub struct DamageReport {
     pub fragment: FragmentKey,
     /// Its class, as `docs/format/fragment.md` section 7 names it.
     pub class: String,
+}
+
+/// The field that coefficients are elements of. A node that does not know it refuses the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Field {
+    /// GF(2^8) modulo 0x11D; a coefficient is a byte and multiplies every byte.
+    Gf256,
+}
+
+/// A station of a chain: a fragment, where it lies, and with what it enters each sum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hop {
+    /// Where.
+    pub place: Place,
+    /// Which fragment.
+    pub fragment: FragmentKey,
+    /// One coefficient per sum.
+    pub coefficients: Vec<u8>,
 }
 
 /// Asked of a node. The word in brackets is the body.
@@ -241,6 +260,20 @@ pub enum NodeRequest {
     Info,
     /// Where on your host are open files of fragments given out? Asked by who has found that it is the same host.
     Door,
+    /// The sums over a chain of fragments, of one range of each. You are the first hop: ask the second for the sums over the rest, and
+    /// add your fragment's share.
+    Combine {
+        /// What the coefficients are of.
+        field: Field,
+        /// First byte of the payloads, a multiple of the block.
+        offset: u64,
+        /// How many of each, a multiple of the block; all sums together are at most a slice.
+        bytes: u32,
+        /// How long whoever asks will wait. A hop gives the next one less.
+        patience: Millis,
+        /// You, and those behind you: of one extent, no fragment twice.
+        hops: Vec<Hop>,
+    },
 }
 
 /// A node's answer. The word in brackets is the body.
@@ -331,5 +364,16 @@ pub enum NodeReply {
     Door {
         /// The folder that its socket lies in, absolute; the name of the socket is fixed.
         folder: String,
+    },
+    /// The sums. `[one after the other]` Every hop proved its own payload by the CRCs of its table; the sums have none.
+    Combined,
+    /// No sums: a hop cannot give its share.
+    HopFailed {
+        /// Whose.
+        disk: DiskId,
+        /// Of which fragment.
+        fragment: FragmentKey,
+        /// Why.
+        refusal: Refusal,
     },
 }

@@ -8,11 +8,12 @@ use crate::files::error::printable;
 use crate::files::staged::random_u128;
 use crate::process::{Clock, listening, on_end_signals};
 use crate::store::{DiskStore, FragmentStore, OpenError};
-use crate::transport::{Handler, OutBody, Replies, Server, ToNode};
+use crate::transport::{Handler, OutBody, Pool, Replies, Server, ToNode};
 use bytes::Bytes;
-use repair_core::node::{Node, NodeConfig, NodeEffect, NodeEvent, PeerId, RequestId, StoreError};
-use repair_core::time::Time;
+use repair_core::node::{Node, NodeConfig, NodeEffect, NodeEvent, OpId, PeerId, RequestId, StoreError};
+use repair_core::time::{Millis, Time};
 use repair_core::topology::Domain;
+use repair_core::wire::node::Place;
 use repair_core::wire::{NodeReply, NodeRequest, Refusal};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -116,6 +117,7 @@ async fn run_with(
         workers,
         replies: server.replies(),
         link: None,
+        peers: Pool::new(),
         inputs: inputs.clone(),
         wake: None,
         refused: None,
@@ -189,6 +191,8 @@ struct Actor {
     workers: Workers,
     replies: Replies<ToNode>,
     link: Option<Link>,
+    /// Other nodes: they are asked for sums.
+    peers: Pool<ToNode>,
     inputs: Inputs,
     wake: Option<Time>,
     /// What the daemon last refused this node for, once it was said.
@@ -251,12 +255,22 @@ impl Actor {
             },
             NodeEffect::Store { op, call } => self.workers.begin(Job::Call { op, call }),
             NodeEffect::SetCell { op, cell } => self.workers.begin(Job::SetCell { op, cell }),
+            NodeEffect::Forward { op, to, request, deadline } => self.forward(op, to, request, deadline),
             NodeEffect::AskDaemon { number, request } => match &self.link {
                 Some(link) => link.ask(number, request, &self.inputs),
                 None => link::unreachable(number, &self.inputs),
             },
             NodeEffect::WakeAt(moment) => self.wake = Some(moment),
         }
+    }
+
+    fn forward(&self, op: OpId, to: Place, request: NodeRequest, deadline: Millis) {
+        let (peers, inputs) = (self.peers.clone(), self.inputs.clone());
+        tokio::spawn(async move {
+            let within = Duration::from_millis(deadline.0);
+            let result = peers.call(&to.address, &request, Bytes::new(), within).await;
+            inputs.happened(NodeEvent::Forwarded { op, result });
+        });
     }
 
     /// What somebody has to see to, though the node goes on: a disk that takes nothing any more, and a full one now and then.

@@ -181,6 +181,9 @@ impl DiskStore {
                 Ok(StoreOk::Done)
             }
             StoreCall::Read { fragment, range } => self.fragments.read(fragment, range),
+            StoreCall::Combine { fragment, range, coefficients, sums } => {
+                self.fragments.combine(fragment, range, &coefficients, sums)
+            }
             StoreCall::ReadRecord { fragment, hash } => self.read_record(fragment, hash),
             StoreCall::Check { fragment, hash } => self.fragments.check(fragment, hash),
             StoreCall::Quarantine { fragment, reason } => self.put_aside(fragment, &reason),

@@ -14,7 +14,7 @@ use ec_core::fragment::{
 use ec_core::geometry::BLOCK_BYTES;
 use repair_core::id::RecordHash;
 use repair_core::limits::SLICE_BYTES;
-use repair_core::node::{Body, Hosted, Payload, StoreError, StoreOk};
+use repair_core::node::{Body, Hosted, Payload, StoreError, StoreOk, add_share};
 use repair_core::wire::node::FragmentKey;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{ReadWriteFlags, preadv2};
@@ -140,6 +140,21 @@ fn is_read_at_once(file: &File, offset: u64, buffer: &mut [u8]) -> bool {
     preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT) == Ok(bytes)
 }
 
+/// Length and blocks of a range, where it is one of whole blocks of the payload and at most a slice.
+fn whole_blocks(found: &Found, range: &Range<u64>) -> Result<(usize, Range<usize>), StoreError> {
+    let block = BLOCK_BYTES as u64;
+    let aligned = range.start.is_multiple_of(block) && range.end.is_multiple_of(block);
+    if !aligned || range.is_empty() || range.end > found.layout().payload_bytes {
+        return Err(invalid("a range that is not whole blocks of the payload"));
+    }
+    if range.end - range.start > SLICE_BYTES as u64 {
+        return Err(invalid("a range longer than a slice"));
+    }
+    // Both fit: a payload is at most 1 GiB, the range at most a slice.
+    let blocks = (range.start / block) as usize..(range.end / block) as usize;
+    Ok(((range.end - range.start) as usize, blocks))
+}
+
 impl Fragments {
     /// The fragments of this store.
     pub(super) fn new(files: Arc<dyn FragmentStore>) -> Self {
@@ -251,17 +266,7 @@ impl Fragments {
     /// Payload and CRCs.
     pub(super) fn read(&self, fragment: FragmentKey, range: Range<u64>) -> Result<StoreOk, StoreError> {
         let found = self.open(fragment)?.map_err(damaged)?;
-        let block = BLOCK_BYTES as u64;
-        let aligned = range.start.is_multiple_of(block) && range.end.is_multiple_of(block);
-        if !aligned || range.is_empty() || range.end > found.layout().payload_bytes {
-            return Err(invalid("a range that is not whole blocks of the payload"));
-        }
-        if range.end - range.start > SLICE_BYTES as u64 {
-            return Err(invalid("a range longer than a slice"));
-        }
-        // Both fit: a payload is at most 1 GiB, the range at most a slice.
-        let bytes = (range.end - range.start) as usize;
-        let blocks = (range.start / block) as usize..(range.end / block) as usize;
+        let (bytes, blocks) = whole_blocks(&found, &range)?;
         let body = match found.pipe_payload(range.start, bytes) {
             Some(piped) => Payload::Hosted(Hosted::new(piped)),
             None => self.read_payload(fragment, &found, range.start, bytes)?.into(),
@@ -269,6 +274,27 @@ impl Fragments {
         // The table is as long as the payload: the tail was checked against the header.
         let crcs = found.tail().table.get(blocks).unwrap_or_default().to_vec();
         Ok(StoreOk::Data { body, crcs })
+    }
+
+    /// Payload, proven by the CRCs of its table, added to sums.
+    pub(super) fn combine(
+        &self,
+        fragment: FragmentKey,
+        range: Range<u64>,
+        coefficients: &[u8],
+        sums: Body,
+    ) -> Result<StoreOk, StoreError> {
+        let found = self.open(fragment)?.map_err(damaged)?;
+        let (bytes, blocks) = whole_blocks(&found, &range)?;
+        let payload = self.read_payload(fragment, &found, range.start, bytes)?;
+        // It fits: a payload has at most 2^18 blocks.
+        let first_block = u32::try_from(blocks.start).unwrap_or(u32::MAX);
+        if let Some(block) =
+            bad_blocks(found.header().identity.seed(), &found.tail().table, first_block, &payload).first()
+        {
+            return Err(StoreError::Damaged(format!("block {block} does not have the CRC of its table")));
+        }
+        add_share(coefficients, &payload, sums).map(StoreOk::Sums)
     }
 
     /// The file that [`Fragments::read`] would read from. `None` where there is none, or another has its name by now.

@@ -348,6 +348,39 @@ fn every_damage_is_seen_whatever_was_read_before() {
 }
 
 #[test]
+fn a_share_is_of_proven_payload_and_added_to_what_came() {
+    let (folder, store) = opened();
+    let made = made(1, 4 * 40_000);
+    made.store(&store);
+    let combine = |range: std::ops::Range<u64>, coefficients: &[u8], sums: Body| {
+        let coefficients = coefficients.to_vec();
+        store.perform(StoreCall::Combine { fragment: made.fragment, range, coefficients, sums })
+    };
+    let sums = |fill: u8| Body::from(vec![fill; 2 * 8192]);
+    let expected: Vec<u8> = [1u8, 3]
+        .iter()
+        .flat_map(|factor| made.payload[4096..12_288].iter().map(|byte| 0x55 ^ ec_core::gf::mul(*factor, *byte)))
+        .collect();
+    assert_eq!(combine(4096..12_288, &[1, 3], sums(0x55)), Ok(StoreOk::Sums(expected.into())));
+    // A cached header must not make a changed block pass.
+    let file = fs::File::options().write(true).open(made.path(folder.path())).unwrap();
+    file.write_all_at(&[made.payload[9000] ^ 1], 4096 + 9000).unwrap();
+    let bad = combine(4096..12_288, &[1, 3], sums(0x55));
+    assert!(matches!(&bad, Err(StoreError::Damaged(reason)) if reason.contains("block 2")), "{bad:?}");
+    assert!(combine(0..8192, &[1], Body::new()).is_ok(), "the blocks before it are sound");
+    let end = made.payload.len() as u64;
+    for range in [0..0, 100..4096, 0..100, end..end + 4096, 0..(1 << 20) + 4096] {
+        let refused = combine(range.clone(), &[1], Body::new());
+        assert!(matches!(refused, Err(StoreError::Invalid(_))), "{range:?}: {refused:?}");
+    }
+    for (coefficients, sums) in [(vec![1u8, 3], Body::from(vec![0; 8192])), (vec![], Body::new())] {
+        assert!(matches!(combine(0..8192, &coefficients, sums), Err(StoreError::Invalid(_))));
+    }
+    fs::remove_file(made.path(folder.path())).unwrap();
+    assert_eq!(combine(0..4096, &[1], Body::new()), Err(StoreError::NotFound));
+}
+
+#[test]
 fn a_fifo_under_a_fragments_name_makes_nobody_wait() {
     let (folder, store) = opened();
     let made = made(1, 10_000);

@@ -1,13 +1,16 @@
 //! A disk of a node: performs store calls on fake files. What is durable survives a crash, what is not may.
 
 use super::file::FakeFile;
-use ec_core::fragment::{BirthIdentity, Hash, Header, Structure, build_tail, examine, examine_structure, examine_tail};
+use ec_core::fragment::{
+    BirthIdentity, Hash, Header, Structure, bad_blocks, build_tail, examine, examine_structure, examine_tail,
+};
 use ec_core::geometry::BLOCK_BYTES;
 use repair_core::id::{CellKey, DiskId, PgId, RecordHash};
-use repair_core::node::{Body, JournalFile, StoreCall, StoreError, StoreOk};
+use repair_core::node::{Body, JournalFile, StoreCall, StoreError, StoreOk, add_share};
 use repair_core::rng::Dice;
 use repair_core::wire::node::{FragmentKey, StageKey};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// A fragment being written: nameless.
 #[derive(Clone, Debug)]
@@ -136,6 +139,9 @@ impl FakeDisk {
                 Ok(StoreOk::Done)
             }
             StoreCall::Read { fragment, range } => self.read(*fragment, range.start, range.end),
+            StoreCall::Combine { fragment, range, coefficients, sums } => {
+                self.combine(*fragment, range.clone(), coefficients, sums)
+            }
             StoreCall::ReadRecord { fragment, hash } => self.record(*fragment, hash),
             StoreCall::Check { fragment, hash } => self.check(*fragment, hash.as_ref()),
             StoreCall::Quarantine { fragment, .. } => {
@@ -297,6 +303,27 @@ impl FakeDisk {
         let crcs = table[(start / block) as usize..(end / block) as usize].to_vec();
         let body = Body::copy_from_slice(&bytes[(at + start) as usize..(at + end) as usize]);
         Ok(StoreOk::Data { body: body.into(), crcs })
+    }
+
+    fn combine(
+        &self,
+        fragment: FragmentKey,
+        range: Range<u64>,
+        factors: &[u8],
+        sums: &Body,
+    ) -> Result<StoreOk, StoreError> {
+        let bytes = self.file(fragment)?.all();
+        let (header, table, _) = parts(&bytes)?;
+        if range.end > header.identity.payload_bytes {
+            return invalid("past the end of the payload");
+        }
+        let at = header.layout().payload_at;
+        let payload = &bytes[(at + range.start) as usize..(at + range.end) as usize];
+        let first = (range.start / BLOCK_BYTES as u64) as u32;
+        if !bad_blocks(header.identity.seed(), &table, first, payload).is_empty() {
+            return Err(StoreError::Damaged("a block without its CRC".into()));
+        }
+        add_share(factors, payload, sums.clone()).map(StoreOk::Sums)
     }
 
     fn record(&self, fragment: FragmentKey, hash: &RecordHash) -> Result<StoreOk, StoreError> {

@@ -111,6 +111,10 @@ fn node_request(f: &mut fmt::Formatter<'_>, request: &NodeRequest) -> fmt::Resul
         NodeRequest::Scrub => write!(f, "Scrub"),
         NodeRequest::Info => write!(f, "Info"),
         NodeRequest::Door => write!(f, "Door"),
+        NodeRequest::Combine { offset, bytes, hops, .. } => {
+            let fragments: Vec<String> = hops.iter().map(|hop| fragment(&hop.fragment)).collect();
+            write!(f, "Combine {offset}+{bytes} of {}", fragments.join(" "))
+        }
     }
 }
 
@@ -157,6 +161,9 @@ impl Display for Shown<'_> {
                 NodeReply::HoldingsPage { holdings, more } => write!(f, "HoldingsPage {} more {more}", holdings.len()),
                 NodeReply::Data { crcs } => write!(f, "Data {} blocks", crcs.len()),
                 NodeReply::StageSealed { .. } => write!(f, "StageSealed"),
+                NodeReply::HopFailed { fragment: of, refusal, .. } => {
+                    write!(f, "HopFailed {}: {refusal}", fragment(of))
+                }
                 other => write!(f, "{other:?}"),
             },
             Ok((Answer::Daemon(reply), _)) => match reply {
@@ -191,6 +198,7 @@ impl Display for Call<'_> {
             StoreCall::DropStage { key } => write!(f, "DropStage {}", stage(key)),
             StoreCall::SyncFolder { pg } => write!(f, "SyncFolder {pg}"),
             StoreCall::Read { fragment: of, range } => write!(f, "Read {} {range:?}", fragment(of)),
+            StoreCall::Combine { fragment: of, range, .. } => write!(f, "Combine {} {range:?}", fragment(of)),
             StoreCall::ReadRecord { fragment: of, .. } => write!(f, "ReadRecord {}", fragment(of)),
             StoreCall::Check { fragment: of, .. } => write!(f, "Check {}", fragment(of)),
             StoreCall::Quarantine { fragment: of, reason } => write!(f, "Quarantine {}: {reason}", fragment(of)),

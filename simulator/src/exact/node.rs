@@ -1,5 +1,6 @@
 //! Hosts of nodes: the machine on its fake disk.
 
+use super::daemon::of_node;
 use super::disk::FakeDisk;
 use super::message::{Answer, Answered, Call, Question};
 use super::mutation::Mutation;
@@ -14,8 +15,8 @@ use repair_core::node::{
     Body, Node, NodeConfig, NodeEffect, NodeEvent, OpId, PeerId, RequestId, StoreCall, StoreError, StoreOk,
 };
 use repair_core::rng::Dice;
-use repair_core::time::Time;
-use repair_core::wire::node::{FragmentKey, Head, NodeReply, NodeRequest, StageKey};
+use repair_core::time::{Millis, Time};
+use repair_core::wire::node::{FragmentKey, Head, NodeReply, NodeRequest, Place, StageKey};
 use repair_core::wire::{CallError, DaemonReply};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,6 +61,8 @@ pub struct NodeHost {
     work: BTreeMap<OpId, Work>,
     /// The connection to the daemon.
     link: Option<(usize, Endpoint)>,
+    /// Its connections to other nodes.
+    peers: Option<Endpoint>,
     /// Prepared answers that the owner may build on.
     pub promises: BTreeSet<Promise>,
     /// Highest token it answered under, by group.
@@ -103,6 +106,7 @@ impl NodeHost {
             wake: 0,
             work: BTreeMap::new(),
             link: None,
+            peers: None,
             promises: BTreeSet::new(),
             tokens: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -180,6 +184,7 @@ impl NodeHost {
                 | StoreCall::AppendJournal { .. }
                 | StoreCall::ReplaceJournal { .. }
                 | StoreCall::Read { .. }
+                | StoreCall::Combine { .. }
                 | StoreCall::ReadRecord { .. }
                 | StoreCall::ListFolder { .. }
                 | StoreCall::Quarantine { .. }
@@ -238,12 +243,12 @@ impl World {
             }
         }
         host.disk.crash(power);
-        let link = host.link.take();
+        let (link, peers) = (host.link.take(), host.peers.take());
         host.asked.clear();
         // What a start would make of the disk, for the checks.
         host.machine = Node::new(config);
         host.reread(now.time(), domain, address(node));
-        if let Some((_, endpoint)) = link {
+        for endpoint in link.map(|(_, endpoint)| endpoint).into_iter().chain(peers) {
             self.close(endpoint, Site::Node(node));
         }
         self.silence(Site::Node(node), !power);
@@ -330,6 +335,7 @@ impl World {
                 self.nodes[node].work.insert(op, Work::SetCell(cell));
                 self.queue.after(2_000, Event::Stored { node, life, op });
             }
+            NodeEffect::Forward { op, to, request, deadline } => self.forward(node, life, op, &to, request, deadline),
             NodeEffect::AskDaemon { number, request } => {
                 let caller = Caller::Node { node, life, number };
                 match self.nodes[node].link {
@@ -352,6 +358,20 @@ impl World {
                 let wake = host.wake;
                 self.queue.at(Instant::of(time), Event::NodeTick { node, life, wake });
             }
+        }
+    }
+
+    fn forward(&mut self, node: usize, life: u64, op: OpId, to: &Place, request: NodeRequest, deadline: Millis) {
+        let endpoint = self.nodes[node].peers.unwrap_or_else(|| Endpoint(self.number()));
+        self.nodes[node].peers = Some(endpoint);
+        let from = (Site::Node(node), endpoint);
+        self.call_node(Caller::Hop { node, life, op }, from, to, request, Body::new(), deadline);
+    }
+
+    /// A node answered another, or did not.
+    pub fn hop_answer(&mut self, node: usize, life: u64, op: OpId, answered: Answered) {
+        if self.nodes[node].running == Some(life) {
+            self.node_event(node, NodeEvent::Forwarded { op, result: of_node(answered) });
         }
     }
 

@@ -31,6 +31,8 @@ pub struct Profile {
     pub grace: Millis,
     /// Placement groups per disk, about.
     pub slots_per_disk: u32,
+    /// Whether repairs of single fragments go through chains.
+    pub repair_chain: bool,
 }
 
 const CELLS: [(&str, usize); 8] = [
@@ -64,6 +66,7 @@ impl Profile {
             node: NodeConfig { ask_after: Millis(1_500), scrub_period: Some(Millis(20_000)), ..NodeConfig::default() },
             grace: Millis([0, 1_000, 4_000, 20_000][dice.below(4) as usize]),
             slots_per_disk: 1 + dice.below(3) as u32,
+            repair_chain: dice.chance(1, 2),
         }
     }
 
@@ -78,6 +81,7 @@ impl Profile {
             grace: self.grace,
             slots_per_disk: self.slots_per_disk,
             repairs_max: 3,
+            repair_chain: self.repair_chain,
             put_resume: Millis(6_000),
             pg: PgConfig {
                 call_deadline: Millis(1_000),

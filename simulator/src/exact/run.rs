@@ -40,6 +40,8 @@ pub struct Run {
     pub faults: u64,
     /// Extents on file in the end.
     pub extents: usize,
+    /// Payload that repairs got as the sums of chains, and chains that were given up.
+    pub chained: (u64, u64),
     /// Virtual time it took.
     pub virtual_ms: u64,
     /// The code of its cell.
@@ -99,6 +101,7 @@ pub fn run(seed: u64, options: Options) -> Run {
         in_vain: world.clients.iter().map(|client| client.in_vain).sum(),
         faults: world.faults.struck,
         extents: world.oracle.extents(),
+        chained: world.chained,
         virtual_ms: world.queue.now().0 / 1000,
         code,
         violation: world.violation,

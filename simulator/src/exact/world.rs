@@ -50,6 +50,15 @@ pub enum Caller {
         /// Names it for the machine.
         number: u64,
     },
+    /// A node that asks the next hop of a chain.
+    Hop {
+        /// Which.
+        node: usize,
+        /// Of this life.
+        life: u64,
+        /// Names it for the machine.
+        op: OpId,
+    },
     /// An operation of a client.
     Client {
         /// Which client.
@@ -247,6 +256,8 @@ pub struct World {
     pub dice: Dice,
     /// How far it is.
     pub phase: Phase,
+    /// Payload that repairs got as the sums of chains, and chains that were given up.
+    pub chained: (u64, u64),
     /// What broke.
     pub violation: Option<Violation>,
     rpcs: BTreeMap<u64, Rpc>,
@@ -273,6 +284,7 @@ impl World {
             mutation,
             dice,
             phase: Phase::Faults,
+            chained: (0, 0),
             violation: None,
             rpcs: BTreeMap::new(),
             deliveries: BTreeMap::new(),
@@ -424,6 +436,7 @@ impl World {
             Caller::Coordinator { daemon, call } => self.coordinator_answer(daemon, call, answered),
             Caller::Repair { daemon, job, call } => self.repair_answer(daemon, job, call, answered),
             Caller::Node { node, life, number } => self.node_answer(node, life, number, answered),
+            Caller::Hop { node, life, op } => self.hop_answer(node, life, op, answered),
             Caller::Client { client, operation, ask } => self.client_answer(client, operation, ask, answered),
             Caller::Transfer { client, operation, transfer, call } => {
                 self.transfer_answer(client, operation, transfer, call, answered);
