@@ -20,6 +20,8 @@
 //! stage it costs the stage, of a journal or a folder it ends all writing, because nobody can tell what reached the
 //! disk. *Not found* is said only while the label is there.
 
+#[cfg(feature = "object-store")]
+pub mod bucket;
 mod buffered;
 mod conformance;
 #[cfg(test)]
