@@ -38,16 +38,19 @@ impl Emulator {
 
     pub fn start_with(kind: Kind, is_tls: bool, environment: &[(&str, &str)]) -> Self {
         let advice = "run scripts/test, which installs the object stores of the tests and says where they are";
-        let python =
-            std::env::var_os("NINEFOLD_PYTHON").unwrap_or_else(|| panic!("NINEFOLD_PYTHON is not set: {advice}"));
+        let made = |variable: &str, path: &str| {
+            let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")).join(path);
+            let found = std::env::var_os(variable).or_else(|| path.exists().then(|| path.into_os_string()));
+            found.unwrap_or_else(|| panic!("{variable} is not set: {advice}"))
+        };
+        let python = made("NINEFOLD_PYTHON", "test-venv/bin/python3");
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(python);
         command.arg(SCRIPT);
         match kind {
             Kind::S3 => command.args(["s3".as_ref(), folder.path().as_os_str(), "bucket".as_ref()]),
             Kind::Azure => {
-                let script = std::env::var_os("NINEFOLD_AZURITE");
-                let script = script.unwrap_or_else(|| panic!("NINEFOLD_AZURITE is not set: {advice}"));
+                let script = made("NINEFOLD_AZURITE", "azurite-3.37.0/node_modules/azurite/dist/src/blob/main.js");
                 command.args(["azure".as_ref(), folder.path().as_os_str(), "bucket".as_ref(), &*script])
             }
         };
