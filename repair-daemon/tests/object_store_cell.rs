@@ -66,7 +66,10 @@ fn buckets_are_nodes_of_a_cell() {
     cell.kill_node(1);
     start(&mut cell, 1, &azure);
     eventually("two nodes over buckets come back", || match cell.get("file") {
-        Ok(read) => Ok(assert!(read == bytes)),
+        Ok(read) => {
+            assert!(read == bytes);
+            Ok(())
+        }
         Err(error) => Err(format!("{error:?}")),
     });
 
