@@ -16,6 +16,7 @@ mod get;
 mod inspect;
 mod ls;
 mod node;
+mod node_store;
 mod put;
 mod repair;
 mod report;

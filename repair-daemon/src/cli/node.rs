@@ -1,8 +1,8 @@
-//! `ninefold node --data DIR --listen ADDR --domain region/zone/rack/node --daemon ADDR --insecure`.
+//! `ninefold node --data DIR --listen ADDR --domain region/zone/rack/node --daemon ADDR --insecure [--store URL]`.
 
 use super::Outcome;
 use crate::files::FilesError;
-use crate::node::{Options, run};
+use crate::node::{Options, run, run_over};
 use crate::process::die_with_parent;
 use repair_core::node::NodeConfig;
 use repair_core::time::Millis;
@@ -45,6 +45,8 @@ pub struct NodeCommand {
     /// How long what it held of a placement group is kept in quarantine after another disk took over. A day without it.
     #[arg(long, value_name = "SECONDS")]
     quarantine_period: Option<u64>,
+    #[command(flatten)]
+    store: super::node_store::StoreArgs,
     /// End when the process that started this one ends, however it does.
     #[arg(long, hide = true, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     die_with_parent: Option<u32>,
@@ -55,9 +57,13 @@ impl NodeCommand {
         if let Some(parent) = self.die_with_parent {
             die_with_parent(parent)?;
         }
+        let store = self.store.open(&self.data)?;
         let options = self.options()?;
         // A disk that hangs must not keep the process.
-        super::serve(RUNTIME_THREADS, run(options))
+        match store {
+            None => super::serve(RUNTIME_THREADS, run(options)),
+            Some(store) => super::serve(RUNTIME_THREADS, run_over(options, store)),
+        }
     }
 
     fn options(self) -> Result<Options, FilesError> {

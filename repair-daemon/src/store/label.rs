@@ -90,7 +90,7 @@ impl Label {
         Self::parse(&bytes).map(Some)
     }
 
-    fn parse(bytes: &[u8]) -> Result<Self, LabelError> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, LabelError> {
         let damaged = |error: serde_json::Error| LabelError::Damaged(error.to_string());
         let version: Version = serde_json::from_slice(bytes).map_err(damaged)?;
         if version.ninefold_disk != FORMAT {
@@ -107,13 +107,22 @@ impl Label {
         Ok(label)
     }
 
+    /// The text of the label.
+    ///
+    /// # Errors
+    /// That of the encoder.
+    pub(super) fn to_bytes(self) -> io::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(&Text::of(&self))?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
     /// Writes the label in one step, durably.
     ///
     /// # Errors
     /// That of the system; the label is then the old one or the new one.
     pub(super) fn write(&self, folder: &Folder) -> io::Result<()> {
-        let mut bytes = serde_json::to_vec(&Text::of(self))?;
-        bytes.push(b'\n');
+        let bytes = self.to_bytes()?;
         match folder.remove(LABEL_NEW) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

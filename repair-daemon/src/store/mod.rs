@@ -22,6 +22,8 @@
 
 #[cfg(test)]
 mod at_once_tests;
+#[cfg(feature = "object-store")]
+pub mod bucket;
 mod buffered;
 mod checked_file;
 mod conformance;
