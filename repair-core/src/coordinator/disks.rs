@@ -11,6 +11,7 @@ use crate::topology::Domain;
 use crate::wire::codec::{decode_row, encode_row};
 use crate::wire::node::{DamageReport, FragmentKey};
 use crate::wire::{CallError, DaemonReply, NodeReply, NodeRequest, Refusal};
+use ec_core::fragment::Class;
 use std::collections::BTreeMap;
 
 const ADDRESS_BYTES_MAX: usize = 255;
@@ -272,7 +273,11 @@ impl Coordinator {
             self.heard(id);
         }
         for report in damaged {
-            self.fragment_damaged(id, report.fragment, &report.class);
+            if report.class == Class::Healthy.as_str() {
+                self.fragment_sound(id, report.fragment);
+            } else {
+                self.fragment_damaged(id, report.fragment, &report.class);
+            }
         }
     }
 
@@ -415,6 +420,14 @@ impl Coordinator {
             self.note("fragment_damaged", text, fields);
         }
         self.inbox.push_back((pg, PgEvent::Damaged { disk: id, extent }));
+        self.mark_dirty(pg);
+    }
+
+    /// A node has found sound what it had called damaged: an error of a device that came back, say. It counts once a listing has it.
+    fn fragment_sound(&mut self, id: DiskId, fragment: FragmentKey) {
+        let pg = fragment.extent.pg();
+        self.fragment_healed(id, fragment.extent, fragment.index);
+        self.inbox.push_back((pg, PgEvent::Sound { disk: id, extent: fragment.extent }));
         self.mark_dirty(pg);
     }
 

@@ -482,7 +482,7 @@ impl World {
         serde_json::from_slice(&body).unwrap()
     }
 
-    fn ask_node(&mut self, disk: DiskId, request: NodeRequest, body: Body) -> NodeReply {
+    pub(super) fn ask_node(&mut self, disk: DiskId, request: NodeRequest, body: Body) -> NodeReply {
         self.sequence += 1;
         let (number, id) = (self.sequence, RequestId(self.sequence));
         let life = self.nodes[&disk].life;

@@ -4,12 +4,13 @@ use super::testing::{CLIENT, World, hasty};
 use super::{CoordinatorConfig, CoordinatorEvent, Stopped};
 use crate::catalog::{PgState, Txn, key};
 use crate::id::{DiskId, StreamKey};
+use crate::node::Body;
 use crate::repair::RepairOutcome;
 use crate::rng::Dice;
 use crate::time::Millis;
 use crate::wire::daemon::{EndOfStream, NameEntry, Places, Subject};
 use crate::wire::node::FragmentKey;
-use crate::wire::{DaemonReply, DaemonRequest, Refusal};
+use crate::wire::{DaemonReply, DaemonRequest, NodeReply, NodeRequest, Refusal};
 
 pub(super) const A: StreamKey = StreamKey(0xa);
 pub(super) const B: StreamKey = StreamKey(0xb);
@@ -116,6 +117,40 @@ fn damage_that_a_node_finds_is_rebuilt_and_told() {
     let damage = world.kinds().into_iter().filter(|kind| kind.starts_with("fragment_")).collect::<Vec<_>>();
     assert_eq!(damage, ["fragment_damaged", "fragment_healed"]);
     assert_eq!(world.nodes.get_mut(&disk).unwrap().files()[&fragment].class, "healthy");
+}
+
+#[test]
+fn fragments_that_are_sound_after_all_count_again_without_a_repair() {
+    let mut world = World::new(8, hasty());
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    let slots = locate(&mut world, entry.extent).slots;
+    // More than the code survives: nothing can be rebuilt.
+    let lost: Vec<(DiskId, FragmentKey)> = (0..3u16)
+        .map(|index| (slots[usize::from(index)][0].disk, FragmentKey { extent: entry.extent, generation: 1, index }))
+        .collect();
+    let set = |world: &mut World, class: &'static str| {
+        for (disk, fragment) in &lost {
+            world.nodes.get_mut(disk).unwrap().files().get_mut(fragment).unwrap().class = class;
+        }
+    };
+    set(&mut world, "unreadable");
+    for (disk, fragment) in &lost {
+        world.ask(DaemonRequest::Suspect { disk: *disk, fragment: *fragment, reason: "an error".into() });
+    }
+    let readable = |world: &mut World| locate(world, entry.extent).slots.iter().filter(|slot| !slot.is_empty()).count();
+    world.pass(Millis(5_000));
+    assert_eq!(readable(&mut world), 3);
+    set(&mut world, "healthy");
+    for (disk, fragment) in &lost {
+        let reply = world.ask_node(*disk, NodeRequest::Check { fragment: *fragment }, Body::new());
+        assert_eq!(reply, NodeReply::Checked { class: "healthy".into(), healthy: true });
+    }
+    world.pass(Millis(5_000));
+    assert_eq!(readable(&mut world), 6);
+    assert!(world.coordinator().idle());
+    let told = world.kinds().into_iter().filter(|kind| *kind == "fragment_healed").count();
+    assert_eq!(told, 3);
 }
 
 #[test]

@@ -255,6 +255,8 @@ impl Node {
         if group.ledger.damaged.contains_key(&fragment) {
             group.apply_lazily(Change::Sound(fragment));
             group.note_due = true;
+            // The daemon counts it as lost: with as many others as its code survives, it could not be rebuilt, and nobody would look again.
+            self.report(fragment, Class::Healthy.as_str().into());
             self.run_group(pg);
         }
     }

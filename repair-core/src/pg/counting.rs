@@ -122,6 +122,15 @@ impl Group {
             self.changed = true;
         }
     }
+
+    /// Its word is no count: the disk is listed again, and where a listing is under way, whose pages may have been read before, from its beginning.
+    pub(super) fn on_sound(&mut self, disk: DiskId, extent: ExtentKey) {
+        let Some(member) = self.members.get_mut(&disk) else { return };
+        let lacks = member.missing.as_ref().is_some_and(|missing| missing.contains(&extent));
+        if lacks || member.counting.is_some() {
+            (member.counting, member.recount) = (None, true);
+        }
+    }
 }
 
 impl Counting {

@@ -102,6 +102,13 @@ pub enum PgEvent {
         /// The extent.
         extent: ExtentKey,
     },
+    /// A node says that a fragment it had called damaged is sound.
+    Sound {
+        /// The disk.
+        disk: DiskId,
+        /// The extent.
+        extent: ExtentKey,
+    },
     /// A disk that is no member has files of this group: they may be put aside once that is safe.
     Guest {
         /// The disk.

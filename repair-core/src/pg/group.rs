@@ -253,6 +253,7 @@ impl Group {
             PgEvent::CancelJoin { index } => self.on_cancel_join(index),
             PgEvent::Restored { disk, extent } => self.on_restored(disk, extent),
             PgEvent::Damaged { disk, extent } => self.on_damaged(disk, extent),
+            PgEvent::Sound { disk, extent } => self.on_sound(disk, extent),
             PgEvent::Guest { disk } => self.on_guest(disk),
             PgEvent::Proceed => self.proceeds = true,
             PgEvent::Crowded { crowded } => self.crowded = crowded,

@@ -107,7 +107,7 @@ pub struct Head {
 pub struct DamageReport {
     /// Which fragment.
     pub fragment: FragmentKey,
-    /// Its class, as `docs/format/fragment.md` section 7 names it.
+    /// Its class, as `docs/format/fragment.md` section 7 names it; `healthy` takes an earlier report back.
     pub class: String,
 }
 
