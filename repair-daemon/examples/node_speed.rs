@@ -12,7 +12,7 @@ use repair_core::id::{AttemptId, CellKey, ClaimId, DiskId, ExtentKey, PgId, Reco
 use repair_core::node::{PeerId, RequestId};
 use repair_core::wire::node::{Authority, FragmentKey, StageKey};
 use repair_core::wire::{NodeReply, NodeRequest};
-use repair_daemon::store::DiskStore;
+use repair_daemon::store::{DiskStore, Unlabelled};
 use repair_daemon::transport::{Connection, Handler, Replies, Server, ToNode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -264,7 +264,7 @@ fn report(what: &str, mut ratios: Vec<f64>, unit: &str, ours: f64, plain: f64) {
 async fn measure(below: &Path) -> Outcome<()> {
     let folder = tempfile::tempdir_in(below)?;
     let data = folder.path().join("disk");
-    let store = DiskStore::open(&data)?;
+    let store = DiskStore::open(&data, Unlabelled::Format)?;
     let disk = store.disk();
     store.set_cell(CELL)?;
     drop(store);

@@ -7,12 +7,13 @@ use cell::{QUICK, TestCell, eventually, free_address, noise};
 use repair_core::id::PgId;
 use repair_core::node::NodeConfig;
 use repair_daemon::node::{Options, run_over};
-use repair_daemon::store::{Counted, FragmentStore, MemoryStore};
+use repair_daemon::store::{Counted, FragmentStore, MemoryStore, Unlabelled};
 use std::sync::Arc;
 
 fn options(cell: &TestCell) -> Options {
     Options {
         data: cell.path("embedded"),
+        unlabelled: Unlabelled::Format,
         listen: free_address(),
         advertise: None,
         domain: "test/zone/rack-memory/node-memory".parse().unwrap(),

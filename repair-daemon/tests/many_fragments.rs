@@ -11,7 +11,7 @@ use repair_core::id::{AttemptId, CellKey, ClaimId, DiskId, ExtentKey, PgId, Reco
 use repair_core::limits::ENTRIES_MAX;
 use repair_core::wire::node::{Authority, FragmentKey};
 use repair_core::wire::{NodeReply, NodeRequest};
-use repair_daemon::store::{DiskStore, file_name};
+use repair_daemon::store::{DiskStore, Unlabelled, file_name};
 use repair_daemon::transport::{Connection, ToNode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -152,7 +152,7 @@ fn a_full_disk_is_served_soon_and_in_little_memory() {
     let fragments = std::env::var("NINEFOLD_FRAGMENTS").map_or(FRAGMENTS, |number| number.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("disk");
-    let store = DiskStore::open(&data).unwrap();
+    let store = DiskStore::open(&data, Unlabelled::Format).unwrap();
     let disk = store.disk();
     store.set_cell(CELL).unwrap();
     drop(store);

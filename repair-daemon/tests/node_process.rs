@@ -115,7 +115,8 @@ fn runtime() -> Runtime {
 
 fn arguments(data: &Path, daemon: &str) -> Vec<String> {
     let data = data.display().to_string();
-    let words = ["node", "--data", &data, "--listen", "127.0.0.1:0", "--domain", "eu/a/r1/n1", "--daemon", daemon];
+    let words =
+        ["node", "--format", "--data", &data, "--listen", "127.0.0.1:0", "--domain", "eu/a/r1/n1", "--daemon", daemon];
     words.map(str::to_owned).into_iter().chain(["--insecure".into()]).collect()
 }
 
@@ -419,6 +420,17 @@ fn a_port_in_use_and_a_folder_in_use_or_not_ours_are_said_clearly() {
     fs::write(folder.path().join("home/thesis.txt"), "x").unwrap();
     let home = folder.path().join("home").display().to_string();
     run(replaced(words, "--data", &home)).exits(3).says(&["home", "no label"]);
+}
+
+#[test]
+fn an_empty_folder_is_refused_unless_a_new_disk_is_asked_for_and_stays_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    for data in [folder.path().to_owned(), folder.path().join("mount/data")] {
+        let words: Vec<String> =
+            arguments(&data, "127.0.0.1:1").into_iter().filter(|word| word != "--format").collect();
+        run(words).exits(3).says(&[&data.display().to_string(), "not mounted", "--format"]);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

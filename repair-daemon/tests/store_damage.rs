@@ -12,7 +12,7 @@ use ec_core::{Code, Geometry, ShardIndex};
 use repair_core::id::{AttemptId, CellKey, ClaimId, ExtentKey, PgId, RecordHash};
 use repair_core::node::{Body, StoreCall, StoreError, StoreOk};
 use repair_core::wire::node::{FragmentKey, StageKey};
-use repair_daemon::store::DiskStore;
+use repair_daemon::store::{DiskStore, Unlabelled};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -56,7 +56,7 @@ impl Stored {
     fn new() -> Self {
         let shm = Path::new("/dev/shm");
         let folder = if shm.is_dir() { TempDir::new_in(shm) } else { TempDir::new() }.unwrap();
-        let store = DiskStore::open(folder.path()).unwrap();
+        let store = DiskStore::open(folder.path(), Unlabelled::Format).unwrap();
         let code = Code::new(&"rs:4+2".parse().unwrap()).unwrap();
         let extent = ExtentKey::compose(CELL, PG, 1, 1);
         let bytes: Vec<u8> = (0..EXTENT_BYTES).map(|at| ((at * 31) >> 3) as u8).collect();

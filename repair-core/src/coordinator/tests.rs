@@ -259,7 +259,7 @@ fn a_name_put_again_replaces_the_old_bytes_and_a_removed_one_takes_them_along() 
     assert_eq!(reply, DaemonReply::Refused(Refusal::NotFound));
     locate(&mut world, new.extent);
 
-    let twice = [0, 1].map(|_| world.send(DaemonRequest::Remove { name: b"a".to_vec() }, crate::node::Body::new()));
+    let twice = [0, 1].map(|_| world.send(DaemonRequest::Remove { name: b"a".to_vec() }, Body::new()));
     let answers = twice.map(|id| world.answer(id).0);
     assert_eq!(answers, [DaemonReply::Removed, DaemonReply::Refused(Refusal::NotFound)]);
     world.settle();

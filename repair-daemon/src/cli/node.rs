@@ -4,6 +4,7 @@ use super::Outcome;
 use crate::files::FilesError;
 use crate::node::{Options, run, run_over};
 use crate::process::die_with_parent;
+use crate::store::Unlabelled;
 use repair_core::node::NodeConfig;
 use repair_core::time::Millis;
 use repair_core::topology::Domain;
@@ -15,9 +16,12 @@ const RUNTIME_THREADS: usize = 2;
 /// Arguments of `node`.
 #[derive(Debug, clap::Args)]
 pub struct NodeCommand {
-    /// The folder to keep fragments in, best a disk of its own. Made and labelled if it is new or empty.
+    /// The folder to keep fragments in, best a disk of its own. Refused where it has no label: an unmounted disk looks so.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
+    /// Make a new disk of the folder if it is new or empty. For the first start; one that is a disk already is left as it is.
+    #[arg(long)]
+    format: bool,
     /// Where the daemon and clients find it. Port 0 takes a free one, and the first line on standard error says which.
     #[arg(long, value_name = "HOST:PORT")]
     listen: String,
@@ -84,7 +88,9 @@ impl NodeCommand {
             Some(seconds) => config.scrub_period = Some(Millis(seconds.saturating_mul(1000))),
             None => {}
         }
+        let unlabelled = if self.format { Unlabelled::Format } else { Unlabelled::Refuse };
         let (data, listen, advertise, daemon) = (self.data, self.listen, self.advertise, self.daemon);
-        Ok(Options { data, listen, advertise, domain, daemon, disk_threads: self.disk_threads.into(), config })
+        let disk_threads = self.disk_threads.into();
+        Ok(Options { data, unlabelled, listen, advertise, domain, daemon, disk_threads, config })
     }
 }

@@ -77,7 +77,7 @@ impl Cell {
         let name = format!("node-{number:03}");
         let data = home.join(&name);
         let mut command = ninefold()?;
-        command.args(["node", "--listen", "127.0.0.1:0", "--daemon", &self.address]);
+        command.args(["node", "--format", "--listen", "127.0.0.1:0", "--daemon", &self.address]);
         command.arg("--domain").arg(format!("demo/zone/rack-{rack:03}/{name}")).arg("--data").arg(&data);
         // The demo asks for a scrub, as an operator may, and is not to wait long where that question is lost. A cell in service
         // takes days for a pass of its own.

@@ -1,7 +1,7 @@
 use super::client::{Knocking, ask, connect};
 use super::node::Door;
 use super::*;
-use crate::store::DiskStore;
+use crate::store::{DiskStore, Unlabelled};
 use repair_core::wire::NodeReply;
 use std::fs::{self, File};
 use std::io::{ErrorKind, IoSlice, Write};
@@ -108,7 +108,7 @@ async fn a_door_is_for_its_own_user_and_takes_the_place_of_one_that_was_left() {
     let home = tempfile::tempdir().unwrap();
     // Far deeper than the path of a socket may be long.
     let data = home.path().join("x".repeat(100)).join("y".repeat(100));
-    let store = Arc::new(DiskStore::open(&data).unwrap());
+    let store = Arc::new(DiskStore::open(&data, Unlabelled::Format).unwrap());
     // A life that was killed leaves its socket.
     drop(Door::open(&data).unwrap());
     assert!(knock(&data).await.is_err(), "nobody is behind it");
@@ -123,14 +123,14 @@ async fn a_door_is_for_its_own_user_and_takes_the_place_of_one_that_was_left() {
     // Once the store is closed nothing is given, and nobody keeps it open.
     drop(store);
     assert!(ask(&mut stream, FRAGMENT).await.is_err());
-    drop(DiskStore::open(&data).expect("the lock is free"));
+    drop(DiskStore::open(&data, Unlabelled::Format).expect("the lock is free"));
     serving.abort();
 }
 
 #[tokio::test]
 async fn a_door_speaks_no_other_language() {
     let home = tempfile::tempdir().unwrap();
-    let store = Arc::new(DiskStore::open(home.path()).unwrap());
+    let store = Arc::new(DiskStore::open(home.path(), Unlabelled::Format).unwrap());
     let serving = tokio::spawn(serve(Door::open(home.path()).unwrap(), Arc::downgrade(&store)));
     let mut stream = knock(home.path()).await.unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut stream, &[b'x'; REQUEST_BYTES]).await.unwrap();

@@ -7,7 +7,7 @@ use crate::files::FilesError;
 use crate::files::error::printable;
 use crate::files::staged::random_u128;
 use crate::process::{Clock, listening, on_end_signals};
-use crate::store::{DiskStore, FragmentStore, OpenError};
+use crate::store::{DiskStore, FragmentStore, OpenError, Unlabelled};
 use crate::transport::{Handler, OutBody, Pool, Replies, Server, ToNode};
 use bytes::Bytes;
 use repair_core::node::{Node, NodeConfig, NodeEffect, NodeEvent, OpId, PeerId, RequestId, StoreError};
@@ -31,6 +31,8 @@ const SAY_FULL_EVERY: Duration = Duration::from_secs(60);
 pub struct Options {
     /// The data folder.
     pub data: PathBuf,
+    /// What becomes of it where it is no disk yet.
+    pub unlabelled: Unlabelled,
     /// Where it listens, as host:port.
     pub listen: String,
     /// Where others find it, if that is not where it listens.
@@ -50,7 +52,8 @@ pub struct Options {
 /// # Errors
 /// It cannot begin: an address in use, a folder in use or not its own. It cannot go on: the disk is of another cell.
 pub async fn run(options: Options) -> Result<(), FilesError> {
-    run_with(options, DiskStore::open).await
+    let unlabelled = options.unlabelled;
+    run_with(options, |data| DiskStore::open(data, unlabelled)).await
 }
 
 /// Runs a node that keeps its fragments in a store of somebody else's, until it is told to end. Journals and index lie in the data folder.
@@ -58,7 +61,8 @@ pub async fn run(options: Options) -> Result<(), FilesError> {
 /// # Errors
 /// As [`run`].
 pub async fn run_over(options: Options, files: Arc<dyn FragmentStore>) -> Result<(), FilesError> {
-    run_with(options, |data| DiskStore::over(data, files)).await
+    let unlabelled = options.unlabelled;
+    run_with(options, |data| DiskStore::over(data, files, unlabelled)).await
 }
 
 async fn run_with(

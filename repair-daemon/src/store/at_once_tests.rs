@@ -1,7 +1,7 @@
 //! Reads that wait for nothing: right, or none.
 
-use super::DiskStore;
 use super::store_tests::{Made, made};
+use super::{DiskStore, Unlabelled};
 use repair_core::node::{StoreCall, StoreOk};
 use rustix::fs::{Advice, fadvise, statfs};
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ const TMPFS_MAGIC: i64 = 0x0102_1994;
 
 fn stored() -> (tempfile::TempDir, DiskStore, Made) {
     let folder = tempfile::tempdir().unwrap();
-    let store = DiskStore::open(folder.path()).unwrap();
+    let store = DiskStore::open(folder.path(), Unlabelled::Format).unwrap();
     let made = made(1, BYTES);
     made.store(&store);
     (folder, store, made)

@@ -28,13 +28,13 @@ fn the_store_in_a_folder_conforms() {
     let last = RefCell::new(None);
     let make = || {
         let folder = tempfile::tempdir().unwrap();
-        let store = FolderStore::open(folder.path()).unwrap();
+        let store = FolderStore::open(folder.path(), Unlabelled::Format).unwrap();
         *last.borrow_mut() = Some(folder);
         store
     };
     let reopen = |store: FolderStore| {
         drop(store);
-        FolderStore::open(last.borrow().as_ref().unwrap().path()).unwrap()
+        FolderStore::open(last.borrow().as_ref().unwrap().path(), Unlabelled::Format).unwrap()
     };
     conformance(make, reopen, 1).unwrap();
 }
@@ -42,7 +42,7 @@ fn the_store_in_a_folder_conforms() {
 #[test]
 fn a_folder_whose_label_is_gone_says_that_nothing_can_be_said() {
     let folder = tempfile::tempdir().unwrap();
-    let store = FolderStore::open(folder.path()).unwrap();
+    let store = FolderStore::open(folder.path(), Unlabelled::Format).unwrap();
     conformance_away(&store, |_| fs::remove_file(folder.path().join("label")).unwrap()).unwrap();
     assert!(store.broken().is_some());
     // A store that stays where it is says what it says: the suite sees the difference.
@@ -57,7 +57,7 @@ fn full_stores_say_so_lose_nothing_and_take_as_much_again() {
     let difference = conformance_full(&MemoryStore::new(1 << 40)).unwrap_err();
     assert!(difference.what.contains("not a small store"), "{difference}");
     if let Some(disk) = small_disk::SmallDisk::mount("8M") {
-        conformance_full(&FolderStore::open(disk.path()).unwrap()).unwrap();
+        conformance_full(&FolderStore::open(disk.path(), Unlabelled::Format).unwrap()).unwrap();
     }
 }
 

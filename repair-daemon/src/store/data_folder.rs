@@ -27,6 +27,11 @@ pub enum OpenError {
         "it is not empty and has no label, so it is not a disk of ours, or the disk is not mounted; give an empty or new folder"
     )]
     Foreign,
+    /// There is no label, and nobody asked for a new disk.
+    #[error(
+        "there is no disk of ours: no folder, or no label in it; if its disk is not mounted, mount it and start again; to make a new disk of this folder, start once with --format"
+    )]
+    Unformatted,
     /// There is a label nobody can read.
     #[error("{0}; nothing was changed")]
     Label(String),
@@ -38,6 +43,15 @@ pub enum OpenError {
         /// The system's reason.
         source: io::Error,
     },
+}
+
+/// What becomes of a data folder that is not there, or is empty and without a label. An empty mount point looks just like one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlabelled {
+    /// It is refused, and nothing is made in it.
+    Refuse,
+    /// It is made, and becomes a new disk. A disk that is one already is opened as it is.
+    Format,
 }
 
 /// A data folder, locked by this process.
@@ -52,12 +66,17 @@ pub(super) struct DataFolder {
 }
 
 impl DataFolder {
-    /// Opens a data folder, made and labelled if it is not there or empty.
-    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+    /// Opens a data folder.
+    pub(super) fn open(path: &Path, unlabelled: Unlabelled) -> Result<Self, OpenError> {
         let io = |action: &'static str| move |source: io::Error| OpenError::Io { action, source };
-        make_folder(path, &mut sync_folder).map_err(io("make the folder"))?;
-        let root = Folder::open(path).map_err(io("open the folder"))?;
-        let lock = lock(&root)?;
+        if unlabelled == Unlabelled::Format {
+            make_folder(path, &mut sync_folder).map_err(io("make the folder"))?;
+        }
+        let root = match Folder::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(OpenError::Unformatted),
+            other => other.map_err(io("open the folder"))?,
+        };
+        let lock = lock(&root, unlabelled)?;
         let label = label(&root)?;
         let reserve = Reserve::new(&root);
         Ok(Self { root, label: Mutex::new(label), reserve, fence: Fence::default(), _lock: lock })
@@ -152,11 +171,16 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-fn lock(root: &Folder) -> Result<File, OpenError> {
+fn lock(root: &Folder, unlabelled: Unlabelled) -> Result<File, OpenError> {
     let io = |source: io::Error| OpenError::Io { action: "lock the folder", source };
     // Not even a lock is left in a folder that is not ours.
-    if !root.has(LABEL).map_err(io)? && !is_ours(root).map_err(io)? {
-        return Err(OpenError::Foreign);
+    if !root.has(LABEL).map_err(io)? {
+        if !is_ours(root).map_err(io)? {
+            return Err(OpenError::Foreign);
+        }
+        if unlabelled == Unlabelled::Refuse {
+            return Err(OpenError::Unformatted);
+        }
     }
     let file = root.open_or_new_file(LOCK).map_err(io)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {

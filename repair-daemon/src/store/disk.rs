@@ -1,7 +1,7 @@
 //! The store of one node: what its machine wants of a disk, done over a [`FragmentStore`] and files of its own.
 
 use super::contract::FragmentStore;
-use super::data_folder::{DataFolder, OpenError};
+use super::data_folder::{DataFolder, OpenError, Unlabelled};
 use super::folder_store::FolderStore;
 use super::fragments::{Fragments, OpenedFragment};
 use super::index::Index;
@@ -35,12 +35,12 @@ pub struct DiskStore {
 }
 
 impl DiskStore {
-    /// Opens a data folder that holds the fragments too, made and labelled if it is not there or empty.
+    /// Opens a data folder that holds the fragments too.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let home = Arc::new(DataFolder::open(path)?);
+    pub fn open(path: &Path, unlabelled: Unlabelled) -> Result<Self, OpenError> {
+        let home = Arc::new(DataFolder::open(path, unlabelled)?);
         let files = Arc::new(FolderStore::of(&home)?);
         Self::assemble(path, home, files, false)
     }
@@ -50,8 +50,8 @@ impl DiskStore {
     ///
     /// # Errors
     /// [`OpenError`]; [`OpenError::Label`] where the store is another disk's, or cannot be used by a node.
-    pub fn over(path: &Path, files: Arc<dyn FragmentStore>) -> Result<Self, OpenError> {
-        let home = Arc::new(DataFolder::open(path)?);
+    pub fn over(path: &Path, files: Arc<dyn FragmentStore>, unlabelled: Unlabelled) -> Result<Self, OpenError> {
+        let home = Arc::new(DataFolder::open(path, unlabelled)?);
         let refused = |error: StoreError| OpenError::Label(format!("the store of fragments: {error}"));
         if !files.capabilities().in_place_writes {
             return Err(OpenError::Label("the store of fragments takes no pieces out of order".into()));

@@ -1,7 +1,7 @@
 //! The store in a folder: a file for each fragment, a folder for each placement group.
 
 use super::contract::{Capabilities, FragmentStore, Published, ReadFrom, Room, Staged};
-use super::data_folder::{DataFolder, OpenError};
+use super::data_folder::{DataFolder, OpenError, Unlabelled};
 use super::folder::{Folder, Unnamed};
 use super::fragments::{file_name, name_of, ours};
 use super::label::Label;
@@ -75,12 +75,12 @@ fn key_in(pg: PgId, name: FragmentName) -> Option<FragmentKey> {
 }
 
 impl FolderStore {
-    /// Opens a data folder, made and labelled if it is not there or empty.
+    /// Opens a data folder.
     ///
     /// # Errors
     /// [`OpenError`].
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let home = Arc::new(DataFolder::open(path)?);
+    pub fn open(path: &Path, unlabelled: Unlabelled) -> Result<Self, OpenError> {
+        let home = Arc::new(DataFolder::open(path, unlabelled)?);
         let store = Self::of(&home)?;
         home.sync()?;
         Ok(store)

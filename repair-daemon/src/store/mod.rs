@@ -59,7 +59,7 @@ pub use conformance::{Difference, conformance, conformance_away};
 pub use conformance_full::conformance_full;
 pub use contract::{Capabilities, FragmentStore, Published, ReadFrom, Room, Staged};
 pub use counted::{Counted, Counts};
-pub use data_folder::OpenError;
+pub use data_folder::{OpenError, Unlabelled};
 pub use disk::DiskStore;
 pub use faulty::{Fault, Faults, Faulty};
 pub use folder_store::FolderStore;

@@ -10,7 +10,7 @@ const BYTES: u64 = 256 << 20;
 
 fn over(files: &Arc<impl FragmentStore + 'static>) -> (tempfile::TempDir, DiskStore) {
     let home = tempfile::tempdir().unwrap();
-    let store = DiskStore::over(home.path(), Arc::clone(files) as Arc<dyn FragmentStore>).unwrap();
+    let store = DiskStore::over(home.path(), Arc::clone(files) as Arc<dyn FragmentStore>, Unlabelled::Format).unwrap();
     (home, store)
 }
 
@@ -59,10 +59,10 @@ fn a_node_keeps_its_fragments_in_memory_too() {
     assert_eq!(large.check(&store), Err(StoreError::NotFound));
     drop(store);
     // The next life; and what belongs to another disk is not taken for ours.
-    let store = DiskStore::over(home.path(), Arc::clone(&files) as Arc<dyn FragmentStore>).unwrap();
+    let store = DiskStore::over(home.path(), Arc::clone(&files) as Arc<dyn FragmentStore>, Unlabelled::Format).unwrap();
     assert_eq!((store.cell(), listed(&store).len()), (Some(CellKey(5)), 150));
     let other = tempfile::tempdir().unwrap();
-    assert!(matches!(DiskStore::over(other.path(), files), Err(OpenError::Label(_))));
+    assert!(matches!(DiskStore::over(other.path(), files, Unlabelled::Format), Err(OpenError::Label(_))));
 }
 
 #[test]
@@ -94,7 +94,8 @@ fn a_crash_after_any_step_over_memory_leaves_nothing_or_the_whole_fragment() {
         let is_synced = done >= steps - 1;
         assert_eq!(listed(&store).len(), usize::from(is_synced), "after {done} steps");
         drop(store);
-        let (_home, store) = (made.header, DiskStore::over(_home.path(), Arc::new(memory.clone())).unwrap());
+        let (_home, store) =
+            (made.header, DiskStore::over(_home.path(), Arc::new(memory.clone()), Unlabelled::Format).unwrap());
         assert_eq!(made.check(&store), if is_synced { made.healthy() } else { Err(StoreError::NotFound) });
         made.store(&store);
         assert_eq!(made.check(&store), made.healthy());

@@ -128,7 +128,7 @@ fn class_of(checked: Result<StoreOk, StoreError>) -> String {
 
 fn opened() -> (tempfile::TempDir, DiskStore) {
     let folder = tempfile::tempdir().unwrap();
-    let store = DiskStore::open(folder.path()).unwrap();
+    let store = DiskStore::open(folder.path(), Unlabelled::Format).unwrap();
     (folder, store)
 }
 
@@ -200,7 +200,7 @@ fn a_crash_after_any_step_leaves_nothing_or_the_whole_fragment() {
             store.perform(step).unwrap();
         }
         drop(store);
-        let store = DiskStore::open(folder.path()).unwrap();
+        let store = DiskStore::open(folder.path(), Unlabelled::Format).unwrap();
         // The name comes with the third step from the end.
         let published = done >= steps - 2;
         assert_eq!(listed(&store).len(), usize::from(published), "after {done} steps");
@@ -478,7 +478,7 @@ fn quarantine_keeps_every_copy_until_told_and_survives_a_restart() {
     let kept = || fs::read_dir(folder.path().join("quarantine")).unwrap().count() - 1;
     assert_eq!(kept(), 2);
     drop(store);
-    let store = DiskStore::open(folder.path()).unwrap();
+    let store = DiskStore::open(folder.path(), Unlabelled::Format).unwrap();
     // Done in an earlier life is done.
     assert_eq!(store.perform(aside()), Ok(StoreOk::Done));
     let unlink = || StoreCall::UnlinkQuarantined { fragment: made.fragment };
@@ -524,7 +524,7 @@ fn records_come_from_the_tail_when_the_index_is_lost() {
     drop(store);
     for index in ["", "no database"] {
         fs::write(folder.path().join("index.redb"), index).unwrap();
-        let store = DiskStore::open(folder.path()).unwrap();
+        let store = DiskStore::open(folder.path(), Unlabelled::Format).unwrap();
         assert_eq!(made.record(&store), Ok(StoreOk::Record(made.record.clone())));
         // From there it is back in the index, which needs no file.
         fs::rename(made.path(folder.path()), folder.path().join("aside")).unwrap();
@@ -553,7 +553,7 @@ fn journals_are_appended_to_replaced_and_read_at_the_next_start() {
     fs::write(folder.path().join("journal/00000005.journal.new"), "half").unwrap();
     fs::write(folder.path().join("journal/0000000A.journal"), "upper case").unwrap();
     fs::write(folder.path().join("journal/+0000007.journal"), "a sign").unwrap();
-    let store = DiskStore::open(folder.path()).unwrap();
+    let store = DiskStore::open(folder.path(), Unlabelled::Format).unwrap();
     append(&store, 5, b" three");
     store.perform(StoreCall::ReplaceJournal { pg: PgId(u32::MAX), bytes: b"less".to_vec() }).unwrap();
     fs::create_dir(folder.path().join("journal/00000007.journal")).unwrap();
@@ -593,25 +593,45 @@ fn after_a_failed_sync_nothing_is_written_and_reading_goes_on() {
 fn a_folder_is_used_by_one_process_and_a_strange_one_by_none() {
     let (folder, store) = opened();
     let disk = store.disk();
-    assert!(matches!(DiskStore::open(folder.path()), Err(OpenError::Locked)));
+    assert!(matches!(DiskStore::open(folder.path(), Unlabelled::Format), Err(OpenError::Locked)));
     assert_eq!((store.cell(), store.set_cell(CELL)), (None, Ok(StoreOk::Done)));
     assert!(matches!(store.set_cell(CellKey(1)), Err(StoreError::Invalid(_))));
     assert_eq!(store.set_cell(CELL), Ok(StoreOk::Done));
     drop(store);
-    let store = DiskStore::open(folder.path()).unwrap();
+    let store = DiskStore::open(folder.path(), Unlabelled::Format).unwrap();
     assert_eq!((store.disk(), store.cell()), (disk, Some(CELL)));
     drop(store);
     fs::remove_file(folder.path().join("label")).unwrap();
-    assert!(matches!(DiskStore::open(folder.path()), Err(OpenError::Foreign)));
+    assert!(matches!(DiskStore::open(folder.path(), Unlabelled::Format), Err(OpenError::Foreign)));
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("thesis.txt"), "x").unwrap();
-    assert!(matches!(DiskStore::open(home.path()), Err(OpenError::Foreign)));
+    assert!(matches!(DiskStore::open(home.path(), Unlabelled::Format), Err(OpenError::Foreign)));
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
     let deep = home.path().join("a/b");
-    assert!(DiskStore::open(&deep).is_ok() && deep.join("label").is_file());
+    assert!(DiskStore::open(&deep, Unlabelled::Format).is_ok() && deep.join("label").is_file());
     fs::write(deep.join("label"), "{\"ninefold_disk\":9}").unwrap();
-    assert!(matches!(DiskStore::open(&deep), Err(OpenError::Label(_))));
-    assert!(matches!(DiskStore::open(&home.path().join("thesis.txt")), Err(OpenError::Io { .. })));
+    assert!(matches!(DiskStore::open(&deep, Unlabelled::Format), Err(OpenError::Label(_))));
+    assert!(matches!(DiskStore::open(&home.path().join("thesis.txt"), Unlabelled::Format), Err(OpenError::Io { .. })));
+}
+
+/// An empty mount point is an empty folder.
+#[test]
+fn without_being_asked_no_folder_becomes_a_disk_and_nothing_is_left_in_it() {
+    let home = tempfile::tempdir().unwrap();
+    for path in [home.path().to_owned(), home.path().join("a/b")] {
+        assert!(matches!(DiskStore::open(&path, Unlabelled::Refuse), Err(OpenError::Unformatted)));
+        assert!(matches!(FolderStore::open(&path, Unlabelled::Refuse), Err(OpenError::Unformatted)));
+        let files = std::sync::Arc::new(MemoryStore::new(1 << 20));
+        assert!(matches!(DiskStore::over(&path, files, Unlabelled::Refuse), Err(OpenError::Unformatted)));
+    }
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    // What a crash in the making of a disk leaves is no disk yet.
+    fs::write(home.path().join("lock"), "").unwrap();
+    assert!(matches!(DiskStore::open(home.path(), Unlabelled::Refuse), Err(OpenError::Unformatted)));
+    let disk = DiskStore::open(home.path(), Unlabelled::Format).unwrap().disk();
+    for unlabelled in [Unlabelled::Refuse, Unlabelled::Format] {
+        assert_eq!(DiskStore::open(home.path(), unlabelled).unwrap().disk(), disk);
+    }
 }
 
 #[test]
@@ -627,14 +647,14 @@ fn an_empty_folder_takes_little() {
 fn a_full_disk_refuses_fragments_and_still_deletes() {
     let Some(disk) = SmallDisk::mount("4m") else { return };
     let path = disk.path().join("data");
-    let store = DiskStore::open(&path).unwrap();
+    let store = DiskStore::open(&path, Unlabelled::Format).unwrap();
     let small = made(1, 1_000_000);
     small.store(&store);
     // The reserve is only made where there is plenty.
     assert!(!path.join("reserve").exists());
     fs::write(path.join("reserve"), vec![1; 64 << 10]).unwrap();
     drop(store);
-    let store = DiskStore::open(&path).unwrap();
+    let store = DiskStore::open(&path, Unlabelled::Format).unwrap();
     let large = made(2, 40_000_000);
     let open = store.perform(StoreCall::OpenStage { key: large.stage, header: Box::new(large.header) });
     assert!(matches!(open, Err(StoreError::NoSpace(_))), "{open:?}");

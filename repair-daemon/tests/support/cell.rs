@@ -147,8 +147,15 @@ impl TestCell {
         number
     }
 
-    /// The command that runs a node.
+    /// The command that runs a node, on a new disk if its folder is none yet.
     pub fn node_command(&self, number: usize) -> Command {
+        let mut command = self.command_on_disk(number);
+        command.arg("--format");
+        command
+    }
+
+    /// The command that runs a node on the disk that its folder is.
+    pub fn command_on_disk(&self, number: usize) -> Command {
         let node = &self.nodes[number];
         let mut command = ninefold();
         command.args(["node", "--listen", &node.address, "--domain", &node.domain, "--daemon", &self.address]);
