@@ -209,6 +209,7 @@ pub fn node_requests() -> Vec<Sample<NodeRequest>> {
         ("info", NodeRequest::Info, none()),
         ("door", NodeRequest::Door, none()),
         ("combine", combine(), none()),
+        ("digest", NodeRequest::Digest { pg }, none()),
     ]
 }
 
@@ -255,6 +256,7 @@ pub fn node_replies() -> Vec<Sample<NodeReply>> {
     samples.push(("combined", NodeReply::Combined, payload()));
     let refusal = Refusal::Damaged("block 2".into());
     samples.push(("hop-failed", NodeReply::HopFailed { disk: disk(2), fragment: fragment(), refusal }, none()));
+    samples.push(("digest", NodeReply::Digest { heard: (2, 41), count: 12, sum: Sum::of([&hash(0x25)]) }, none()));
     samples
 }
 

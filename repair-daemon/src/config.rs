@@ -46,6 +46,8 @@ pub struct DaemonFile {
     pub call_ms: Option<u64>,
     /// How long a node may take to make a fragment durable.
     pub prepare_ms: Option<u64>,
+    /// How often nodes say what their folders come to: what was deleted behind their backs is noticed after so long at most.
+    pub digest_seconds: Option<u64>,
 }
 
 impl DaemonFile {
@@ -84,6 +86,8 @@ impl DaemonFile {
         set(&mut config.put_resume, within("put_resume_ms", self.put_resume_ms, 100..=DAY_MS)?);
         set(&mut config.pg.call_deadline, within("call_ms", self.call_ms, 10..=600_000)?);
         set(&mut config.pg.prepare_deadline, within("prepare_ms", self.prepare_ms, 10..=600_000)?);
+        let digest = within("digest_seconds", self.digest_seconds, 1..=30 * DAY_MS / 1_000)?;
+        set(&mut config.pg.digest_every, digest.map(|seconds| seconds * 1_000));
         if let Some(slots) = within("slots_per_disk", self.slots_per_disk, 1..=1_024)? {
             config.slots_per_disk = slots as u32;
         }

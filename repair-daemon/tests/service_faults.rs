@@ -49,6 +49,27 @@ fn an_absent_daemon_is_said_and_a_late_one_is_waited_for() {
 }
 
 #[test]
+fn a_file_deleted_behind_a_node_s_back_is_noticed_without_reading_any() {
+    let mut cell = TestCell::unstarted(&format!("{QUICK}{RS}digest_seconds = 1\n"));
+    cell.scrub_seconds = 0;
+    cell.start_daemon();
+    (0..7).for_each(|number| _ = cell.add_node(&format!("test/zone/rack-{number}/node-{number}")));
+    cell.wait_healthy(7);
+    let bytes = noise(11, 3_000_000);
+    cell.put("file", &bytes);
+    cell.wait_full();
+    let holder = (0..7).find(|node| !cell.fragments(*node).is_empty()).unwrap();
+    let fragment = cell.fragments(holder).remove(0);
+    let whole = std::fs::read(&fragment).unwrap();
+    std::fs::remove_file(&fragment).unwrap();
+    eventually("the fragment is there again", || match std::fs::read(&fragment) {
+        Ok(found) if found == whole => Ok(()),
+        other => Err(format!("{:?}", other.map(|found| found.len()))),
+    });
+    assert!(cell.get("file").unwrap() == bytes);
+}
+
+#[test]
 fn a_fragment_that_rots_is_found_and_healed_where_it_lies() {
     let cell = TestCell::start(7, &format!("{QUICK}{RS}"));
     let bytes = noise(5, 3_000_000);

@@ -120,6 +120,26 @@ fn damage_that_a_node_finds_is_rebuilt_and_told() {
 }
 
 #[test]
+fn what_is_deleted_behind_a_node_s_back_is_noticed_by_its_digest_and_rebuilt() {
+    let mut config = hasty();
+    config.pg.digest_every = Millis(60_000);
+    let mut world = World::new(8, config);
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    // Nothing is found where nothing is amiss.
+    world.pass(Millis(300_000));
+    assert!(world.coordinator().idle() && world.repairs.is_empty());
+    let disk = locate(&mut world, entry.extent).slots[2][0].disk;
+    let fragment = FragmentKey { extent: entry.extent, generation: 1, index: 2 };
+    world.nodes.get_mut(&disk).unwrap().files().remove(&fragment).unwrap();
+    world.pass(Millis(61_000));
+    let spec = world.repair_one();
+    assert_eq!(spec.targets.keys().copied().collect::<Vec<_>>(), [2]);
+    world.settle();
+    assert!(world.nodes.get_mut(&disk).unwrap().files().contains_key(&fragment));
+}
+
+#[test]
 fn fragments_that_are_sound_after_all_count_again_without_a_repair() {
     let mut world = World::new(8, hasty());
     let entry = world.put(A, "a", &data(50_000, 1));

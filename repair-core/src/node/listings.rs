@@ -31,6 +31,10 @@ impl Names {
         self.0.is_empty()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &FragmentKey> {
+        self.0.iter()
+    }
+
     pub(super) fn remove(&mut self, fragment: &FragmentKey) {
         if let Ok(at) = self.0.binary_search(fragment) {
             self.0.remove(at);

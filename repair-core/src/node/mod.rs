@@ -107,12 +107,12 @@ enum Pending {
     Holdings {
         asker: Asker,
         pg: PgId,
-        after: Option<FragmentKey>,
+        want: serve::Want,
     },
     HoldingsSynced {
         asker: Asker,
         pg: PgId,
-        after: Option<FragmentKey>,
+        want: serve::Want,
         names: listings::Names,
     },
     Check(serve::Checking),
@@ -248,6 +248,7 @@ impl Node {
             }
             NodeRequest::List { pg, after } => self.list_page(asker, pg, after),
             NodeRequest::Holdings { pg, after } => self.holdings(asker, pg, after),
+            NodeRequest::Digest { pg } => self.digest(asker, pg),
             NodeRequest::Stage { token, cell: theirs, key, generation, code, extent_bytes } => {
                 let wish = stage::Wish { token, cell: theirs, key, generation, code, extent_bytes };
                 self.open_stage(asker, cell, &wish);
@@ -281,9 +282,9 @@ impl Node {
             Some(Pending::Stage(key)) => self.stage_stored(key, result),
             Some(Pending::Read { asker, fragment }) => self.read_done(asker, fragment, result),
             Some(Pending::Record { asker, hash }) => self.record_done(asker, hash, result),
-            Some(Pending::Holdings { asker, pg, after }) => self.holdings_done(asker, pg, after, result),
-            Some(Pending::HoldingsSynced { asker, pg, after, names }) => {
-                self.holdings_synced(asker, pg, after, names, result);
+            Some(Pending::Holdings { asker, pg, want }) => self.holdings_done(asker, pg, want, result),
+            Some(Pending::HoldingsSynced { asker, pg, want, names }) => {
+                self.holdings_synced(asker, pg, want, names, result);
             }
             Some(Pending::Check(checking)) => self.check_done(checking, result),
             Some(Pending::Info(asker)) => self.info_done(asker, result),

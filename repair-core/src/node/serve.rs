@@ -4,7 +4,7 @@ use super::journal::Change;
 use super::ledger::GENERATION;
 use super::listings::{self, Names};
 use super::{Asker, Node, Pending, StoreCall, StoreError, StoreOk, unavailable};
-use crate::id::{DiskId, ExtentKey, PgId, RecordHash};
+use crate::id::{DiskId, ExtentKey, PgId, RecordHash, Sum};
 use crate::limits::{LIST_PAGE_MAX, SLICE_BYTES};
 use crate::wire::Refusal;
 use crate::wire::node::{FragmentKey, Holding, Listed, NodeReply};
@@ -20,6 +20,15 @@ pub(super) enum Why {
     Scrub,
     /// Reading it failed.
     Doubt,
+}
+
+/// What a listing of a folder is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// The page after this name.
+    Page(Option<FragmentKey>),
+    /// A digest of what the list names, which stood at this row.
+    Digest((u32, u64)),
 }
 
 /// A fragment being judged.
@@ -48,25 +57,28 @@ impl Node {
         let Some(last) = after else {
             // A count begins: what was listed for an earlier one says nothing about it.
             self.listings.forget(asker.peer, pg);
-            return self.list_folder(asker, pg, after);
+            return self.list_folder(asker, pg, Want::Page(after));
         };
         match self.listings.next_page(asker.peer, pg, last) {
             Some(page) => self.reply_holdings(asker, pg, page),
-            None => self.list_folder(asker, pg, after),
+            None => self.list_folder(asker, pg, Want::Page(after)),
         }
     }
 
-    fn list_folder(&mut self, asker: Asker, pg: PgId, after: Option<FragmentKey>) {
-        self.store(Pending::Holdings { asker, pg, after }, StoreCall::ListFolder { pg });
+    pub(super) fn digest(&mut self, asker: Asker, pg: PgId) {
+        let heard = self.heard_order(pg);
+        self.list_folder(asker, pg, Want::Digest(heard));
     }
 
-    pub(super) fn holdings_done(
-        &mut self,
-        asker: Asker,
-        pg: PgId,
-        after: Option<FragmentKey>,
-        result: Result<StoreOk, StoreError>,
-    ) {
+    fn heard_order(&self, pg: PgId) -> (u32, u64) {
+        self.heard(pg).map_or((0, 0), |row| row.order())
+    }
+
+    fn list_folder(&mut self, asker: Asker, pg: PgId, want: Want) {
+        self.store(Pending::Holdings { asker, pg, want }, StoreCall::ListFolder { pg });
+    }
+
+    pub(super) fn holdings_done(&mut self, asker: Asker, pg: PgId, want: Want, result: Result<StoreOk, StoreError>) {
         let names: Names = match result {
             Ok(StoreOk::Folder(found)) => found.into_iter().collect(),
             // A folder appears with its first fragment.
@@ -75,10 +87,10 @@ impl Node {
             Err(error) => return self.refuse(asker, unavailable(&error)),
         };
         if names.is_empty() {
-            return self.reply_holdings(asker, pg, (Vec::new(), false));
+            return self.reply_listed(asker, pg, want, names);
         }
         // A name is seen before it is durable: beside a publish, after one that failed, after a life that was killed in one.
-        self.store(Pending::HoldingsSynced { asker, pg, after, names }, StoreCall::SyncFolder { pg });
+        self.store(Pending::HoldingsSynced { asker, pg, want, names }, StoreCall::SyncFolder { pg });
     }
 
     /// All names listed before it are durable by a sync that went well.
@@ -86,18 +98,36 @@ impl Node {
         &mut self,
         asker: Asker,
         pg: PgId,
-        after: Option<FragmentKey>,
+        want: Want,
         names: Names,
         result: Result<StoreOk, StoreError>,
     ) {
         if let Err(error) = result {
             return self.refuse(asker, unavailable(&error));
         }
-        let page = names.page(after);
-        if page.1 {
-            self.listings.keep(asker.peer, pg, names, self.now);
+        self.reply_listed(asker, pg, want, names);
+    }
+
+    fn reply_listed(&mut self, asker: Asker, pg: PgId, want: Want, names: Names) {
+        match want {
+            Want::Page(after) => {
+                let page = names.page(after);
+                if page.1 {
+                    self.listings.keep(asker.peer, pg, names, self.now);
+                }
+                self.reply_holdings(asker, pg, page);
+            }
+            // The names are of before, the list is of now.
+            Want::Digest(heard) if heard != self.heard_order(pg) => {
+                self.refuse(asker, Refusal::Busy("the list changed while the folder was listed".into()));
+            }
+            Want::Digest(heard) => {
+                let sound = |name: &&FragmentKey| self.owes(name) && !self.is_damaged(**name);
+                let hashes: Vec<RecordHash> = names.iter().filter(sound).map(FragmentKey::name_hash).collect();
+                let (count, sum) = (hashes.len() as u64, Sum::of(&hashes));
+                self.reply(asker, NodeReply::Digest { heard, count, sum });
+            }
         }
-        self.reply_holdings(asker, pg, page);
     }
 
     /// What is known of damage is of now, whenever the names were listed.

@@ -74,6 +74,7 @@ impl Group {
             return;
         }
         let Some(counting) = member.counting.take() else { return };
+        member.next_digest = self.now + self.config.digest_every;
         let mut missing: BTreeSet<ExtentKey> =
             self.list.keys().filter(|extent| !counting.have.contains(extent)).copied().collect();
         missing.retain(|extent| !counting.created.contains(extent) && !counting.restored.contains(extent));

@@ -299,6 +299,8 @@ pub struct PgConfig {
     pub prepare_deadline: Millis,
     /// How long to wait before the catalog or a member is asked again.
     pub retry_after: Millis,
+    /// How often members say what their folders come to, beside the counts that something calls for.
+    pub digest_every: Millis,
     /// Counters reserved at once.
     pub id_block: u64,
     /// Whether extents may be created with gaps, where at least max(k + 1, m + 1) members store them.
@@ -311,6 +313,7 @@ impl Default for PgConfig {
             call_deadline: Millis(5_000),
             prepare_deadline: Millis(60_000),
             retry_after: Millis(500),
+            digest_every: Millis(600_000),
             id_block: 64,
             degraded_creates: true,
         }

@@ -81,6 +81,7 @@ pub(super) enum What {
     Adopt(bool),
     List,
     Holdings,
+    Digest,
     Retire,
     Prepare(AttemptId),
     Abort(AttemptId),
@@ -273,6 +274,7 @@ impl Group {
         self.drive_settle();
         self.drive_members();
         self.drive_counts();
+        self.drive_digests();
         self.drive_retiring();
         self.drive_catalog();
         if self.changed {
@@ -292,6 +294,7 @@ impl Group {
             self.next_of_settle(),
             self.next_of_members(),
             self.next_of_counts(),
+            self.next_of_digests(),
             self.next_of_retiring(),
             self.next_of_catalog(),
             self.trim_at.filter(|at| *at > self.now),

@@ -81,6 +81,9 @@ pub(super) struct Member {
     /// The page of a listing that is asked for, beside the calls that go one at a time.
     pub(super) listing: Option<CallId>,
     pub(super) next_page: Time,
+    /// The digest that is asked for, and when the next one is.
+    pub(super) digest: Option<CallId>,
+    pub(super) next_digest: Time,
     pub(super) counting: Option<Counting>,
     pub(super) adopting: Option<Adopting>,
 }
@@ -105,6 +108,8 @@ impl Member {
             counted: false,
             listing: None,
             next_page: Time::ZERO,
+            digest: None,
+            next_digest: Time::ZERO,
             counting: None,
             adopting: None,
         }
@@ -146,6 +151,7 @@ impl Member {
         self.level = false;
         self.busy = None;
         self.listing = None;
+        self.digest = None;
         self.counting = None;
         self.adopting = None;
         (self.recount, self.counted) = (true, false);

@@ -11,6 +11,7 @@
 //! | `member` | one disk, as it has answered so far |
 //! | `stored` | bringing members to the row |
 //! | `counting` | what members hold, by listings |
+//! | `digest` | whether they still do, by sums of names |
 //! | `prove` | a list that sums to the row |
 //! | `commit`, `batch` | creates and deletes: prepare, and which go into one transaction |
 //! | `abort` | changes that will not be, and who testifies to it |
@@ -25,6 +26,7 @@ mod catalog;
 mod claim;
 mod commit;
 mod counting;
+mod digest;
 pub mod effect;
 mod group;
 mod member;

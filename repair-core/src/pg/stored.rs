@@ -125,6 +125,7 @@ impl Group {
         if let Some(member) = self.members.get_mut(&asked.disk) {
             member.busy = member.busy.filter(|busy| *busy != call);
             member.listing = member.listing.filter(|listing| *listing != call);
+            member.digest = member.digest.filter(|digest| *digest != call);
         }
         if let Ok((NodeReply::Refused(refusal), _)) = &result {
             self.heed(&asked, refusal);
@@ -138,6 +139,7 @@ impl Group {
             What::Abort(attempt) => self.on_abort_answer(asked, attempt, answer),
             What::Retire => self.on_retire_answer(asked, answer),
             What::Holdings => self.on_holdings(asked.disk, answer),
+            What::Digest => self.on_digest(asked.disk, answer),
             What::Look | What::Fence | What::Hear | What::Adopt(_) | What::List => self.on_member(asked, answer),
         }
     }

@@ -38,6 +38,17 @@ pub struct FragmentKey {
     pub index: u16,
 }
 
+impl FragmentKey {
+    /// Of its name: BLAKE3 of the extent (16 bytes), the generation (8) and the index (2), little-endian. What a [`NodeReply::Digest`] sums.
+    pub fn name_hash(&self) -> RecordHash {
+        let mut bytes = [0; 26];
+        bytes[..16].copy_from_slice(&self.extent.0.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.generation.to_le_bytes());
+        bytes[24..].copy_from_slice(&self.index.to_le_bytes());
+        RecordHash::of(&bytes)
+    }
+}
+
 /// A disk and where its node listens.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
@@ -274,6 +285,11 @@ pub enum NodeRequest {
         /// You, and those behind you: of one extent, no fragment twice.
         hops: Vec<Hop>,
     },
+    /// What do the fragments come to that you owe and have, by a fresh listing of the folder? As [`NodeRequest::Holdings`], in one short answer.
+    Digest {
+        /// Of which placement group.
+        pg: PgId,
+    },
 }
 
 /// A node's answer. The word in brackets is the body.
@@ -375,5 +391,14 @@ pub enum NodeReply {
         fragment: FragmentKey,
         /// Why.
         refusal: Refusal,
+    },
+    /// The fragments that the list names, that are in the folder and not known to be damaged.
+    Digest {
+        /// Incarnation and sequence number of the row the list came to, before and after the folder was listed.
+        heard: (u32, u64),
+        /// How many.
+        count: u64,
+        /// Sum of the hashes of their names ([`FragmentKey::name_hash`]).
+        sum: Sum,
     },
 }

@@ -43,6 +43,8 @@ pub struct TestCell {
     pub admin: String,
     /// The nodes.
     pub nodes: Vec<TestNode>,
+    /// How long a pass of their scrub takes, in seconds; 0 for none.
+    pub scrub_seconds: u64,
 }
 
 /// The binary under test.
@@ -116,7 +118,7 @@ impl TestCell {
         let catalog = folder.path().join("catalog.redb");
         fs::write(folder.path().join("daemon.toml"), config).unwrap();
         let (address, admin) = (free_address(), free_address());
-        Self { folder, daemon: None, address, catalog, admin, nodes: Vec::new() }
+        Self { folder, daemon: None, address, catalog, admin, nodes: Vec::new(), scrub_seconds: 2 }
     }
 
     /// A path below the cell's folder.
@@ -159,7 +161,8 @@ impl TestCell {
         let node = &self.nodes[number];
         let mut command = ninefold();
         command.args(["node", "--listen", &node.address, "--domain", &node.domain, "--daemon", &self.address]);
-        command.args(["--insecure", "--die-with-parent", "--scrub-period", "2"]).arg("--data").arg(&node.data);
+        command.args(["--insecure", "--die-with-parent", "--scrub-period", &self.scrub_seconds.to_string()]);
+        command.arg("--data").arg(&node.data);
         command
     }
 

@@ -87,6 +87,7 @@ impl Profile {
                 call_deadline: Millis(1_000),
                 prepare_deadline: Millis(2_500),
                 retry_after: Millis(300),
+                digest_every: Millis(5_000),
                 id_block: 8,
                 degraded_creates: true,
             },

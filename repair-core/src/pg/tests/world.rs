@@ -136,6 +136,7 @@ impl Fake {
             NodeRequest::Adopt { authority, page, last, listed, .. } => self.adopt(authority, *page, *last, listed),
             NodeRequest::List { after, .. } => Ok(self.list_page(*after)),
             NodeRequest::Holdings { after, .. } => Ok(self.holdings_page(*after)),
+            NodeRequest::Digest { .. } => Ok(self.digest()),
             NodeRequest::Retire { authority } => self.obey(authority).map(|_| self.retire(&authority.row)),
             other => Err(Refusal::Invalid(format!("{other:?}"))),
         };
@@ -179,6 +180,18 @@ impl Fake {
         let mut rest = all.filter(|holding| Some(holding.fragment) > after);
         let holdings: Vec<Holding> = rest.by_ref().take(2).collect();
         NodeReply::HoldingsPage { holdings, more: rest.next().is_some() }
+    }
+
+    fn digest(&self) -> NodeReply {
+        let owed = |(extent, index): &(ExtentKey, u16)| {
+            self.list.contains_key(extent)
+                && self.heard.as_ref().and_then(|row| row.index_held_or_joined(self.disk)) == Some(*index)
+        };
+        let sound = self.files.iter().filter(|(name, damaged)| owed(name) && !**damaged);
+        let hashes: Vec<RecordHash> = sound
+            .map(|((extent, index), _)| FragmentKey { extent: *extent, generation: 1, index: *index }.name_hash())
+            .collect();
+        NodeReply::Digest { heard: self.order(), count: hashes.len() as u64, sum: Sum::of(&hashes) }
     }
 
     fn retire(&mut self, row: &PgRow) -> NodeReply {
