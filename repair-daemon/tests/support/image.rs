@@ -60,6 +60,11 @@ impl Image {
     pub fn unmount(&self) {
         must(Command::new("umount").arg(&self.mount));
     }
+
+    /// Takes its name away at once; who has files open keeps them.
+    pub fn unmount_lazily(&self) {
+        must(Command::new("umount").arg("--lazy").arg(&self.mount));
+    }
 }
 
 impl Drop for Image {
