@@ -4,6 +4,7 @@ use super::Outcome;
 use crate::files::FilesError;
 use crate::node::{Options, run};
 use crate::process::die_with_parent;
+use crate::store::ReadBack;
 use repair_core::node::NodeConfig;
 use repair_core::time::Millis;
 use repair_core::topology::Domain;
@@ -42,6 +43,9 @@ pub struct NodeCommand {
     /// Operations on the disk at a time: enough to keep it busy and to let reads pass syncs.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     disk_threads: u16,
+    /// Which fragments are read from the disk once more before they get their names: none, one of 16, or all.
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
+    read_back: ReadBack,
     /// How long what it held of a placement group is kept in quarantine after another disk took over. A day without it.
     #[arg(long, value_name = "SECONDS")]
     quarantine_period: Option<u64>,
@@ -79,6 +83,7 @@ impl NodeCommand {
             None => {}
         }
         let (data, listen, advertise, daemon) = (self.data, self.listen, self.advertise, self.daemon);
-        Ok(Options { data, listen, advertise, domain, daemon, disk_threads: self.disk_threads.into(), config })
+        let (disk_threads, read_back) = (self.disk_threads.into(), self.read_back);
+        Ok(Options { data, listen, advertise, domain, daemon, disk_threads, read_back, config })
     }
 }

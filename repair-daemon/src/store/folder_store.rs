@@ -7,13 +7,14 @@ use super::fragments::{file_name, name_of, ours};
 use super::label::Label;
 use super::quarantine::Quarantine;
 use super::{as_store_error, invalid};
-use crate::files::direct::DirectReader;
+use crate::files::direct::{DirectReader, open_direct};
 use crate::files::fragment_file::unreadable;
 use ec_core::fragment::{Class, FragmentName};
 use repair_core::id::{ExtentKey, PgId};
 use repair_core::node::StoreError;
 use repair_core::wire::node::FragmentKey;
 use rustix::fs::{Advice, fadvise};
+use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
@@ -21,7 +22,7 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Ends the name of a stage that needs one.
 const SUFFIX: &str = ".part";
@@ -52,6 +53,8 @@ struct Groups {
 struct StagedFile {
     groups: Arc<Groups>,
     file: Unnamed,
+    /// The same file, opened once more to be read past the page cache; `None` where that is not to be had.
+    direct: OnceLock<Option<File>>,
     room_bytes: u64,
     state: State,
 }
@@ -166,7 +169,8 @@ impl FragmentStore for FolderStore {
         let name = || format!("{:016x}{SUFFIX}", self.staged.fetch_add(1, Ordering::Relaxed));
         let file = self.groups.staging.unnamed(name, bytes);
         let file = file.map_err(|error| as_store_error("make room for a fragment", &error))?;
-        Ok(Box::new(StagedFile { groups: Arc::clone(&self.groups), file, room_bytes: bytes, state: State::Open }))
+        let (groups, direct) = (Arc::clone(&self.groups), OnceLock::new());
+        Ok(Box::new(StagedFile { groups, file, direct, room_bytes: bytes, state: State::Open }))
     }
 
     fn length(&self, fragment: FragmentKey) -> Result<u64, StoreError> {
@@ -286,9 +290,20 @@ impl Staged for StagedFile {
     }
 
     fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
-        // Pages that are not on the disk yet stay in memory: only after the seal this reads the medium.
-        let _ = fadvise(self.file(), 0, None, Advice::DontNeed);
-        let read = self.file().read_exact_at(buffer, offset);
+        // Direct, it comes from the disk and leaves the pages in memory for those who read the fragment next.
+        let direct = self.direct.get_or_init(|| open_direct(self.file()));
+        let read = match direct {
+            Some(direct) => direct.read_exact_at(buffer, offset),
+            None => Err(Errno::INVAL.into()),
+        };
+        let read = match read {
+            // Not aligned, or no direct reads here. Pages that are not on the disk yet stay in memory: only after the seal this reads the medium.
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                let _ = fadvise(self.file(), 0, None, Advice::DontNeed);
+                self.file().read_exact_at(buffer, offset)
+            }
+            other => other,
+        };
         read.map_err(|error| as_store_error("read a fragment back", &error))
     }
 

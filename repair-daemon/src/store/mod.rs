@@ -44,6 +44,7 @@ mod model;
 #[cfg(test)]
 mod over_tests;
 mod quarantine;
+mod read_back;
 mod reserve;
 #[cfg(test)]
 pub(crate) mod small_disk;
@@ -65,6 +66,7 @@ pub use fragments::{OpenedFragment, file_name};
 pub use index::{Index, examine_index};
 pub use label::Label;
 pub use memory::MemoryStore;
+pub use read_back::ReadBack;
 pub use repair_core::node::StoreError;
 pub use throttled::{Rate, Throttled};
 
