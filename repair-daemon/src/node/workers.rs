@@ -41,13 +41,17 @@ impl Workers {
         let queue = Arc::new(Mutex::new(queue));
         let (alive, ended) = mpsc::channel();
         let broken = Arc::new(AtomicBool::new(false));
-        let said = Arc::new(AtomicU64::new(0));
+        let (said, said_junk) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         for number in 0..threads {
             let (store, inputs, queue, alive) = (Arc::clone(store), inputs.clone(), Arc::clone(&queue), alive.clone());
-            let (broken, said) = (Arc::clone(&broken), Arc::clone(&said));
+            let (broken, said, said_junk) = (Arc::clone(&broken), Arc::clone(&said), Arc::clone(&said_junk));
             let work = move || {
                 while let Some(job) = next(&queue) {
+                    let is_look = matches!(job, Job::Room);
                     let done = perform(&store, job);
+                    if is_look {
+                        say_junk(&store, &said_junk);
+                    }
                     say_mismatches(&store, &said);
                     // Before the answer that failed by it: whoever tries again should know that it is no use.
                     if let Some(reason) = store.broken()
@@ -103,6 +107,15 @@ fn say_mismatches(store: &DiskStore, said: &AtomicU64) {
     if mismatches > said.fetch_max(mismatches, Ordering::Relaxed) {
         let what = "were not on the disk as they were written, and were discarded";
         let _ = writeln!(io::stderr(), "ninefold node: fragments read back since the start that {what}: {mismatches}");
+    }
+}
+
+/// Once: whoever put it there can look for it.
+fn say_junk(store: &DiskStore, said: &AtomicBool) {
+    let junk = store.junk();
+    if junk > 0 && !said.swap(true, Ordering::Relaxed) {
+        let what = "names in the data folder are not ours and were skipped";
+        let _ = writeln!(io::stderr(), "ninefold node: {junk} {what}");
     }
 }
 

@@ -147,6 +147,11 @@ impl DiskStore {
         Ok((room.free_bytes, room.total_bytes))
     }
 
+    /// Names among the fragments that are not ours and were skipped.
+    pub fn junk(&self) -> u64 {
+        self.files.junk()
+    }
+
     /// Why all writing has ended, where it has.
     pub fn broken(&self) -> Option<&str> {
         self.fence().reason().or_else(|| self.files.broken())
