@@ -7,7 +7,7 @@ use cell::{QUICK, TestCell, eventually, free_address, noise};
 use repair_core::id::PgId;
 use repair_core::node::NodeConfig;
 use repair_daemon::node::{Options, run_over};
-use repair_daemon::store::{Counted, FragmentStore, MemoryStore, Unlabelled};
+use repair_daemon::store::{Counted, FragmentStore, MemoryStore, ReadBack, Unlabelled};
 use std::sync::Arc;
 
 fn options(cell: &TestCell) -> Options {
@@ -19,6 +19,7 @@ fn options(cell: &TestCell) -> Options {
         domain: "test/zone/rack-memory/node-memory".parse().unwrap(),
         daemon: cell.address.clone(),
         disk_threads: 8,
+        read_back: ReadBack::Always,
         config: NodeConfig { headroom_bytes: 0, ..NodeConfig::default() },
     }
 }
@@ -43,6 +44,7 @@ fn a_node_serves_fragments_from_a_store_of_its_program() {
     cell.put("file", &bytes);
     assert_eq!(fragments(&memory), 5, "one of each extent");
     assert!(cell.get("file").unwrap() == bytes);
+    assert!(counted.counts().read_backs >= 15, "header, payload and tail of each: {:?}", counted.counts());
     assert!(counted.counts().seals >= 5 && counted.counts().failures == 0, "{:?}", counted.counts());
 
     // Whatever the others lack is read from memory.

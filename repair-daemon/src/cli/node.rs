@@ -4,7 +4,7 @@ use super::Outcome;
 use crate::files::FilesError;
 use crate::node::{Options, run, run_over};
 use crate::process::die_with_parent;
-use crate::store::Unlabelled;
+use crate::store::{ReadBack, Unlabelled};
 use repair_core::node::NodeConfig;
 use repair_core::time::Millis;
 use repair_core::topology::Domain;
@@ -46,6 +46,9 @@ pub struct NodeCommand {
     /// Operations on the disk at a time: enough to keep it busy and to let reads pass syncs.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     disk_threads: u16,
+    /// Which fragments are read from the disk once more before they get their names: none, one of 16, or all.
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
+    read_back: ReadBack,
     /// How long what it held of a placement group is kept in quarantine after another disk took over. A day without it.
     #[arg(long, value_name = "SECONDS")]
     quarantine_period: Option<u64>,
@@ -90,7 +93,7 @@ impl NodeCommand {
         }
         let unlabelled = if self.format { Unlabelled::Format } else { Unlabelled::Refuse };
         let (data, listen, advertise, daemon) = (self.data, self.listen, self.advertise, self.daemon);
-        let disk_threads = self.disk_threads.into();
-        Ok(Options { data, unlabelled, listen, advertise, domain, daemon, disk_threads, config })
+        let (disk_threads, read_back) = (self.disk_threads.into(), self.read_back);
+        Ok(Options { data, unlabelled, listen, advertise, domain, daemon, disk_threads, read_back, config })
     }
 }

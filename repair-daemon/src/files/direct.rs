@@ -150,14 +150,16 @@ impl DirectReader {
     }
 
     fn direct(&self) -> Option<&File> {
-        let open = || {
-            let flags = OFlags::DIRECT.bits().cast_signed();
-            // By its handle and not by its name, which may be another file's by now.
-            let handle = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-            File::options().read(true).custom_flags(flags).open(handle).ok()
-        };
-        self.direct.get_or_init(open).as_ref()
+        self.direct.get_or_init(|| open_direct(&self.file)).as_ref()
     }
+}
+
+/// A file opened once more for direct reads, where that is to be had.
+pub(crate) fn open_direct(file: &File) -> Option<File> {
+    let flags = OFlags::DIRECT.bits().cast_signed();
+    // By its handle and not by its name, which may be another file's by now.
+    let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+    File::options().read(true).custom_flags(flags).open(handle).ok()
 }
 
 fn is_aligned(buffer: &[u8], offset: u64) -> bool {

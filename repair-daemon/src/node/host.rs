@@ -7,7 +7,7 @@ use crate::files::FilesError;
 use crate::files::error::printable;
 use crate::files::staged::random_u128;
 use crate::process::{Clock, listening, on_end_signals};
-use crate::store::{DiskStore, FragmentStore, OpenError, Unlabelled};
+use crate::store::{DiskStore, FragmentStore, OpenError, ReadBack, Unlabelled};
 use crate::transport::{Handler, OutBody, Pool, Replies, Server, ToNode};
 use bytes::Bytes;
 use repair_core::node::{Node, NodeConfig, NodeEffect, NodeEvent, OpId, PeerId, RequestId, StoreError};
@@ -43,6 +43,8 @@ pub struct Options {
     pub daemon: String,
     /// Operations on the disk at a time.
     pub disk_threads: usize,
+    /// Which fragments are read back from the disk before they get their names.
+    pub read_back: ReadBack,
     /// Settings.
     pub config: NodeConfig,
 }
@@ -86,7 +88,7 @@ async fn run_with(
     on_end_signals(move |_| ended.send(Input::End))?;
     let store = open(&options.data)
         .map_err(|error| FilesError::io(&options.data, "use this folder")(io::Error::other(error)))?;
-    let store = Arc::new(store);
+    let store = Arc::new(store.with_read_back(options.read_back));
     // Without it clients on this host read as all others do.
     let door = Door::open(&options.data).inspect_err(|error| {
         let _ = writeln!(io::stderr(), "ninefold node: no door for clients on this host: {error}");
@@ -108,6 +110,10 @@ async fn run_with(
     let (free_bytes, total_bytes) = store.room().map_err(FilesError::io(&options.data, "measure the room for"))?;
     let workers = Workers::start(&store, &inputs, options.disk_threads)?;
     let _ = writeln!(io::stderr(), "ninefold node: disk {} listening on {}", store.disk(), server.address());
+    if store.read_back() != options.read_back {
+        let why = "this store reads from caches, which proves nothing";
+        let _ = writeln!(io::stderr(), "ninefold node: nothing is read back before it gets its name: {why}");
+    }
     if let Some(door) = door {
         tokio::spawn(door::serve(door, Arc::downgrade(&store)));
     }

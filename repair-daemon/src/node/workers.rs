@@ -5,9 +5,10 @@ use crate::files::FilesError;
 use crate::store::DiskStore;
 use repair_core::id::CellKey;
 use repair_core::node::{NodeEvent, OpId, StoreCall, StoreError, StoreOk};
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,12 +41,18 @@ impl Workers {
         let queue = Arc::new(Mutex::new(queue));
         let (alive, ended) = mpsc::channel();
         let broken = Arc::new(AtomicBool::new(false));
+        let (said, said_junk) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         for number in 0..threads {
             let (store, inputs, queue, alive) = (Arc::clone(store), inputs.clone(), Arc::clone(&queue), alive.clone());
-            let broken = Arc::clone(&broken);
+            let (broken, said, said_junk) = (Arc::clone(&broken), Arc::clone(&said), Arc::clone(&said_junk));
             let work = move || {
                 while let Some(job) = next(&queue) {
+                    let is_look = matches!(job, Job::Room);
                     let done = perform(&store, job);
+                    if is_look {
+                        say_junk(&store, &said_junk);
+                    }
+                    say_mismatches(&store, &said);
                     // Before the answer that failed by it: whoever tries again should know that it is no use.
                     if let Some(reason) = store.broken()
                         && !broken.swap(true, Ordering::Relaxed)
@@ -91,6 +98,24 @@ fn perform(store: &DiskStore, job: Job) -> Option<NodeEvent> {
             let (free_bytes, total_bytes) = store.room().ok()?;
             Some(NodeEvent::Room { free_bytes, total_bytes })
         }
+    }
+}
+
+/// Somebody has to see to a disk that does not keep what it took.
+fn say_mismatches(store: &DiskStore, said: &AtomicU64) {
+    let mismatches = store.mismatches();
+    if mismatches > said.fetch_max(mismatches, Ordering::Relaxed) {
+        let what = "were not on the disk as they were written, and were discarded";
+        let _ = writeln!(io::stderr(), "ninefold node: fragments read back since the start that {what}: {mismatches}");
+    }
+}
+
+/// Once: whoever put it there can look for it.
+fn say_junk(store: &DiskStore, said: &AtomicBool) {
+    let junk = store.junk();
+    if junk > 0 && !said.swap(true, Ordering::Relaxed) {
+        let what = "names in the data folder are not ours and were skipped";
+        let _ = writeln!(io::stderr(), "ninefold node: {junk} {what}");
     }
 }
 

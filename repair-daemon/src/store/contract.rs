@@ -138,6 +138,11 @@ pub trait FragmentStore: Send + Sync + Debug {
     /// [`StoreError::Io`].
     fn room(&self) -> Result<Room, StoreError>;
 
+    /// Names that are not this store's, skipped at the start and when each group was last listed.
+    fn junk(&self) -> u64 {
+        0
+    }
+
     /// Why the store takes nothing any more for as long as it is open, where that is so.
     fn broken(&self) -> Option<&str> {
         None

@@ -178,6 +178,10 @@ impl<S: FragmentStore> FragmentStore for Counted<S> {
         self.inner.room()
     }
 
+    fn junk(&self) -> u64 {
+        self.inner.junk()
+    }
+
     fn broken(&self) -> Option<&str> {
         self.inner.broken()
     }

@@ -7,6 +7,7 @@ use super::fragments::{Fragments, OpenedFragment};
 use super::index::Index;
 use super::journal_file::Journals;
 use super::label::Label;
+use super::read_back::ReadBack;
 use super::stage::Stages;
 use super::{Fence, invalid};
 use repair_core::id::{CellKey, DiskId, PgId, RecordHash};
@@ -77,13 +78,31 @@ impl DiskStore {
         home.sync()?;
         Ok(Self {
             fragments: Fragments::new(Arc::clone(&files)),
-            stages: Stages::default(),
+            stages: Stages::new(ReadBack::Off),
             index: Index::open(&path.join(INDEX)),
             files,
             journals,
             is_apart,
             home,
         })
+    }
+
+    /// Reads fragments back by this policy before they get their names; [`ReadBack::Off`] without it. It stays off over a store that reads from caches: what
+    /// comes from there proves nothing.
+    #[must_use]
+    pub fn with_read_back(mut self, policy: ReadBack) -> Self {
+        self.stages = Stages::new(policy.over(self.files.capabilities()));
+        self
+    }
+
+    /// Which fragments are read back.
+    pub fn read_back(&self) -> ReadBack {
+        self.stages.read_backs.policy
+    }
+
+    /// Fragments since the start that were not on the disk as they were written, and were discarded.
+    pub fn mismatches(&self) -> u64 {
+        self.stages.read_backs.mismatches()
     }
 
     /// The disk, by its label.
@@ -128,6 +147,11 @@ impl DiskStore {
         Ok((room.free_bytes, room.total_bytes))
     }
 
+    /// Names among the fragments that are not ours and were skipped.
+    pub fn junk(&self) -> u64 {
+        self.files.junk()
+    }
+
     /// Why all writing has ended, where it has.
     pub fn broken(&self) -> Option<&str> {
         self.fence().reason().or_else(|| self.files.broken())
@@ -169,7 +193,7 @@ impl DiskStore {
             StoreCall::SealStage { key } => self.stages.seal(key),
             StoreCall::FinishStage { key, record } => {
                 self.check()?;
-                self.stages.finish(key, &record)
+                self.stages.finish(key, &record, self.fence())
             }
             StoreCall::PublishStage { key } => self.publish(key),
             StoreCall::SyncFolder { pg } => {

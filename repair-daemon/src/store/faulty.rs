@@ -332,6 +332,10 @@ impl<S: FragmentStore> FragmentStore for Faulty<S> {
         self.shared.changing(|| self.inner.room())
     }
 
+    fn junk(&self) -> u64 {
+        self.inner.junk()
+    }
+
     fn broken(&self) -> Option<&str> {
         self.broken.get().map(String::as_str).or_else(|| self.inner.broken())
     }

@@ -1,19 +1,26 @@
 //! A folder held open, and what is done in it: every name is one component, relative to the open folder.
 //!
-//! Nothing here follows a link: names are made of ids, opened with `O_NOFOLLOW` in a folder that itself was opened so. A path
-//! of one component below a held folder cannot leave it, so more than that is not asked of the system. And because the folder
-//! is held open and not looked up again, an empty mount point that takes its place is never taken for it.
+//! Nothing here follows a link: names are made of ids, and looked up by `openat2` in a folder that itself was opened so, which refuses links and whatever
+//! leads out of the folder. Where the kernel, or a filter this process runs under, has no such call, `openat` takes one component and no link. And because
+//! the folder is held open and not looked up again, an empty mount point that takes its place is never taken for it.
+//!
+//! Nothing but a regular file is opened for what is in it: opening a device does things, and a FIFO makes its reader wait.
 
-use rustix::fs::{self, AtFlags, CWD, Dir, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{self, AtFlags, CWD, Dir, FallocateFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Only the service's own account has any business in its files.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o700);
+
+/// A disk may be mounted on a folder in a data folder: other file systems are not refused.
+const BELOW: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 /// A folder held open.
 #[derive(Debug)]
@@ -37,6 +44,33 @@ impl Unnamed {
     }
 }
 
+/// Opens a name below a folder.
+fn open_below(folder: &OwnedFd, name: &str, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    static IS_ABSENT: AtomicBool = AtomicBool::new(false);
+    if IS_ABSENT.load(Ordering::Relaxed) {
+        return open_component(folder, name, flags, mode);
+    }
+    match fs::openat2(folder, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode, BELOW) {
+        // An old kernel says the one, a filter either. A file of which nothing may be had says the other too, to both calls.
+        Err(refused @ (Errno::NOSYS | Errno::PERM)) => {
+            let opened = open_component(folder, name, flags, mode);
+            if refused == Errno::NOSYS || opened.is_ok() {
+                IS_ABSENT.store(true, Ordering::Relaxed);
+            }
+            opened
+        }
+        other => other,
+    }
+}
+
+/// The same without `openat2`: a name of one component that is no link cannot leave the folder.
+fn open_component(folder: &OwnedFd, name: &str, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    if name.contains('/') || name == ".." {
+        return Err(Errno::XDEV);
+    }
+    fs::openat(folder, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)
+}
+
 impl Folder {
     /// Opens a folder by its path, the only time a path is used; here links are the operator's own.
     ///
@@ -52,8 +86,7 @@ impl Folder {
     /// # Errors
     /// That of the system; a link is no folder.
     pub fn folder(&self, name: &str) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(Self { fd: fs::openat(&self.fd, name, flags, Mode::empty())? })
+        Ok(Self { fd: open_below(&self.fd, name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())? })
     }
 
     /// Opens a folder in this one, made if it is not there. This folder still has to be synced.
@@ -67,14 +100,19 @@ impl Folder {
         }
     }
 
-    /// Opens what has this name, for reading. May be anything but a link: whoever reads looks at what it is.
+    /// Opens what has this name, for reading if it is a regular file. Of anything else but a link there is a handle that says what it is and reads nothing:
+    /// whoever reads looks at what it is.
     ///
     /// # Errors
     /// That of the system.
     pub fn open_file(&self, name: &str) -> io::Result<File> {
-        // NONBLOCK: a FIFO put here must not make us wait.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        Ok(fs::openat(&self.fd, name, flags, Mode::empty())?.into())
+        let flags = match self.kind(name)? {
+            // NONBLOCK: nor must what takes its place by now make us wait.
+            FileType::RegularFile => OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY,
+            FileType::Symlink => return Err(Errno::LOOP.into()),
+            _ => OFlags::PATH,
+        };
+        Ok(open_below(&self.fd, name, flags, Mode::empty())?.into())
     }
 
     /// Opens a regular file for reading and writing, made if it is not there.
@@ -82,10 +120,20 @@ impl Folder {
     /// # Errors
     /// That of the system; `InvalidInput` for anything but a regular file.
     pub fn open_or_new_file(&self, name: &str) -> io::Result<File> {
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file: File = fs::openat(&self.fd, name, flags, FILE_MODE)?.into();
+        match self.kind(name) {
+            Ok(FileType::RegularFile) | Err(Errno::NOENT) => {}
+            Ok(_) => return Err(Errno::INVAL.into()),
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file: File = open_below(&self.fd, name, flags, FILE_MODE)?.into();
         if file.metadata()?.is_file() { Ok(file) } else { Err(Errno::INVAL.into()) }
+    }
+
+    /// What has this name, without opening it.
+    fn kind(&self, name: &str) -> rustix::io::Result<FileType> {
+        let stat = fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(FileType::from_raw_mode(stat.st_mode))
     }
 
     /// Makes a file; what has the name already is an error.
@@ -93,8 +141,7 @@ impl Folder {
     /// # Errors
     /// That of the system.
     pub fn new_file(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(fs::openat(&self.fd, name, flags, FILE_MODE)?.into())
+        Ok(open_below(&self.fd, name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, FILE_MODE)?.into())
     }
 
     /// A new file without a name, with room for `bytes`. Where the file system needs names, it gets `name` in this folder.
@@ -102,8 +149,7 @@ impl Folder {
     /// # Errors
     /// That of the system, `StorageFull` among them. Nothing is left then.
     pub fn unnamed(&self, name: impl FnOnce() -> String, bytes: u64) -> io::Result<Unnamed> {
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let unnamed = match fs::openat(&self.fd, ".", flags, FILE_MODE) {
+        let unnamed = match open_below(&self.fd, ".", OFlags::TMPFILE | OFlags::RDWR, FILE_MODE) {
             Ok(fd) => Unnamed { file: fd.into(), name: None },
             // An old kernel says EISDIR.
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
@@ -204,47 +250,42 @@ impl Folder {
         }
     }
 
-    /// The names in it that are text; no other is of our making.
+    /// The names in it that are text; no other is of our making. Only for folders that nobody fills: [`Folder::each_name`] for others.
     ///
     /// # Errors
     /// That of the system.
     pub fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in Dir::read_from(&self.fd)? {
-            if let Ok(name) = entry?.file_name().to_str()
-                && name != "."
-                && name != ".."
-            {
-                names.push(name.to_owned());
-            }
-        }
+        self.each_name(|name, _| {
+            names.extend(name.map(str::to_owned));
+            ControlFlow::Continue(())
+        })?;
         Ok(names)
     }
 
-    /// The names in it that are text and of regular files, without a look at each file where the file system says what it is.
+    /// Shows the names in it one by one, without a look at each file where the file system says what it is; `None` for one that is not text. It may be
+    /// removed while it is shown.
     ///
     /// # Errors
     /// That of the system.
-    pub fn file_names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
+    pub fn each_name(&self, mut see: impl FnMut(Option<&str>, FileType) -> ControlFlow<()>) -> io::Result<()> {
         for entry in Dir::read_from(&self.fd)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().to_str() else { continue };
-            let is_file = match entry.file_type() {
-                FileType::RegularFile => true,
-                FileType::Unknown => match self.file_bytes(name) {
-                    Ok(bytes) => bytes.is_some(),
+            let name = entry.file_name().to_str().ok();
+            let kind = match (name, entry.file_type()) {
+                (Some("." | ".."), _) => continue,
+                (Some(name), FileType::Unknown) => match self.kind(name) {
                     // Put aside since it was listed.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-                    Err(error) => return Err(error),
+                    Err(Errno::NOENT) => continue,
+                    known => known?,
                 },
-                _ => false,
+                (_, kind) => kind,
             };
-            if is_file {
-                names.push(name.to_owned());
+            if see(name, kind).is_break() {
+                break;
             }
         }
-        Ok(names)
+        Ok(())
     }
 
     /// Makes new and changed names durable: making or renaming alone is not.
@@ -326,5 +367,55 @@ mod tests {
         assert!(folder.open_file("file").is_err() && folder.open_or_new_file("file").is_err());
         assert_eq!(folder.file_bytes("file").unwrap(), None);
         assert!(folder.has("file").unwrap() && !folder.has("other").unwrap());
+    }
+
+    #[test]
+    fn nothing_leads_out_of_a_folder() {
+        let temporary = tempfile::tempdir().unwrap();
+        let base = temporary.path();
+        std_fs::create_dir_all(base.join("inside/sub")).unwrap();
+        std_fs::create_dir(base.join("outside")).unwrap();
+        for path in ["inside/sub/file", "outside/file"] {
+            std_fs::write(base.join(path), "x").unwrap();
+        }
+        std::os::unix::fs::symlink(base.join("outside"), base.join("inside/link")).unwrap();
+        std::os::unix::fs::symlink("sub", base.join("inside/near")).unwrap();
+        let folder = Folder::open(&base.join("inside")).unwrap();
+        let absolute = base.join("outside/file");
+        let ways =
+            ["link/file", "near/file", "../outside/file", "sub/../../outside/file", "..", absolute.to_str().unwrap()];
+        for way in ways {
+            for open in [open_below, open_component] {
+                assert!(open(&folder.fd, way, OFlags::RDONLY, Mode::empty()).is_err(), "{way}");
+            }
+            assert!(folder.open_file(way).is_err() && folder.open_or_new_file(way).is_err(), "{way}");
+        }
+        for open in [open_below, open_component] {
+            assert!(open(&folder.fd, "sub", OFlags::RDONLY, Mode::empty()).is_ok());
+        }
+        open_below(&folder.fd, "sub/file", OFlags::RDONLY, Mode::empty()).unwrap();
+    }
+
+    #[test]
+    fn only_regular_files_are_opened_for_what_is_in_them() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::open(temporary.path()).unwrap();
+        folder.folder_or_new("folder").unwrap();
+        fs::mknodat(&folder.fd, "fifo", FileType::Fifo, FILE_MODE, 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(temporary.path().join("socket")).unwrap();
+        // The one that always reads as zeros. Only root can make it.
+        let made = fs::mknodat(&folder.fd, "device", FileType::CharacterDevice, FILE_MODE, fs::makedev(1, 5));
+        let others = ["folder", "fifo", "socket", "device"];
+        let kinds = if made.is_ok() { &others[..] } else { &others[..3] };
+        for name in kinds {
+            let file = folder.open_file(name).unwrap();
+            assert!(!file.metadata().unwrap().is_file());
+            let read = std::os::unix::fs::FileExt::read_at(&file, &mut [0; 8], 0);
+            assert_eq!(read.unwrap_err().raw_os_error(), Some(Errno::BADF.raw_os_error()), "{name}");
+            assert_eq!(folder.open_or_new_file(name).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name}");
+        }
+        drop(folder.new_file("file").unwrap());
+        assert!(folder.open_file("file").unwrap().metadata().unwrap().is_file());
+        assert!(folder.open_or_new_file("file").is_ok());
     }
 }

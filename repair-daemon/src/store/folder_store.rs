@@ -6,35 +6,43 @@ use super::folder::{Folder, Unnamed};
 use super::fragments::{file_name, name_of, ours};
 use super::label::Label;
 use super::quarantine::Quarantine;
+use super::sweep::{SUFFIX, Sweep};
 use super::{as_store_error, invalid};
-use crate::files::direct::DirectReader;
+use crate::files::direct::{DirectReader, open_direct};
 use crate::files::fragment_file::unreadable;
+use crate::files::staged::random_u128;
 use ec_core::fragment::{Class, FragmentName};
 use repair_core::id::{ExtentKey, PgId};
 use repair_core::node::StoreError;
 use repair_core::wire::node::FragmentKey;
-use rustix::fs::{Advice, fadvise};
-use std::collections::BTreeSet;
+use rustix::fs::{Advice, FileType, fadvise};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
+use std::ops::ControlFlow;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Ends the name of a stage that needs one.
-const SUFFIX: &str = ".part";
 /// Shorter pieces go out soon enough with the sync.
 const BEGIN_BYTES_MIN: u64 = 64 << 10;
 
 /// Fragments as files of a data folder.
 #[derive(Debug)]
 pub struct FolderStore {
-    groups: Arc<Groups>,
     quarantine: Quarantine,
-    /// Numbers names, where the file system needs them.
+    /// Begins the names of this life's stages, where the file system needs names. Those of an earlier one may still be there.
+    life: String,
+    /// Numbers them.
     staged: AtomicU64,
+    /// Names in the folder of each group that were no fragments of it when it was last listed.
+    junk: Mutex<BTreeMap<PgId, u64>>,
+    /// Ends before the folder is unlocked.
+    sweep: Sweep,
+    groups: Arc<Groups>,
 }
 
 /// The folders of the placement groups, and the one where their files come from.
@@ -52,6 +60,8 @@ struct Groups {
 struct StagedFile {
     groups: Arc<Groups>,
     file: Unnamed,
+    /// The same file, opened once more to be read past the page cache; `None` where that is not to be had.
+    direct: OnceLock<Option<File>>,
     room_bytes: u64,
     state: State,
 }
@@ -86,23 +96,22 @@ impl FolderStore {
         Ok(store)
     }
 
-    /// The fragments of an open data folder, which still has to be synced. What an earlier life left staged is removed.
+    /// The fragments of an open data folder, which still has to be synced. What an earlier life left staged is removed, beside the work where it is much.
     pub(super) fn of(home: &Arc<DataFolder>) -> Result<Self, OpenError> {
         let io = |action: &'static str| move |source: io::Error| OpenError::Io { action, source };
         let folder = home.part("fragments").map_err(io("open the fragments"))?;
-        let staging = home.part("staging").and_then(emptied).map_err(io("empty the staging folder"))?;
+        let staging = || home.part("staging").map_err(io("open the staging folder"));
+        let random = random_u128().map_err(|error| io("name this life's stages")(io::Error::other(error)))?;
+        let life = format!("{:016x}-", random as u64);
+        let sweep = Sweep::begin(staging()?, life.clone()).map_err(io("empty the staging folder"))?;
         let quarantine = Quarantine::new(home.part("quarantine").map_err(io("open the quarantine"))?);
-        let groups = Groups { home: Arc::clone(home), folder, staging, named: Mutex::default() };
-        Ok(Self { groups: Arc::new(groups), quarantine, staged: AtomicU64::new(0) })
+        let groups = Arc::new(Groups { home: Arc::clone(home), folder, staging: staging()?, named: Mutex::default() });
+        Ok(Self { quarantine, life, staged: AtomicU64::new(0), junk: Mutex::default(), sweep, groups })
     }
-}
 
-fn emptied(staging: Folder) -> io::Result<Folder> {
-    for name in staging.names()?.iter().filter(|name| name.ends_with(SUFFIX)) {
-        // What cannot be removed costs its room and nothing else: a stage whose name is taken is refused.
-        let _ = staging.remove(name);
+    fn listed_junk(&self) -> MutexGuard<'_, BTreeMap<PgId, u64>> {
+        self.junk.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    Ok(staging)
 }
 
 impl Groups {
@@ -163,10 +172,11 @@ impl FragmentStore for FolderStore {
     fn begin(&self, bytes: u64) -> Result<Box<dyn Staged>, StoreError> {
         self.groups.home.fence.check()?;
         self.groups.home.is_there()?;
-        let name = || format!("{:016x}{SUFFIX}", self.staged.fetch_add(1, Ordering::Relaxed));
+        let name = || format!("{}{:016x}{SUFFIX}", self.life, self.staged.fetch_add(1, Ordering::Relaxed));
         let file = self.groups.staging.unnamed(name, bytes);
         let file = file.map_err(|error| as_store_error("make room for a fragment", &error))?;
-        Ok(Box::new(StagedFile { groups: Arc::clone(&self.groups), file, room_bytes: bytes, state: State::Open }))
+        let (groups, direct) = (Arc::clone(&self.groups), OnceLock::new());
+        Ok(Box::new(StagedFile { groups, file, direct, room_bytes: bytes, state: State::Open }))
     }
 
     fn length(&self, fragment: FragmentKey) -> Result<u64, StoreError> {
@@ -193,17 +203,33 @@ impl FragmentStore for FolderStore {
     }
 
     fn list(&self, pg: PgId, after: Option<FragmentKey>, max: usize) -> Result<Vec<FragmentKey>, StoreError> {
-        let mut found: Vec<FragmentKey> = Vec::new();
+        let (mut found, mut junk): (Vec<FragmentKey>, u64) = (Vec::new(), 0);
         if let Some(folder) = self.groups.find(pg)? {
-            let names = folder.file_names().map_err(|error| as_store_error("list a folder of fragments", &error))?;
-            let keys = names.iter().filter_map(|name| FragmentName::parse(name).and_then(|name| key_in(pg, name)));
-            found.extend(keys.filter(|key| after.is_none_or(|after| *key > after)));
+            let listed = folder.each_name(|name, kind| {
+                let name = name.filter(|_| kind == FileType::RegularFile).and_then(FragmentName::parse);
+                match name.and_then(|name| key_in(pg, name)) {
+                    None => junk += 1,
+                    Some(key) if after.is_none_or(|after| key > after) => found.push(key),
+                    Some(_) => {}
+                }
+                ControlFlow::Continue(())
+            });
+            listed.map_err(|error| as_store_error("list a folder of fragments", &error))?;
         }
         found.sort_unstable();
         found.truncate(max);
         // After the listing: what was listed before the label was seen may be another folder's.
         self.groups.home.is_there()?;
+        if junk > 0 {
+            self.listed_junk().insert(pg, junk);
+        } else {
+            self.listed_junk().remove(&pg);
+        }
         Ok(found)
+    }
+
+    fn junk(&self) -> u64 {
+        self.sweep.junk() + self.listed_junk().values().sum::<u64>()
     }
 
     fn set_aside(&self, fragment: FragmentKey, reason: &str) -> Result<(), StoreError> {
@@ -286,9 +312,20 @@ impl Staged for StagedFile {
     }
 
     fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
-        // Pages that are not on the disk yet stay in memory: only after the seal this reads the medium.
-        let _ = fadvise(self.file(), 0, None, Advice::DontNeed);
-        let read = self.file().read_exact_at(buffer, offset);
+        // Direct, it comes from the disk and leaves the pages in memory for those who read the fragment next.
+        let direct = self.direct.get_or_init(|| open_direct(self.file()));
+        let read = match direct {
+            Some(direct) => direct.read_exact_at(buffer, offset),
+            None => Err(Errno::INVAL.into()),
+        };
+        let read = match read {
+            // Not aligned, or no direct reads here. Pages that are not on the disk yet stay in memory: only after the seal this reads the medium.
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                let _ = fadvise(self.file(), 0, None, Advice::DontNeed);
+                self.file().read_exact_at(buffer, offset)
+            }
+            other => other,
+        };
         read.map_err(|error| as_store_error("read a fragment back", &error))
     }
 

@@ -8,6 +8,7 @@ use repair_core::node::{JournalFile, StoreError};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
@@ -42,10 +43,11 @@ impl Journals {
     /// # Errors
     /// That of the system.
     pub fn new(folder: Folder) -> io::Result<Self> {
-        for name in folder.names()?.iter().filter(|name| name.ends_with(SUFFIX_NEW)) {
+        folder.each_name(|name, _| {
             // What cannot be removed is met again when that journal is replaced.
-            let _ = folder.remove(name);
-        }
+            let _ = name.filter(|name| name.ends_with(SUFFIX_NEW)).map(|name| folder.remove(name));
+            ControlFlow::Continue(())
+        })?;
         Ok(Self { folder, open: Mutex::default() })
     }
 
@@ -54,7 +56,11 @@ impl Journals {
     /// # Errors
     /// That of the system, where the folder cannot be listed.
     pub fn read_all(&self) -> io::Result<impl Iterator<Item = JournalFile>> {
-        let mut groups: Vec<PgId> = self.folder.names()?.iter().filter_map(|name| pg_of(name)).collect();
+        let mut groups: Vec<PgId> = Vec::new();
+        self.folder.each_name(|name, _| {
+            groups.extend(name.and_then(pg_of));
+            ControlFlow::Continue(())
+        })?;
         groups.sort_unstable();
         let read = |pg| JournalFile { pg, bytes: self.read(pg).map_err(|error| error.to_string()) };
         Ok(groups.into_iter().map(read))

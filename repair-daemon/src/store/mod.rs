@@ -9,7 +9,7 @@
 //! DIR/fragments/PG/EXTENT.GENERATION.INDEX.frag
 //! DIR/journal/PG.journal       the truth about each placement group
 //! DIR/quarantine/              what was put aside, and `reasons`
-//! DIR/staging/                 fragments without a name yet, where the file system needs names; emptied at the start
+//! DIR/staging/                 fragments without a name yet, where the file system needs names; emptied from the start on
 //! DIR/reserve                  room for journals and deletes on a full disk
 //! DIR/index.redb               a cache of records
 //! DIR/door                     the socket of `crate::door`
@@ -40,18 +40,22 @@ mod folder_store;
 mod fragments;
 mod index;
 mod journal_file;
+#[cfg(test)]
+mod junk_tests;
 mod label;
 mod memory;
 mod model;
 #[cfg(test)]
 mod over_tests;
 mod quarantine;
+mod read_back;
 mod reserve;
 #[cfg(test)]
 pub(crate) mod small_disk;
 mod stage;
 #[cfg(test)]
 mod store_tests;
+mod sweep;
 mod throttled;
 
 pub use buffered::BufferedStage;
@@ -67,6 +71,7 @@ pub use fragments::{OpenedFragment, file_name};
 pub use index::{Index, examine_index};
 pub use label::Label;
 pub use memory::MemoryStore;
+pub use read_back::ReadBack;
 pub use repair_core::node::StoreError;
 pub use throttled::{Rate, Throttled};
 

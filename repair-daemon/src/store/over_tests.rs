@@ -180,3 +180,91 @@ fn a_put_asks_a_store_for_no_more_than_it_needs() {
     let _ = listed(&store);
     assert_eq!((files.counts().lists, PG), (1, made.fragment.extent.pg()));
 }
+
+/// Lies about what was written.
+const LIES: [Fault; 4] = [Fault::LostWrite, Fault::TornWrite, Fault::Misdirected, Fault::BitFlip];
+
+fn over_with(files: &Arc<impl FragmentStore + 'static>, policy: ReadBack) -> (tempfile::TempDir, DiskStore) {
+    let (home, store) = over(files);
+    (home, store.with_read_back(policy))
+}
+
+/// Puts over a medium that lies once in so many operations; how many fragments got names, and how many of those are not what was put.
+fn published_over(fault: Fault, policy: ReadBack) -> (usize, usize) {
+    let (mut named, mut wrong, mut struck) = (0, 0, 0);
+    for seed in 0..20 {
+        let files = Arc::new(Faulty::new(MemoryStore::new(BYTES), Faults::default(), seed));
+        let (_home, store) = over_with(&files, policy);
+        files.set_faults(Faults::default().with(fault, 8));
+        let all: Vec<Made> = (0..5).map(|number| made(number, 60_000)).collect();
+        for made in &all {
+            let _ = made.steps().into_iter().try_for_each(|step| store.perform(step).map(drop));
+        }
+        struck += files.struck(fault);
+        files.set_faults(Faults::default());
+        let names = listed(&store);
+        for made in all.iter().filter(|made| names.contains(&made.fragment)) {
+            named += 1;
+            wrong += usize::from(made.check(&store) != made.healthy());
+        }
+    }
+    assert!(struck > 10, "{fault:?} struck {struck} times");
+    (named, wrong)
+}
+
+#[test]
+fn what_is_not_on_the_medium_as_it_was_written_gets_no_name() {
+    for fault in LIES {
+        let (named, wrong) = published_over(fault, ReadBack::Always);
+        assert!(named > 10 && wrong == 0, "{fault:?}: {wrong} of {named}");
+        // The same without it: the fault does what it is said to do.
+        let (named, wrong) = published_over(fault, ReadBack::Off);
+        assert!(named > 10 && wrong > 5, "{fault:?}: {wrong} of {named}");
+    }
+}
+
+#[test]
+fn a_medium_that_lies_twice_takes_nothing_any_more() {
+    let files = Arc::new(Faulty::new(MemoryStore::new(BYTES), Faults::default(), 1));
+    let (_home, store) = over_with(&files, ReadBack::Always);
+    let (sound, finished) = (made(1, 60_000), made(2, 60_000));
+    sound.store(&store);
+    let is_finish = |step: &StoreCall| matches!(step, StoreCall::FinishStage { .. });
+    let steps = finished.steps();
+    let to_finish = steps.iter().position(is_finish).unwrap() + 1;
+    steps.into_iter().take(to_finish).for_each(|step| drop(store.perform(step).unwrap()));
+    files.set_faults(Faults::default().with(Fault::LostWrite, 1));
+    for lies in 1..=2 {
+        let lost = made(10 + lies, 60_000);
+        let failed = lost.steps().into_iter().find_map(|step| store.perform(step).err());
+        let Some(StoreError::Io(reason)) = failed else { panic!("{failed:?}") };
+        assert!(reason.contains("read back"), "{reason}");
+        assert_eq!((store.mismatches(), store.broken().is_some()), (lies, lies == 2));
+        assert!(store.perform(StoreCall::PublishStage { key: lost.stage }).is_err(), "it is discarded");
+    }
+    files.set_faults(Faults::default());
+    let begin = StoreCall::OpenStage { key: sound.stage, header: Box::new(sound.header) };
+    for call in [begin, StoreCall::PublishStage { key: finished.stage }] {
+        let refused = store.perform(call);
+        assert!(matches!(&refused, Err(StoreError::Io(reason)) if reason.contains("writing ended")), "{refused:?}");
+    }
+    assert_eq!(listed(&store), [sound.fragment]);
+    assert_eq!(sound.check(&store), sound.healthy());
+}
+
+#[test]
+fn a_sample_is_read_back_whole_and_the_others_not_at_all() {
+    let files = Arc::new(Counted::new(MemoryStore::new(BYTES)));
+    let (_home, store) = over_with(&files, ReadBack::Sample);
+    let mut sampled = 0;
+    for number in 0..200 {
+        let made = made(number, 10_000);
+        let before = files.counts().read_backs;
+        made.store(&store);
+        let is_wanted = ReadBack::Sample.wants(made.fragment);
+        // Header, payload and tail.
+        assert_eq!(files.counts().read_backs - before, if is_wanted { 3 } else { 0 });
+        sampled += usize::from(is_wanted);
+    }
+    assert!((4..30).contains(&sampled), "{sampled} of 200");
+}

@@ -1,10 +1,11 @@
 //! Fragments on their way in: files without a name, hashed as they arrive.
 //!
-//! The root is that of the bytes as received, never of bytes read back. A stage that met any error is gone: what a failed
-//! write or sync left on the disk is not known, and a second sync of the same file would not tell.
+//! The root is that of the bytes as received, never of bytes read back: those are only compared with it, where [`ReadBack`] says so. A stage that met
+//! any error is gone: what a failed write or sync left on the disk is not known, and a second sync of the same file would not tell.
 
 use super::contract::{FragmentStore, Published, Staged};
-use super::invalid;
+use super::read_back::{ReadBack, ReadBacks, Written};
+use super::{Fence, invalid};
 use crate::files::slices::ShardSums;
 use ec_core::fragment::{Hash, Header, build_tail};
 use ec_core::geometry::BLOCK_BYTES;
@@ -15,9 +16,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All stages of a disk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Stages {
     open: Mutex<HashMap<StageKey, Arc<Mutex<Stage>>>>,
+    pub(super) read_backs: ReadBacks,
 }
 
 #[derive(Debug)]
@@ -52,6 +54,10 @@ impl std::fmt::Debug for State {
 }
 
 impl Stages {
+    pub(super) fn new(read_back: ReadBack) -> Self {
+        Self { open: Mutex::default(), read_backs: ReadBacks::new(read_back) }
+    }
+
     fn open(&self) -> MutexGuard<'_, HashMap<StageKey, Arc<Mutex<Stage>>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,8 +106,10 @@ impl Stages {
         self.step(key, Stage::seal)
     }
 
-    pub(super) fn finish(&self, key: StageKey, record: &Body) -> Result<StoreOk, StoreError> {
-        self.step(key, |stage| stage.finish(record))
+    pub(super) fn finish(&self, key: StageKey, record: &Body, fence: &Fence) -> Result<StoreOk, StoreError> {
+        let prove =
+            |fragment, file: &dyn Staged, written: &Written| self.read_backs.prove(fragment, file, written, fence);
+        self.step(key, |stage| stage.finish(key.extent, record, prove))
     }
 
     /// Gives a finished stage its name and forgets it; false, and nothing changed, where the name is taken.
@@ -151,12 +159,18 @@ impl Stage {
         }
     }
 
-    fn finish(&mut self, record: &Body) -> Result<StoreOk, StoreError> {
+    fn finish(
+        &mut self,
+        extent: ExtentKey,
+        record: &Body,
+        prove: impl FnOnce(FragmentKey, &dyn Staged, &Written) -> Result<(), StoreError>,
+    ) -> Result<StoreOk, StoreError> {
         let hash = Hash::of(record);
         match std::mem::replace(&mut self.state, State::Broken) {
             State::Sealed { root, table } => {
-                self.write_frame(record, &root, &table)?;
+                let written = self.write_frame(record, root, &table)?;
                 self.file.seal(self.header.layout().file_bytes)?;
+                prove(self.fragment(extent), &*self.file, &written)?;
                 self.state = State::Finished { record: hash };
                 Ok(StoreOk::Done)
             }
@@ -170,14 +184,15 @@ impl Stage {
     }
 
     /// Writes what surrounds the payload, now that the record is known.
-    fn write_frame(&mut self, record: &[u8], root: &Hash, table: &[u32]) -> Result<(), StoreError> {
+    fn write_frame(&mut self, record: &[u8], root: Hash, table: &[u32]) -> Result<Written, StoreError> {
         self.header.record_bytes =
             u32::try_from(record.len()).map_err(|_| invalid("a record longer than any can be"))?;
         let header_bytes = self.header.to_bytes();
-        let tail = build_tail(&self.header, &header_bytes, table, record, root)
+        let tail = build_tail(&self.header, &header_bytes, table, record, &root)
             .map_err(|error| invalid(&error.to_string()))?;
         self.file.write_at(0, &header_bytes)?;
-        self.file.write_at(self.header.layout().table_at, &tail)
+        self.file.write_at(self.header.layout().table_at, &tail)?;
+        Ok(Written { header: self.header, header_bytes: header_bytes.to_vec(), tail, root })
     }
 
     fn fragment(&self, extent: ExtentKey) -> FragmentKey {

@@ -119,6 +119,10 @@ impl<S: FragmentStore> FragmentStore for Throttled<S> {
         self.inner.room()
     }
 
+    fn junk(&self) -> u64 {
+        self.inner.junk()
+    }
+
     fn broken(&self) -> Option<&str> {
         self.inner.broken()
     }
