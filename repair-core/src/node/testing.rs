@@ -129,6 +129,7 @@ impl Disk {
                 return Ok(StoreOk::Checked {
                     class: if other { "conflict".into() } else { file.class.clone() },
                     root,
+                    bytes: file.payload.len() as u64,
                 });
             }
             StoreCall::Quarantine { fragment, .. } => {
@@ -370,6 +371,7 @@ pub(super) struct World {
     pub(super) asked: Vec<(u64, DaemonRequest)>,
     pub(super) cells: Vec<(OpId, CellKey)>,
     pub(super) wake: Option<Time>,
+    pub(super) said: Vec<Notice>,
     next_request: u64,
 }
 
@@ -400,6 +402,7 @@ impl World {
             asked: Vec::new(),
             cells: Vec::new(),
             wake: None,
+            said: Vec::new(),
             next_request: 0,
         };
         let (domain, address) = ("a/b/c/d".into(), "localhost:1".into());
@@ -436,6 +439,7 @@ impl World {
                     NodeEffect::AskDaemon { number, request } => self.asked.push((number, request)),
                     NodeEffect::SetCell { op, cell } => self.cells.push((op, cell)),
                     NodeEffect::WakeAt(at) => self.wake = Some(at),
+                    NodeEffect::Say(notice) => self.said.push(notice),
                 }
             }
             if self.held || self.ops_left == Some(0) {

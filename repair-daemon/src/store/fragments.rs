@@ -319,21 +319,25 @@ impl Fragments {
 
     /// Reads a fragment whole, from the device, and judges it.
     pub(super) fn check(&self, fragment: FragmentKey, hash: Option<RecordHash>) -> Result<StoreOk, StoreError> {
-        let mut root = None;
+        let (mut root, mut bytes) = (None, 0);
         let class = match self.look(fragment, ReadFrom::Device)? {
             Err((class, _)) => class,
-            Ok(found) => match self.check_payload(fragment, &found, &mut root)? {
-                Err((class, _)) => class,
-                Ok(()) => {
-                    let carried = ExtentRecord::hash(&found.tail().record_bytes);
-                    if hash.is_none_or(|hash| hash.0 == *carried.as_bytes()) { Class::Healthy } else { Class::Conflict }
+            Ok(found) => {
+                bytes = found.layout().payload_bytes;
+                match self.check_payload(fragment, &found, &mut root)? {
+                    Err((class, _)) => class,
+                    Ok(()) => {
+                        let carried = ExtentRecord::hash(&found.tail().record_bytes);
+                        let is_it = hash.is_none_or(|hash| hash.0 == *carried.as_bytes());
+                        if is_it { Class::Healthy } else { Class::Conflict }
+                    }
                 }
-            },
+            }
         };
         if class != Class::Healthy {
             self.forget(fragment);
         }
-        Ok(StoreOk::Checked { class: class.as_str().to_owned(), root })
+        Ok(StoreOk::Checked { class: class.as_str().to_owned(), root, bytes })
     }
 
     fn check_payload(&self, fragment: FragmentKey, found: &Found, root: &mut Option<[u8; 32]>) -> Looked<()> {
