@@ -156,10 +156,10 @@ impl Fragments {
         let looked = match self.files.open_file(fragment) {
             Ok(Some(file)) => {
                 // Header and tail are small pieces far apart: reading ahead would bring payload that goes past the cache.
-                let advice = if from == ReadFrom::Cache { Advice::Random } else { Advice::DontNeed };
-                let _ = fadvise(&file, 0, None, advice);
+                let _ = fadvise(&file, 0, None, Advice::Random);
                 let name = file_name(fragment);
-                FragmentFile::of(file, Path::new(&name)).map_err(|error| ours(&error))?.map(Found::File)
+                let look = if from == ReadFrom::Cache { FragmentFile::of } else { FragmentFile::of_device };
+                look(file, Path::new(&name)).map_err(|error| ours(&error))?.map(Found::File)
             }
             Ok(None) => self.look_by_name(fragment, from)?,
             Err(error) => Err(finding(error)?),
@@ -305,7 +305,13 @@ impl Fragments {
     /// Reads payload from wherever the fragment was found.
     fn fill(&self, fragment: FragmentKey, found: &Found, offset: u64, buffer: &mut [u8], from: ReadFrom) -> Looked<()> {
         let error = match found {
-            Found::File(file) => return file.read_payload(offset, buffer).map_err(|error| ours(&error)),
+            Found::File(file) => {
+                let read = match from {
+                    ReadFrom::Cache => file.read_payload(offset, buffer),
+                    ReadFrom::Device => file.read_payload_from_device(offset, buffer),
+                };
+                return read.map_err(|error| ours(&error));
+            }
             Found::Named { .. } => self.files.read(fragment, found.layout().payload_at + offset, buffer, from).err(),
         };
         error.map_or(Ok(Ok(())), |error| finding(error).map(Err))
