@@ -71,6 +71,7 @@ impl List {
                 10 | 12 => 26,
                 11 => 27 + usize::from(*fields.get(26)?),
                 13 => 0,
+                14 => 8 + 1 + 16,
                 _ => return None,
             };
             let (fields, rest) = fields.split_at_checked(bytes)?;

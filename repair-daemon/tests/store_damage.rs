@@ -5,17 +5,22 @@
 //! Through [`DiskStore`], by the calls the node machine makes. The files lie on a tmpfs where there is one: the store looks past
 //! the page cache, so on a disk every turned bit would be written to the device.
 
+#[path = "support/image.rs"]
+mod image;
+
 use ec_core::fragment::{
     BirthIdentity, Content, ExtentRecord, FOOTER_BYTES, FragmentEntry, HEADER_BYTES, Hash, Header, StreamId,
 };
 use ec_core::{Code, Geometry, ShardIndex};
+use image::{Image, may_mount};
 use repair_core::id::{AttemptId, CellKey, ClaimId, ExtentKey, PgId, RecordHash};
 use repair_core::node::{Body, StoreCall, StoreError, StoreOk};
 use repair_core::wire::node::{FragmentKey, StageKey};
 use repair_daemon::store::{DiskStore, Unlabelled};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use tempfile::TempDir;
 
 const CELL: CellKey = CellKey(77 << 100);
@@ -55,7 +60,10 @@ struct Stored {
 impl Stored {
     fn new() -> Self {
         let shm = Path::new("/dev/shm");
-        let folder = if shm.is_dir() { TempDir::new_in(shm) } else { TempDir::new() }.unwrap();
+        Self::within(if shm.is_dir() { TempDir::new_in(shm) } else { TempDir::new() }.unwrap())
+    }
+
+    fn within(folder: TempDir) -> Self {
         let store = DiskStore::open(folder.path(), Unlabelled::Format).unwrap();
         let code = Code::new(&"rs:4+2".parse().unwrap()).unwrap();
         let extent = ExtentKey::compose(CELL, PG, 1, 1);
@@ -141,9 +149,12 @@ impl Stored {
 
     /// The fragment's file, to be changed behind the store's back.
     fn file(&self, index: u16) -> File {
+        OpenOptions::new().read(true).write(true).open(self.path(index)).unwrap()
+    }
+
+    fn path(&self, index: u16) -> PathBuf {
         let name = self.identity(index).file_name();
-        let path = self.folder.path().join("fragments").join(format!("{:08x}", PG.0)).join(name);
-        OpenOptions::new().read(true).write(true).open(path).unwrap()
+        self.folder.path().join("fragments").join(format!("{:08x}", PG.0)).join(name)
     }
 }
 
@@ -231,4 +242,45 @@ fn every_length_is_named_and_never_read() {
     }
     file.set_len(FILE_BYTES as u64).unwrap();
     assert_eq!(stored.class(damaged), "healthy");
+}
+
+/// Where on its file system's device a byte of a file lies, by `filefrag`.
+fn place_on_device(path: &Path, at: u64) -> u64 {
+    let output = Command::new("filefrag").args(["-e", "-b4096"]).arg(path).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    // "   0:        0..       2:      34304..     34306:      3:             last,eof"
+    let numbers = |line: &str| {
+        let words = line.split(['.', ':']).map(str::trim).filter(|word| !word.is_empty());
+        words.map_while(|word| word.parse().ok()).collect::<Vec<u64>>()
+    };
+    let extent = said.lines().map(numbers).find(|numbers| match numbers[..] {
+        [_, first, last, ..] => (first..=last).contains(&(at / 4096)),
+        _ => false,
+    });
+    let extent = extent.unwrap_or_else(|| panic!("no extent of byte {at} in {said}"));
+    (extent[3] + at / 4096 - extent[1]) * 4096 + at % 4096
+}
+
+#[test]
+fn what_is_on_the_device_is_judged_and_not_what_is_in_memory() {
+    if !may_mount() {
+        return;
+    }
+    let place = TempDir::new().unwrap();
+    let disk = place.path().join("disk.img");
+    let image = Image::ext4(disk.clone(), 32 << 20, &place.path().join("disk"));
+    let stored = Stored::within(TempDir::new_in(image.path()).unwrap());
+    let device = OpenOptions::new().read(true).write(true).open(disk).unwrap();
+    let path = stored.path(1);
+    for (at, class) in [(100, "rot.header"), (4096 + 5, "rot.payload"), (TAIL_AT as u64 + 5, "rot.footer")] {
+        let before = fs::read(&path).unwrap();
+        let on_device = place_on_device(&path, at);
+        device.write_all_at(&[before[at as usize] ^ 1], on_device).unwrap();
+        assert!(fs::read(&path).unwrap() == before, "byte {at} is not in memory: nothing is shown");
+        assert!(stored.read(1).is_some(), "who reads is served from memory");
+        assert_eq!(stored.class(1), class, "byte {at}");
+        device.write_all_at(&[before[at as usize]], on_device).unwrap();
+        assert_eq!(stored.class(1), "healthy");
+    }
+    drop(stored);
 }

@@ -444,6 +444,7 @@ impl World {
             NodeEffect::WakeAt(at) => {
                 self.later(at.max(self.now + LATENCY), Happening::Node(disk, life, NodeEvent::Tick))
             }
+            NodeEffect::Say(_) => {}
         }
     }
 
@@ -728,7 +729,7 @@ impl Store {
             }
             StoreCall::Check { fragment, .. } => {
                 let file = self.files.get(&fragment).ok_or(StoreError::NotFound)?;
-                return Ok(StoreOk::Checked { class: file.class.into(), root: Some(file.root) });
+                return Ok(StoreOk::Checked { class: file.class.into(), root: Some(file.root), bytes: 0 });
             }
             StoreCall::Quarantine { fragment, .. } => drop(self.files.remove(&fragment)),
             StoreCall::ListFolder { pg } => {

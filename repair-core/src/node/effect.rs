@@ -215,6 +215,40 @@ pub enum NodeEffect {
     },
     /// A [`NodeEvent::Tick`] is wanted then. Replaces the one wanted before.
     WakeAt(Time),
+    /// Something that who runs the node should hear.
+    Say(Notice),
+}
+
+/// What who runs a node should hear. Nothing waits for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// In the folder of its placement group lies a file that nothing says should be there. It stays where it is.
+    Orphan {
+        /// Which.
+        fragment: FragmentKey,
+        /// Its class by the fragment format.
+        class: String,
+    },
+    /// A scrub came to its end, and there were such files.
+    Orphans {
+        /// How many.
+        files: u64,
+        /// How many of them are damaged.
+        damaged: u64,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Orphan { fragment: FragmentKey { extent, generation, index }, class } => {
+                write!(formatter, "orphan: fragment {index} of extent {extent}, generation {generation}: {class}")
+            }
+            Self::Orphans { files, damaged } => {
+                write!(formatter, "the scrub met {files} orphans, {damaged} of them damaged; they stay where they are")
+            }
+        }
+    }
 }
 
 /// An operation of the store. Everything that says *durable* has been synced, directories too, when it ends well.
@@ -369,6 +403,8 @@ pub enum StoreOk {
         class: String,
         /// The root computed from its payload.
         root: Option<[u8; 32]>,
+        /// Bytes of payload read for it.
+        bytes: u64,
     },
     /// Files of a folder, by the fragments that their names say.
     Folder(Vec<FragmentKey>),

@@ -206,6 +206,12 @@ impl Group {
         self.active.is_none() && self.queue.is_empty()
     }
 
+    /// Whether an extent is being prepared just now: its file may have its name before the journal knows of it.
+    pub(super) fn is_preparing(&self, extent: ExtentKey) -> bool {
+        let active = self.active.as_ref().map(|active| &active.mutation.kind);
+        matches!(active, Some(Kind::Prepare { extent: preparing, .. }) if *preparing == extent)
+    }
+
     /// How the journal takes these changes, and with them all that it was not told yet: appended as one record where the file
     /// can be trusted, else as a new file.
     pub(super) fn journal_call(&mut self, pg: PgId, changes: &[Change]) -> StoreCall {
@@ -285,6 +291,8 @@ impl Group {
                 Change::Damaged(fragment, _) | Change::Sound(fragment) => {
                     self.ledger.list().contains_key(&fragment.extent)
                 }
+                // Of a group that this disk has left there is nothing to remember.
+                Change::Scrubbed(..) => self.ledger.heard.is_some(),
                 _ => true,
             };
             if matters {

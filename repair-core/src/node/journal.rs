@@ -56,6 +56,8 @@ pub(super) enum Change {
     Sound(FragmentKey),
     /// An earlier journal was lost: nothing stored here counts before a list was adopted.
     Lost,
+    /// The pass of this number over all fragments has judged those of the list up to this extent; none: all, and its folder.
+    Scrubbed(u64, Option<ExtentKey>),
 }
 
 impl Change {
@@ -128,6 +130,12 @@ impl Change {
                 write_fragment(to, fragment);
             }
             Self::Lost => to.push(13),
+            Self::Scrubbed(pass, after) => {
+                to.push(14);
+                to.extend_from_slice(&pass.to_le_bytes());
+                to.push(after.is_some().into());
+                to.extend_from_slice(&after.map_or(0, |extent| extent.0).to_le_bytes());
+            }
         }
     }
 
@@ -166,6 +174,10 @@ impl Change {
             }
             12 => Self::Sound(from.fragment()?),
             13 => Self::Lost,
+            14 => {
+                let (pass, is_within, extent) = (from.u64()?, from.byte()?, from.extent()?);
+                Self::Scrubbed(pass, (is_within != 0).then_some(extent))
+            }
             _ => return None,
         })
     }

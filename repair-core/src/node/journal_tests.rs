@@ -61,6 +61,8 @@ fn changes() -> Vec<Change> {
         Change::Damaged(fragment(1), "rot.payload".into()),
         Change::Damaged(fragment(2), "missing".into()),
         Change::Sound(fragment(2)),
+        Change::Scrubbed(6, None),
+        Change::Scrubbed(7, Some(extent(2))),
     ]
 }
 
@@ -208,4 +210,14 @@ fn a_journal_made_to_be_searched_for_ever_is_not_believed() {
         hostile.extend_from_slice(&[&MAGIC[..], &rest.to_le_bytes()].concat());
     }
     assert!(replay(PG, &hostile).is_err());
+}
+
+#[test]
+fn the_place_of_a_scrub_is_a_tag_and_25_bytes() {
+    let mut bytes = Vec::new();
+    Change::Scrubbed(0x0102, Some(ExtentKey(0x0304))).write(&mut bytes);
+    Change::Scrubbed(5, None).write(&mut bytes);
+    let mut expected = [&[14, 2, 1][..], &[0; 6], &[1, 4, 3], &[0; 14]].concat();
+    expected.extend([&[14, 5][..], &[0; 7], &[0; 17]].concat());
+    assert_eq!(bytes, expected);
 }

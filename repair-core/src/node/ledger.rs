@@ -30,6 +30,8 @@ pub(super) struct Ledger {
     pub(super) damaged: BTreeMap<FragmentKey, String>,
     /// An earlier journal was lost and no list was adopted since.
     pub(super) lost: bool,
+    /// The last pass over all fragments that came here: its number, and the last extent that it judged; none: all.
+    pub(super) scrubbed: Option<(u64, Option<ExtentKey>)>,
 }
 
 /// Whether a list comes to a row.
@@ -98,6 +100,13 @@ impl Ledger {
         let ours = self.index(disk) == Some(fragment.index);
         let prepared = || self.prepared.values().any(|prepared| prepared.extent == fragment.extent);
         ours && (self.list().contains_key(&fragment.extent) || prepared())
+    }
+
+    /// Whether the name of a file is no surprise: the list or a prepared change names it, or it is on its way out.
+    pub(super) fn expects(&self, fragment: &FragmentKey, disk: DiskId) -> bool {
+        let prepared = || self.prepared.values().any(|prepared| prepared.extent == fragment.extent);
+        let ours = self.fragment(fragment.extent, disk).as_ref() == Some(fragment);
+        self.doomed.contains_key(fragment) || ours && (self.list().contains_key(&fragment.extent) || prepared())
     }
 
     /// Whether the record of this hash is one we have a copy of.
@@ -216,6 +225,7 @@ impl Ledger {
             doomed: self.doomed.clone(),
             damaged: damaged.map(|(fragment, class)| (*fragment, class.clone())).collect(),
             lost: false,
+            scrubbed: self.scrubbed,
             list: List::of(list),
         })
     }
@@ -267,6 +277,7 @@ impl Ledger {
                 self.damaged.remove(&fragment);
             }
             Change::Lost => self.lost = true,
+            Change::Scrubbed(pass, after) => self.scrubbed = Some((pass, after)),
         }
     }
 
@@ -283,6 +294,7 @@ impl Ledger {
             .chain(self.tombstones.iter().map(|(extent, seq)| Change::Buried(*extent, *seq)))
             .chain(self.doomed.iter().map(|(fragment, seq)| Change::Doomed(*fragment, *seq)))
             .chain(self.damaged.iter().map(|(fragment, class)| Change::Damaged(*fragment, class.clone())))
+            .chain(self.scrubbed.map(|(pass, after)| Change::Scrubbed(pass, after)))
     }
 
     /// About how many bytes a snapshot takes.

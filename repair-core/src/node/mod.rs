@@ -14,6 +14,7 @@ mod link;
 mod list;
 mod listings;
 mod mutation;
+mod pace;
 mod publish;
 mod scrub;
 mod serve;
@@ -21,7 +22,8 @@ mod stage;
 
 pub use combine::add_share;
 pub use effect::{
-    Body, Hosted, JournalFile, NodeEffect, NodeEvent, OpId, Payload, PeerId, RequestId, StoreCall, StoreError, StoreOk,
+    Body, Hosted, JournalFile, NodeEffect, NodeEvent, Notice, OpId, Payload, PeerId, RequestId, StoreCall, StoreError,
+    StoreOk,
 };
 pub use journal::{JournalSays, examine_journal};
 
@@ -42,6 +44,8 @@ pub struct NodeConfig {
     pub stages_max: usize,
     /// A pass over all fragments takes about this long; none: only on request.
     pub scrub_period: Option<Millis>,
+    /// So many bytes of payload per second are read by passes at most, those that somebody asked for too; 0: no limit.
+    pub scrub_bytes_per_second: u64,
     /// How often to beat, until the daemon says it.
     pub beat_every: Millis,
     /// Room that stages leave free: journals, deletes and quarantine need some.
@@ -60,6 +64,7 @@ impl Default for NodeConfig {
             ask_after: Millis(10_000),
             stages_max: 256,
             scrub_period: Some(Millis(14 * 24 * 3_600_000)),
+            scrub_bytes_per_second: 50_000_000,
             beat_every: Millis(500),
             headroom_bytes: 64 << 20,
             queue_max: 256,
@@ -116,6 +121,8 @@ enum Pending {
         names: listings::Names,
     },
     Check(serve::Checking),
+    /// The folder of this placement group, listed for the pass of this number.
+    Strays(PgId, u64),
     Info(Asker),
     /// Sums of the hops behind this node.
     Upstream(Box<combine::Combining>),
@@ -153,7 +160,7 @@ impl Node {
             next_op: 0,
             effects: VecDeque::new(),
             link: link::Link::new(config.beat_every),
-            scrub: scrub::Scrub::default(),
+            scrub: scrub::Scrub::new(config.scrub_bytes_per_second),
             listings: listings::Listings::default(),
             wake: None,
         }
@@ -287,6 +294,7 @@ impl Node {
                 self.holdings_synced(asker, pg, want, names, result);
             }
             Some(Pending::Check(checking)) => self.check_done(checking, result),
+            Some(Pending::Strays(pg, pass)) => self.strays_listed(pg, pass, result),
             Some(Pending::Info(asker)) => self.info_done(asker, result),
             Some(Pending::Combine(combining)) => self.combined(&combining, result),
             // Answered by a node and not by the store.
@@ -429,6 +437,8 @@ mod crash_tests;
 mod mutation_tests;
 #[cfg(test)]
 mod random_tests;
+#[cfg(test)]
+mod scrub_tests;
 #[cfg(test)]
 mod sequence_tests;
 #[cfg(test)]

@@ -79,7 +79,9 @@ impl Publishing {
             (At::Finishing, Ok(_)) => Ok(At::Naming),
             (At::Naming, Ok(StoreOk::Published(false))) => Ok(At::Judging),
             (At::Naming, Ok(_)) => Ok(At::Syncing),
-            (At::Judging, Ok(StoreOk::Checked { class, root })) if class == "healthy" && root == Some(self.root) => {
+            (At::Judging, Ok(StoreOk::Checked { class, root, .. }))
+                if class == "healthy" && root == Some(self.root) =>
+            {
                 Ok(At::Syncing)
             }
             (At::Judging, Ok(_) | Err(StoreError::NotFound | StoreError::Damaged(_))) if !self.staged => {

@@ -18,6 +18,8 @@ pub(super) enum Why {
     Asked(Asker),
     /// It is its turn.
     Scrub,
+    /// It lies where a scrub looked, and nothing says that it should.
+    Stray,
     /// Reading it failed.
     Doubt,
 }
@@ -236,8 +238,12 @@ impl Node {
 
     pub(super) fn check_done(&mut self, checking: Checking, result: Result<StoreOk, StoreError>) {
         let Checking { fragment, why, void } = checking;
+        let mut read = 0;
         let class = match result {
-            Ok(StoreOk::Checked { class, .. }) => Ok(class),
+            Ok(StoreOk::Checked { class, bytes, .. }) => {
+                read = bytes;
+                Ok(class)
+            }
             Err(StoreError::NotFound) => Ok(Class::Missing.as_str().into()),
             Err(StoreError::Damaged(_)) => Ok(Class::Unreadable.as_str().into()),
             Ok(_) => Err(Refusal::Unavailable("no finding".into())),
@@ -252,7 +258,11 @@ impl Node {
             self.found(fragment, class);
         }
         match (why, class) {
-            (Why::Scrub, _) => self.scrubbed(),
+            (Why::Scrub, _) => self.scrubbed(read),
+            (Why::Stray, class) => {
+                class.iter().for_each(|class| self.found_stray(fragment, class));
+                self.scrubbed(read);
+            }
             (Why::Doubt, _) => {}
             (Why::Asked(asker), Ok(class)) if class == Class::Missing.as_str() && !self.owes(&fragment) => {
                 drop(class);

@@ -139,6 +139,7 @@ impl Disk {
                 return Ok(StoreOk::Checked {
                     class: if other { "conflict".into() } else { file.class.clone() },
                     root,
+                    bytes: file.payload.len() as u64,
                 });
             }
             StoreCall::Quarantine { fragment, .. } => {
@@ -381,6 +382,7 @@ pub(super) struct World {
     pub(super) cells: Vec<(OpId, CellKey)>,
     pub(super) forwards: Vec<(OpId, Place, NodeRequest, Millis)>,
     pub(super) wake: Option<Time>,
+    pub(super) said: Vec<Notice>,
     next_request: u64,
 }
 
@@ -412,6 +414,7 @@ impl World {
             cells: Vec::new(),
             forwards: Vec::new(),
             wake: None,
+            said: Vec::new(),
             next_request: 0,
         };
         let (domain, address) = ("a/b/c/d".into(), "localhost:1".into());
@@ -451,6 +454,7 @@ impl World {
                         self.forwards.push((op, to, request, deadline));
                     }
                     NodeEffect::WakeAt(at) => self.wake = Some(at),
+                    NodeEffect::Say(notice) => self.said.push(notice),
                 }
             }
             if self.held || self.ops_left == Some(0) {

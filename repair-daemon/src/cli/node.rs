@@ -40,6 +40,10 @@ pub struct NodeCommand {
     /// Every fragment is read and judged in about this time, again and again. 14 days without it, never with 0.
     #[arg(long, value_name = "SECONDS")]
     scrub_period: Option<u64>,
+    /// So many bytes of payload a second are read for that at most, for a scrub that somebody asks for too. 50000000 without it, no
+    /// limit with 0.
+    #[arg(long, value_name = "BYTES_PER_SECOND")]
+    scrub_rate: Option<u64>,
     /// Room that fragments leave free, for journals, deletes and quarantine. 64 MiB without it.
     #[arg(long, value_name = "BYTES")]
     headroom: Option<u64>,
@@ -86,6 +90,7 @@ impl NodeCommand {
             config.quarantine_for = Millis(seconds.saturating_mul(1000));
         }
         config.headroom_bytes = self.headroom.unwrap_or(config.headroom_bytes);
+        config.scrub_bytes_per_second = self.scrub_rate.unwrap_or(config.scrub_bytes_per_second);
         match self.scrub_period {
             Some(0) => config.scrub_period = None,
             Some(seconds) => config.scrub_period = Some(Millis(seconds.saturating_mul(1000))),

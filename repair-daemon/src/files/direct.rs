@@ -3,17 +3,19 @@
 //! Fragments and decoded files are written once and not read soon. Going through the page cache would copy every byte once more
 //! and push out pages that somebody needs.
 //! Direct writes are no more durable than others: callers still sync. Reads take what is in the cache and fetch the rest
-//! directly: a fragment that is decoded or checked once would only push out what somebody needs.
+//! directly: a fragment that is decoded or checked once would only push out what somebody needs. Who wants to know what is on the
+//! device asks for that, and gets nothing from the cache.
 
 use ec_core::buffer::AlignedBuffer;
-use rustix::fs::{FallocateFlags, OFlags, fallocate, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate, fcntl_getfl, fcntl_setfl, fdatasync};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSliceMut, Write};
+use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Once, OnceLock};
 
 /// Alignment of memory, offset and length that satisfies every device met so far.
 pub const DIRECT_ALIGNMENT: usize = 4096;
@@ -134,6 +136,43 @@ impl DirectReader {
         }
     }
 
+    /// Fills `buffer` from `offset` with what is on the device, whatever the cache holds. What was written and is not there yet is brought there
+    /// first. Where the file system has no direct reads, the range is dropped from the cache before it is read; that is said once,
+    /// since a page that somebody holds is not dropped.
+    ///
+    /// # Errors
+    /// As [`DirectReader::read_exact_at`].
+    pub fn read_exact_from_device(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let Some(direct) = self.direct() else { return self.read_exact_uncached(buffer, offset) };
+        let read = if is_aligned(buffer, offset) && buffer.len().is_multiple_of(DIRECT_ALIGNMENT) {
+            direct.read_exact_at(buffer, offset)
+        } else {
+            read_exact_around(direct, buffer, offset)
+        };
+        match read {
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                self.read_exact_uncached(buffer, offset)
+            }
+            other => other,
+        }
+    }
+
+    fn read_exact_uncached(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            let what =
+                "no direct reads here: pages are dropped from memory before a check reads them, and one in use stays";
+            let _ = writeln!(io::stderr(), "ninefold: {what}");
+        });
+        // A page that is not written back is not dropped.
+        fdatasync(&self.file)?;
+        // Whole pages, or the advice leaves out the first and the last.
+        let begin = offset / DIRECT_ALIGNMENT as u64 * DIRECT_ALIGNMENT as u64;
+        let end = (offset + buffer.len() as u64).next_multiple_of(DIRECT_ALIGNMENT as u64);
+        fadvise(&self.file, begin, NonZeroU64::new(end - begin), Advice::DontNeed)?;
+        self.file.read_exact_at(buffer, offset)
+    }
+
     /// Reads what is in memory, from the beginning and in whole blocks; gives its length.
     fn read_cached(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
@@ -162,6 +201,26 @@ pub(crate) fn open_direct(file: &File) -> Option<File> {
     File::options().read(true).custom_flags(flags).open(handle).ok()
 }
 
+/// Reads the whole blocks around a range directly, and gives the range.
+fn read_exact_around(direct: &File, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+    let begin = offset / DIRECT_ALIGNMENT as u64 * DIRECT_ALIGNMENT as u64;
+    // Below a block: it fits.
+    let skipped = (offset - begin) as usize;
+    let wanted = skipped + buffer.len();
+    let mut blocks = AlignedBuffer::zeroed(wanted.next_multiple_of(DIRECT_ALIGNMENT)).map_err(io::Error::other)?;
+    let mut filled = 0;
+    while filled < wanted {
+        match direct.read_at(&mut blocks[filled..], begin + filled as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(bytes) => filled += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.copy_from_slice(&blocks[skipped..wanted]);
+    Ok(())
+}
+
 fn is_aligned(buffer: &[u8], offset: u64) -> bool {
     buffer.as_ptr().addr().is_multiple_of(DIRECT_ALIGNMENT) && offset.is_multiple_of(DIRECT_ALIGNMENT as u64)
 }
@@ -170,4 +229,29 @@ fn set_direct(file: &File, direct: bool) -> io::Result<()> {
     let mut flags = fcntl_getfl(file)?;
     flags.set(OFlags::DIRECT, direct);
     Ok(fcntl_setfl(file, flags)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_range_comes_from_the_device_as_it_was_written_and_none_past_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..20_000_u32).map(|at| ((at * 31) >> 3) as u8).collect();
+        let path = folder.path().join("file");
+        std::fs::write(&path, &bytes).unwrap();
+        let reader = DirectReader::new(File::open(path).unwrap());
+        for (offset, length) in [(0, 1), (1, 4095), (4095, 2), (4096, 4096), (5000, 9000), (19_999, 1), (0, 20_000)] {
+            let (mut direct, mut uncached) = (vec![0; length], vec![0; length]);
+            reader.read_exact_from_device(&mut direct, offset as u64).unwrap();
+            reader.read_exact_uncached(&mut uncached, offset as u64).unwrap();
+            let expected = &bytes[offset..offset + length];
+            assert!(direct == expected && uncached == expected, "{length} at {offset}");
+        }
+        for (offset, length) in [(0, 20_001), (16_384, 4096), (40_960, 4096)] {
+            let past = reader.read_exact_from_device(&mut vec![0; length], offset);
+            assert_eq!(past.unwrap_err().kind(), io::ErrorKind::UnexpectedEof, "{length} at {offset}");
+        }
+    }
 }

@@ -57,11 +57,28 @@ impl FragmentFile {
     /// # Errors
     /// As [`FragmentFile::open`].
     pub fn of(file: File, path: &Path) -> Looked<Self> {
-        let looked = file.metadata().and_then(|metadata| {
+        Self::read_by(file, path, |reader, buffer, offset| reader.file().read_exact_at(buffer, offset))
+    }
+
+    /// Looks at what an open file has on the device.
+    ///
+    /// # Errors
+    /// As [`FragmentFile::open`].
+    pub fn of_device(file: File, path: &Path) -> Looked<Self> {
+        Self::read_by(file, path, DirectReader::read_exact_from_device)
+    }
+
+    fn read_by(
+        file: File,
+        path: &Path,
+        read: impl Fn(&DirectReader, &mut [u8], u64) -> io::Result<()>,
+    ) -> Looked<Self> {
+        let file = DirectReader::new(file);
+        let looked = file.file().metadata().and_then(|metadata| {
             if metadata.is_file() {
                 look(metadata.len(), |offset, bytes| {
                     let mut buffer = vec![0; bytes];
-                    file.read_exact_at(&mut buffer, offset)?;
+                    read(&file, &mut buffer, offset)?;
                     Ok(buffer)
                 })
             } else {
@@ -69,9 +86,7 @@ impl FragmentFile {
             }
         });
         match looked {
-            Ok(Ok((header, tail))) => {
-                Ok(Ok(Self { path: path.to_path_buf(), header, tail, file: DirectReader::new(file) }))
-            }
+            Ok(Ok((header, tail))) => Ok(Ok(Self { path: path.to_path_buf(), header, tail, file })),
             Ok(Err(finding)) => Ok(Err(finding)),
             Err(error) => unreadable(path, error),
         }
@@ -88,6 +103,17 @@ impl FragmentFile {
     /// As [`FragmentFile::open`].
     pub fn read_payload(&self, offset: u64, buffer: &mut [u8]) -> Looked<()> {
         match self.file.read_exact_at(buffer, self.layout().payload_at + offset) {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => unreadable(&self.path, error),
+        }
+    }
+
+    /// Reads a range of the payload from the device, whatever is in memory. Nothing is compared yet.
+    ///
+    /// # Errors
+    /// As [`FragmentFile::open`].
+    pub fn read_payload_from_device(&self, offset: u64, buffer: &mut [u8]) -> Looked<()> {
+        match self.file.read_exact_from_device(buffer, self.layout().payload_at + offset) {
             Ok(()) => Ok(Ok(())),
             Err(error) => unreadable(&self.path, error),
         }

@@ -271,6 +271,9 @@ impl Actor {
                 None => link::unreachable(number, &self.inputs),
             },
             NodeEffect::WakeAt(moment) => self.wake = Some(moment),
+            NodeEffect::Say(notice) => {
+                let _ = writeln!(io::stderr(), "ninefold node: {}", printable(&notice.to_string()));
+            }
         }
     }
 

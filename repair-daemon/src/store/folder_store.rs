@@ -196,10 +196,12 @@ impl FragmentStore for FolderStore {
         if !is_file {
             return Err(StoreError::Damaged("not a file".into()));
         }
-        if from == ReadFrom::Device {
-            let _ = fadvise(&file, 0, None, Advice::DontNeed);
-        }
-        DirectReader::new(file).read_exact_at(buffer, offset).or_else(|error| self.groups.about(&name, error))
+        let reader = DirectReader::new(file);
+        let read = match from {
+            ReadFrom::Cache => reader.read_exact_at(buffer, offset),
+            ReadFrom::Device => reader.read_exact_from_device(buffer, offset),
+        };
+        read.or_else(|error| self.groups.about(&name, error))
     }
 
     fn list(&self, pg: PgId, after: Option<FragmentKey>, max: usize) -> Result<Vec<FragmentKey>, StoreError> {

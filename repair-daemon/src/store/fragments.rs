@@ -171,10 +171,10 @@ impl Fragments {
         let looked = match self.files.open_file(fragment) {
             Ok(Some(file)) => {
                 // Header and tail are small pieces far apart: reading ahead would bring payload that goes past the cache.
-                let advice = if from == ReadFrom::Cache { Advice::Random } else { Advice::DontNeed };
-                let _ = fadvise(&file, 0, None, advice);
+                let _ = fadvise(&file, 0, None, Advice::Random);
                 let name = file_name(fragment);
-                FragmentFile::of(file, Path::new(&name)).map_err(|error| ours(&error))?.map(Found::File)
+                let look = if from == ReadFrom::Cache { FragmentFile::of } else { FragmentFile::of_device };
+                look(file, Path::new(&name)).map_err(|error| ours(&error))?.map(Found::File)
             }
             Ok(None) => self.look_by_name(fragment, from)?,
             Err(error) => Err(finding(error)?),
@@ -331,7 +331,13 @@ impl Fragments {
     /// Reads payload from wherever the fragment was found.
     fn fill(&self, fragment: FragmentKey, found: &Found, offset: u64, buffer: &mut [u8], from: ReadFrom) -> Looked<()> {
         let error = match found {
-            Found::File(file) => return file.read_payload(offset, buffer).map_err(|error| ours(&error)),
+            Found::File(file) => {
+                let read = match from {
+                    ReadFrom::Cache => file.read_payload(offset, buffer),
+                    ReadFrom::Device => file.read_payload_from_device(offset, buffer),
+                };
+                return read.map_err(|error| ours(&error));
+            }
             Found::Named { .. } => self.files.read(fragment, found.layout().payload_at + offset, buffer, from).err(),
         };
         error.map_or(Ok(Ok(())), |error| finding(error).map(Err))
@@ -345,21 +351,25 @@ impl Fragments {
 
     /// Reads a fragment whole, from the device, and judges it.
     pub(super) fn check(&self, fragment: FragmentKey, hash: Option<RecordHash>) -> Result<StoreOk, StoreError> {
-        let mut root = None;
+        let (mut root, mut bytes) = (None, 0);
         let class = match self.look(fragment, ReadFrom::Device)? {
             Err((class, _)) => class,
-            Ok(found) => match self.check_payload(fragment, &found, &mut root)? {
-                Err((class, _)) => class,
-                Ok(()) => {
-                    let carried = ExtentRecord::hash(&found.tail().record_bytes);
-                    if hash.is_none_or(|hash| hash.0 == *carried.as_bytes()) { Class::Healthy } else { Class::Conflict }
+            Ok(found) => {
+                bytes = found.layout().payload_bytes;
+                match self.check_payload(fragment, &found, &mut root)? {
+                    Err((class, _)) => class,
+                    Ok(()) => {
+                        let carried = ExtentRecord::hash(&found.tail().record_bytes);
+                        let is_it = hash.is_none_or(|hash| hash.0 == *carried.as_bytes());
+                        if is_it { Class::Healthy } else { Class::Conflict }
+                    }
                 }
-            },
+            }
         };
         if class != Class::Healthy {
             self.forget(fragment);
         }
-        Ok(StoreOk::Checked { class: class.as_str().to_owned(), root })
+        Ok(StoreOk::Checked { class: class.as_str().to_owned(), root, bytes })
     }
 
     fn check_payload(&self, fragment: FragmentKey, found: &Found, root: &mut Option<[u8; 32]>) -> Looked<()> {

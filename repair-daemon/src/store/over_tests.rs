@@ -129,7 +129,7 @@ fn fault_course(made: &Made, store: &DiskStore, fault: Fault) -> bool {
         match store.perform(step) {
             Ok(StoreOk::Published(new)) => is_stored &= new,
             // The root is that of the bytes as received, whatever became of them below.
-            Ok(StoreOk::Root(root)) => assert_eq!(made.healthy(), Ok(healthy_with(root))),
+            Ok(StoreOk::Root(root)) => assert_eq!(made.healthy(), Ok(healthy_with(root, made.payload.len() as u64))),
             Ok(_) => {}
             Err(_) => is_stored = false,
         }
@@ -139,11 +139,11 @@ fn fault_course(made: &Made, store: &DiskStore, fault: Fault) -> bool {
     if is_stored && let Some(given) = &given {
         assert!(*given == made.payload, "{fault:?}: other bytes that have their CRCs");
     }
-    if let Ok(StoreOk::Checked { class, root }) = made.check(store)
+    if let Ok(StoreOk::Checked { class, root, bytes }) = made.check(store)
         && class == "healthy"
     {
         // A healthy one has the root of the record that it carries, which is ours: the record was asked for by its hash.
-        assert_eq!(made.healthy(), Ok(StoreOk::Checked { class, root }), "{fault:?}");
+        assert_eq!(made.healthy(), Ok(StoreOk::Checked { class, root, bytes }), "{fault:?}");
     }
     // A listing may be stale, and says so to nobody: it names only what once was there.
     if let Ok(StoreOk::Folder(names)) = store.perform(StoreCall::ListFolder { pg: PG }) {
@@ -154,8 +154,8 @@ fn fault_course(made: &Made, store: &DiskStore, fault: Fault) -> bool {
     given.is_some()
 }
 
-fn healthy_with(root: [u8; 32]) -> StoreOk {
-    StoreOk::Checked { class: "healthy".into(), root: Some(root) }
+fn healthy_with(root: [u8; 32], bytes: u64) -> StoreOk {
+    StoreOk::Checked { class: "healthy".into(), root: Some(root), bytes }
 }
 
 #[test]

@@ -115,7 +115,8 @@ impl Made {
     }
 
     pub(super) fn healthy(&self) -> Result<StoreOk, StoreError> {
-        Ok(StoreOk::Checked { class: "healthy".into(), root: Some(self.root) })
+        let bytes = self.payload.len() as u64;
+        Ok(StoreOk::Checked { class: "healthy".into(), root: Some(self.root), bytes })
     }
 }
 

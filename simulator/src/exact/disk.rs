@@ -348,7 +348,7 @@ impl FakeDisk {
             let payload = &bytes[layout.payload_at as usize..layout.table_at as usize];
             *header.identity.root(&Hash::of(payload)).as_bytes()
         });
-        Ok(StoreOk::Checked { class: class.as_str().into(), root })
+        Ok(StoreOk::Checked { class: class.as_str().into(), root, bytes: bytes.len() as u64 })
     }
 
     /// The process stops. With `power` the machine too: what was not durable is kept, dropped or torn by the dice. Without, the

@@ -358,6 +358,7 @@ impl World {
                 let wake = host.wake;
                 self.queue.at(Instant::of(time), Event::NodeTick { node, life, wake });
             }
+            NodeEffect::Say(_) => {}
         }
     }
 
