@@ -9,8 +9,8 @@
 //! |---|---|
 //! | flip, burst, zero, swap of two pieces: the header alone, or with the payload or the tail | `rot.header` |
 //! | the same: the payload alone | `rot.payload` |
-//! | the same: table, record, zeros or footer, with the payload or not, the seal's first 8 bytes still there | `rot.footer` |
-//! | the same: the seal's first 8 bytes are gone (as if it had never been written) | `torn.committed` |
+//! | the same: table, record, zeros or footer, with the payload or not | `rot.footer` |
+//! | the same: the footer is all zeros (as if it had never been written) | `torn.committed` |
 //! | the same: header and footer | `torn.uncommitted` |
 //! | misdirected or stale blocks: a block of the payload | `rot.payload` |
 //! | the same: the header of another file of this length, or the footer of another | `rot.header` (nothing tells which of the two) |
@@ -64,9 +64,8 @@ impl Kind {
     fn classes(self) -> &'static [Class] {
         use Class::*;
         match self {
-            Self::Flip | Self::Burst | Self::Zero => {
-                &[RotHeader, RotPayload, RotFooter, TornCommitted, TornUncommitted]
-            }
+            Self::Flip | Self::Burst => &[RotHeader, RotPayload, RotFooter, TornUncommitted],
+            Self::Zero => &[RotHeader, RotPayload, RotFooter, TornCommitted, TornUncommitted],
             Self::Swap => &[RotHeader, RotPayload, RotFooter, TornCommitted, TornUncommitted, Identity],
             Self::Misdirect => &[RotHeader, RotPayload, RotFooter, TornCommitted, TornUncommitted, Identity],
             Self::Stale => &[RotHeader, RotPayload, RotFooter, Identity, Stale, OrphanNewer],
@@ -246,7 +245,7 @@ impl<'a> Pieces<'a> {
             (None, Some(_)) => return Class::RotHeader,
             (None, None) => return Class::TornUncommitted,
             (Some(header), _) if header.file.len() != file.len() => return Class::TornCommitted,
-            (Some(_), None) if last.is_some_and(|last| last.starts_with(b"NFFSEAL1")) => return Class::RotFooter,
+            (Some(_), None) if last.is_some_and(|last| last.iter().any(|byte| *byte != 0)) => return Class::RotFooter,
             (Some(_), None) => return Class::TornCommitted,
             (Some(header), Some(footer)) => (header, footer),
         };

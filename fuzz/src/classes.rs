@@ -20,7 +20,7 @@ pub(crate) fn class_of_structure(bytes: &[u8]) -> Class {
     let Some(footer) = footer.filter(|_| bytes.len() as u64 == file_bytes(&header)) else {
         return Class::TornCommitted;
     };
-    if !footer.starts_with(b"NFFSEAL1") {
+    if *footer == [0; FOOTER_BYTES] {
         return Class::TornCommitted;
     }
     if !seal_right {

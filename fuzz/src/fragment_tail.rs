@@ -86,11 +86,11 @@ fn class(header: &Header, header_bytes: &[u8], bytes: &[u8]) -> Option<Class> {
     else {
         return Some(Class::TornCommitted);
     };
-    if !footer.starts_with(b"NFFSEAL1") {
+    if *footer == [0; FOOTER_BYTES] {
         return Some(Class::TornCommitted);
     }
     let (body, crc) = footer.split_last_chunk::<4>().expect("128 bytes");
-    if crc32fast::hash(body).to_le_bytes() != *crc || body[112..] != [0; 12] {
+    if !body.starts_with(b"NFFSEAL1") || crc32fast::hash(body).to_le_bytes() != *crc || body[112..] != [0; 12] {
         return Some(Class::RotFooter);
     }
     if body[8..40] != *Hash::of(header_bytes).as_bytes() {

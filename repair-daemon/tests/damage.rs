@@ -20,8 +20,6 @@ fn class_of_changed_byte(at: usize) -> &'static str {
     match at {
         0..HEADER_BYTES => "rot.header",
         HEADER_BYTES..TAIL_AT => "rot.payload",
-        // The first eight bytes of the footer say that there is one.
-        at if (SMALL_BYTES - FOOTER_BYTES..SMALL_BYTES - FOOTER_BYTES + 8).contains(&at) => "torn.committed",
         _ => "rot.footer",
     }
 }

@@ -111,7 +111,7 @@ impl FormatError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TailError {
-    /// There is no seal where the footer should be: the file was never finished, or what finished it did not last.
+    /// There are zeros where the footer should be: the file was never finished, or what finished it did not last.
     #[error("no seal")]
     Absent,
     /// The bytes are not as long as the header makes the tail.

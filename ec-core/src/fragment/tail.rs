@@ -39,9 +39,10 @@ impl Footer {
     /// Reads a footer.
     ///
     /// # Errors
-    /// [`TailError::Absent`] where there is no seal, [`TailError::Footer`] where there is a damaged one.
+    /// [`TailError::Absent`] where nothing was written, [`TailError::Footer`] where there is a damaged seal: what does not even begin as one
+    /// was written all the same, and a file that was never finished has zeros there.
     pub fn parse(bytes: &[u8]) -> Result<Self, TailError> {
-        if bytes.len() != FOOTER_BYTES || !bytes.starts_with(&MAGIC) {
+        if bytes.len() != FOOTER_BYTES || bytes.iter().all(|byte| *byte == 0) {
             return Err(TailError::Absent);
         }
         Self::parse_sealed(bytes).map_err(TailError::Footer)
