@@ -236,6 +236,18 @@ pub enum Notice {
         /// How many of them are damaged.
         damaged: u64,
     },
+    /// A fragment that the list names is not whole on the disk, which had said that it was durable there.
+    Torn {
+        /// Which.
+        fragment: FragmentKey,
+        /// Such fragments so far.
+        total: u64,
+    },
+    /// The disk takes nothing new from now on, also after a restart, until somebody vouches for it.
+    Distrusted {
+        /// Why.
+        reason: String,
+    },
 }
 
 impl fmt::Display for Notice {
@@ -246,6 +258,15 @@ impl fmt::Display for Notice {
             }
             Self::Orphans { files, damaged } => {
                 write!(formatter, "the scrub met {files} orphans, {damaged} of them damaged; they stay where they are")
+            }
+            Self::Torn { fragment: FragmentKey { extent, index, .. }, total } => {
+                write!(
+                    formatter,
+                    "alarm: the disk acknowledged fragment {index} of extent {extent} and does not have it whole; it is the disk's number {total}"
+                )
+            }
+            Self::Distrusted { reason } => {
+                write!(formatter, "alarm: {reason}. Replace it, or start the node with --trust-disk once it is seen to")
             }
         }
     }

@@ -58,6 +58,8 @@ pub(super) enum Change {
     Lost,
     /// The pass of this number over all fragments has judged those of the list up to this extent; none: all, and its folder.
     Scrubbed(u64, Option<ExtentKey>),
+    /// So many fragments of the list were found torn: the disk had said that they were durable.
+    Torn(u32),
 }
 
 impl Change {
@@ -136,6 +138,10 @@ impl Change {
                 to.push(after.is_some().into());
                 to.extend_from_slice(&after.map_or(0, |extent| extent.0).to_le_bytes());
             }
+            Self::Torn(times) => {
+                to.push(15);
+                to.extend_from_slice(&times.to_le_bytes());
+            }
         }
     }
 
@@ -178,6 +184,7 @@ impl Change {
                 let (pass, is_within, extent) = (from.u64()?, from.byte()?, from.extent()?);
                 Self::Scrubbed(pass, (is_within != 0).then_some(extent))
             }
+            15 => Self::Torn(from.u32()?),
             _ => return None,
         })
     }

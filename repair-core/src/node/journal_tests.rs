@@ -62,6 +62,7 @@ fn changes() -> Vec<Change> {
         Change::Damaged(fragment(2), "missing".into()),
         Change::Sound(fragment(2)),
         Change::Scrubbed(6, None),
+        Change::Torn(3),
         Change::Scrubbed(7, Some(extent(2))),
     ]
 }
@@ -220,4 +221,11 @@ fn the_place_of_a_scrub_is_a_tag_and_25_bytes() {
     let mut expected = [&[14, 2, 1][..], &[0; 6], &[1, 4, 3], &[0; 14]].concat();
     expected.extend([&[14, 5][..], &[0; 7], &[0; 17]].concat());
     assert_eq!(bytes, expected);
+}
+
+#[test]
+fn what_a_disk_lost_is_a_tag_and_four_bytes() {
+    let mut bytes = Vec::new();
+    Change::Torn(0x0102).write(&mut bytes);
+    assert_eq!(bytes, [15, 2, 1, 0, 0]);
 }

@@ -32,6 +32,8 @@ pub(super) struct Ledger {
     pub(super) lost: bool,
     /// The last pass over all fragments that came here: its number, and the last extent that it judged; none: all.
     pub(super) scrubbed: Option<(u64, Option<ExtentKey>)>,
+    /// How many fragments of the list the disk had acknowledged and did not have whole. Not less for being healed.
+    pub(super) torn: u32,
 }
 
 /// Whether a list comes to a row.
@@ -97,7 +99,7 @@ impl Ledger {
 
     /// Whether a file may not be put aside: the list or a prepared change names it.
     pub(super) fn keeps(&self, fragment: &FragmentKey, disk: DiskId) -> bool {
-        let ours = self.index(disk) == Some(fragment.index);
+        let ours = self.fragment(fragment.extent, disk).as_ref() == Some(fragment);
         let prepared = || self.prepared.values().any(|prepared| prepared.extent == fragment.extent);
         ours && (self.list().contains_key(&fragment.extent) || prepared())
     }
@@ -226,13 +228,14 @@ impl Ledger {
             damaged: damaged.map(|(fragment, class)| (*fragment, class.clone())).collect(),
             lost: false,
             scrubbed: self.scrubbed,
+            torn: self.torn,
             list: List::of(list),
         })
     }
 
     /// What is left when nothing of the placement group is here any more but, in quarantine, what goes for good one day.
     pub(super) fn forgotten(&self, doomed: BTreeMap<FragmentKey, u64>) -> Self {
-        Self { token: self.token, aborted: self.aborted.clone(), doomed, ..Self::default() }
+        Self { token: self.token, aborted: self.aborted.clone(), doomed, torn: self.torn, ..Self::default() }
     }
 
     /// Makes a change.
@@ -278,6 +281,7 @@ impl Ledger {
             }
             Change::Lost => self.lost = true,
             Change::Scrubbed(pass, after) => self.scrubbed = Some((pass, after)),
+            Change::Torn(times) => self.torn = times,
         }
     }
 
@@ -295,6 +299,7 @@ impl Ledger {
             .chain(self.doomed.iter().map(|(fragment, seq)| Change::Doomed(*fragment, *seq)))
             .chain(self.damaged.iter().map(|(fragment, class)| Change::Damaged(*fragment, class.clone())))
             .chain(self.scrubbed.map(|(pass, after)| Change::Scrubbed(pass, after)))
+            .chain((self.torn > 0).then_some(Change::Torn(self.torn)))
     }
 
     /// About how many bytes a snapshot takes.

@@ -7,6 +7,7 @@
 
 mod combine;
 pub mod effect;
+mod finding;
 mod group;
 mod journal;
 mod ledger;
@@ -54,6 +55,8 @@ pub struct NodeConfig {
     pub queue_max: usize,
     /// How long what a disk held is kept in quarantine after it was replaced and the group was whole without it.
     pub quarantine_for: Millis,
+    /// What the disk did before is forgiven: somebody has seen to it.
+    pub trust_disk: bool,
     /// A journal longer than this, and four times as long as what it says, is written anew.
     pub journal_bytes_max: u64,
 }
@@ -69,6 +72,7 @@ impl Default for NodeConfig {
             headroom_bytes: 64 << 20,
             queue_max: 256,
             quarantine_for: Millis(24 * 3_600_000),
+            trust_disk: false,
             journal_bytes_max: 64 << 10,
         }
     }
@@ -214,6 +218,9 @@ impl Node {
     }
 
     fn boot(&mut self) {
+        if self.config.trust_disk {
+            self.trust_disk();
+        }
         let pgs: Vec<PgId> = self.groups.keys().copied().collect();
         pgs.iter().for_each(|pg| self.run_group(*pg));
         self.begin_scrubs();
@@ -342,7 +349,8 @@ impl Node {
 
     /// Bytes that can still be taken, and bytes in all, as others are told: a grant of more than that would be refused here.
     fn room(&self) -> (u64, u64) {
-        self.stages.usable(self.config.headroom_bytes).unwrap_or_default()
+        let (free_bytes, total_bytes) = self.stages.usable(self.config.headroom_bytes).unwrap_or_default();
+        (if self.distrusted().is_some() { 0 } else { free_bytes }, total_bytes)
     }
 
     fn ask_to_be_woken(&mut self) {
@@ -433,6 +441,8 @@ fn write_failed(error: StoreError) -> Refusal {
 mod combine_tests;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod finding_tests;
 #[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]

@@ -358,7 +358,8 @@ impl Node {
         if ledger.prepared.values().any(|other| other.extent == extent) {
             return invalid("another attempt prepared this extent");
         }
-        Ok(None)
+        // It may have been staged before that came to light.
+        self.distrusted().map_or(Ok(None), |reason| Err(Refusal::NoSpace(reason)))
     }
 
     /// Whether record and stage belong together.
@@ -518,7 +519,9 @@ impl Node {
         let (disk, seq) = (self.disk(), row.seq);
         let ledger = &self.groups.get(&pg)?.ledger;
         let guest = row.index_held_or_joined(disk).is_none();
-        let mut files = found.into_iter().filter(|file| guest || !ledger.keeps(file, disk));
+        // What is newer than all we know of is not ours to judge: whoever wrote it may know more.
+        let found = found.into_iter().filter(|file| file.generation <= GENERATION);
+        let mut files = found.filter(|file| guest || !ledger.keeps(file, disk));
         let some: Vec<FragmentKey> = files.by_ref().take(RETIRED_AT_ONCE).collect();
         let more = files.next().is_some();
         if guest {

@@ -264,7 +264,8 @@ impl Node {
             return;
         };
         pass.orphans += 1;
-        pass.damaged_orphans += u64::from(class != Class::Healthy.as_str());
+        let is_whole = [Class::Healthy, Class::Stale, Class::OrphanNewer].iter().any(|whole| class == whole.as_str());
+        pass.damaged_orphans += u64::from(!is_whole);
         if pass.orphans <= ORPHANS_NAMED_MAX {
             self.effects.push_back(NodeEffect::Say(Notice::Orphan { fragment, class: class.into() }));
         }

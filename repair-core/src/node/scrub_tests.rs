@@ -147,7 +147,7 @@ fn what_nothing_names_is_judged_counted_and_left_where_it_is() {
         })
         .collect();
     said.sort_unstable();
-    let mut expected: Vec<_> = strays.into_iter().zip(["healthy", "rot.payload", "healthy"]).collect();
+    let mut expected: Vec<_> = strays.into_iter().zip(["orphan.newer", "rot.payload", "healthy"]).collect();
     expected.sort_unstable();
     assert_eq!(said, expected);
     assert_eq!(world.said.last(), Some(&Notice::Orphans { files: 3, damaged: 1 }));

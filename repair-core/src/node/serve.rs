@@ -1,6 +1,5 @@
 //! What is asked of a node and changes nothing: payload, records, lists, listings; and the judging of fragments.
 
-use super::journal::Change;
 use super::ledger::GENERATION;
 use super::listings::{self, Names};
 use super::{Asker, Node, Pending, StoreCall, StoreError, StoreOk, unavailable};
@@ -36,10 +35,10 @@ pub(super) enum Want {
 /// A fragment being judged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Checking {
-    fragment: FragmentKey,
+    pub(super) fragment: FragmentKey,
     why: Why,
     /// Set when the file was replaced meanwhile: a bad finding may be about the old one.
-    void: bool,
+    pub(super) void: bool,
 }
 
 impl Node {
@@ -242,7 +241,7 @@ impl Node {
         let class = match result {
             Ok(StoreOk::Checked { class, bytes, .. }) => {
                 read = bytes;
-                Ok(class)
+                Ok(self.class_here(&fragment, class))
             }
             Err(StoreError::NotFound) => Ok(Class::Missing.as_str().into()),
             Err(StoreError::Damaged(_)) => Ok(Class::Unreadable.as_str().into()),
@@ -273,51 +272,7 @@ impl Node {
         }
     }
 
-    /// Takes a finding down, where the fragment is one that we owe.
-    fn found(&mut self, fragment: FragmentKey, class: &str) {
-        if class == Class::Healthy.as_str() {
-            return self.mark_sound(fragment);
-        }
-        let missing = class == Class::Missing.as_str();
-        let counts = if missing { self.must_hold(&fragment) } else { self.owes(&fragment) };
-        let Some(group) = self.groups.get_mut(&fragment.extent.pg()).filter(|_| counts) else { return };
-        if group.ledger.damaged.get(&fragment).is_none_or(|known| known != class) {
-            group.apply_lazily(Change::Damaged(fragment, class.into()));
-            group.note_due = true;
-            self.report(fragment, class.into());
-            self.run_group(fragment.extent.pg());
-        }
-    }
-
-    fn mark_sound(&mut self, fragment: FragmentKey) {
-        let pg = fragment.extent.pg();
-        let Some(group) = self.groups.get_mut(&pg) else { return };
-        if group.ledger.damaged.contains_key(&fragment) {
-            group.apply_lazily(Change::Sound(fragment));
-            group.note_due = true;
-            // The daemon counts it as lost: with as many others as its code survives, it could not be rebuilt, and nobody would look again.
-            self.report(fragment, Class::Healthy.as_str().into());
-            self.run_group(pg);
-        }
-    }
-
-    /// The file was written anew and is proven: earlier findings, and those under way, are about another file.
-    pub(super) fn found_sound(&mut self, fragment: FragmentKey) {
-        for pending in self.pending.values_mut() {
-            if let Pending::Check(checking) = pending
-                && checking.fragment == fragment
-            {
-                checking.void = true;
-            }
-        }
-        let Some(group) = self.groups.get_mut(&fragment.extent.pg()) else { return };
-        if group.ledger.damaged.contains_key(&fragment) {
-            group.apply_lazily(Change::Sound(fragment));
-            group.note_due = true;
-        }
-    }
-
-    fn owes(&self, fragment: &FragmentKey) -> bool {
+    pub(super) fn owes(&self, fragment: &FragmentKey) -> bool {
         self.asked_of_ledger(fragment, super::ledger::Ledger::owes)
     }
 

@@ -7,7 +7,7 @@ use crate::id::{AttemptId, CellKey, Token};
 use crate::limits::{NAME_BYTES_MAX, SLICE_BYTES};
 use crate::time::{Millis, Time};
 use crate::wire::Refusal;
-use crate::wire::node::{NodeReply, StageKey};
+use crate::wire::node::{FragmentKey, NodeReply, StageKey};
 use ec_core::code::DESCRIPTOR_BYTES;
 use ec_core::fragment::{BirthIdentity, Header};
 use ec_core::geometry::BLOCK_BYTES;
@@ -162,6 +162,10 @@ impl Node {
             Ok(header) => header,
             Err(refusal) => return self.refuse(asker, refusal),
         };
+        let fragment = FragmentKey { extent: wish.key.extent, generation: wish.generation, index: wish.key.index };
+        if let Some(reason) = self.distrusted().filter(|_| !self.owes(&fragment)) {
+            return self.refuse(asker, Refusal::NoSpace(reason));
+        }
         let new = !self.stages.slots.contains_key(&wish.key);
         if new && self.stages.slots.len() >= self.config.stages_max {
             let reason = format!("{} fragments are on their way in", self.config.stages_max);

@@ -56,6 +56,9 @@ pub struct NodeCommand {
     /// How long what it held of a placement group is kept in quarantine after another disk took over. A day without it.
     #[arg(long, value_name = "SECONDS")]
     quarantine_period: Option<u64>,
+    /// Store new fragments again on a disk that had acknowledged some and did not have them whole: somebody has seen to it.
+    #[arg(long)]
+    trust_disk: bool,
     #[command(flatten)]
     store: super::node_store::StoreArgs,
     /// End when the process that started this one ends, however it does.
@@ -89,6 +92,7 @@ impl NodeCommand {
         if let Some(seconds) = self.quarantine_period {
             config.quarantine_for = Millis(seconds.saturating_mul(1000));
         }
+        config.trust_disk = self.trust_disk;
         config.headroom_bytes = self.headroom.unwrap_or(config.headroom_bytes);
         config.scrub_bytes_per_second = self.scrub_rate.unwrap_or(config.scrub_bytes_per_second);
         match self.scrub_period {
