@@ -1,9 +1,11 @@
-//! How fast a node takes fragments beside plain writes, and gives pieces of them beside plain reads over the same transport:
+//! How fast a node takes fragments beside plain writes, gives pieces of them beside plain reads over the same transport, and judges them
+//! beside plain reads from the device:
 //! `cargo run --release -p repair-daemon --bin ninefold --example node_speed [FOLDER]`.
 //!
 //! Both sides take turns, on the same file system. What is printed is the ratio of each turn: its median, and the least and the most.
 
 use bytes::{Bytes, BytesMut};
+use ec_core::buffer::AlignedBuffer;
 use ec_core::fragment::{BirthIdentity, Content, ExtentRecord, FragmentEntry, Hash, StreamId};
 use ec_core::geometry::BLOCK_BYTES;
 use ec_core::{CodeSpec, ShardIndex};
@@ -18,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -35,6 +37,9 @@ const SLICE_BYTES: usize = 1 << 20;
 const SLICES_IN_FLIGHT: usize = 4;
 const PUT_ROUNDS: usize = 9;
 const READ_ROUNDS: usize = 9;
+const CHECK_ROUNDS: usize = 9;
+/// Fragments judged in one round.
+const CHECKED: usize = 4;
 const READS: usize = 20_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -287,7 +292,9 @@ async fn measure(below: &Path) -> Outcome<()> {
     expect(node.ask(&fence, Bytes::new()).await?, |reply| matches!(reply, NodeReply::Heard(_)))?;
     let hash = Hash::of(&owner.payload);
     println!("a node beside plain files in {}", below.display());
-    let fragment = measure_puts(&node, &owner, &hash, folder.path()).await?;
+    let fragments = measure_puts(&node, &owner, &hash, folder.path()).await?;
+    measure_checks(&node, &fragments, &owner, folder.path()).await?;
+    let fragment = fragments[0];
 
     let plain_file = folder.path().join("plain");
     write_plain(&plain_file, &owner.payload)?;
@@ -306,15 +313,55 @@ async fn measure(below: &Path) -> Outcome<()> {
     Ok(())
 }
 
-/// The last one put.
-async fn measure_puts(node: &Served, owner: &Owner, hash: &Hash, folder: &Path) -> Outcome<FragmentKey> {
+/// Seconds that a scrub takes over these: it has one checked after the other.
+async fn check(node: &Served, fragments: &[FragmentKey]) -> Outcome<f64> {
+    let began = Instant::now();
+    for fragment in fragments {
+        let reply = node.ask(&NodeRequest::Check { fragment: *fragment }, Bytes::new()).await?;
+        expect(reply, |reply| matches!(reply, NodeReply::Checked { healthy: true, .. }))?;
+    }
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// Seconds that it takes to read these files from the device, one slice after the other.
+fn read_direct(paths: &[PathBuf]) -> Outcome<f64> {
+    let direct = i32::try_from(rustix::fs::OFlags::DIRECT.bits())?;
+    let mut buffer = AlignedBuffer::zeroed(SLICE_BYTES)?;
+    let began = Instant::now();
+    for path in paths {
+        let file = File::options().read(true).custom_flags(direct).open(path)?;
+        for offset in (0..FRAGMENT_BYTES).step_by(SLICE_BYTES) {
+            file.read_exact_at(&mut buffer, offset as u64)?;
+        }
+    }
+    Ok(began.elapsed().as_secs_f64())
+}
+
+async fn measure_checks(node: &Served, fragments: &[FragmentKey], owner: &Owner, folder: &Path) -> Outcome<()> {
+    let paths: Vec<PathBuf> = (0..fragments.len()).map(|number| folder.join(format!("direct-{number}"))).collect();
+    for path in &paths {
+        write_plain(path, &owner.payload)?;
+    }
     let (mut ratios, mut best) = (Vec::new(), (f64::MAX, f64::MAX));
-    let mut fragment = owner.put(node, 1, hash).await?;
+    for _ in 0..CHECK_ROUNDS {
+        let (theirs, ours) = (read_direct(&paths)?, check(node, fragments).await?);
+        ratios.push(theirs / ours);
+        best = (best.0.min(ours), best.1.min(theirs));
+    }
+    let rate = |seconds: f64| (fragments.len() * FRAGMENT_BYTES) as f64 / seconds / 1e6;
+    report("speed of a scrub, 64 MiB each", ratios, "MB/s", rate(best.0), rate(best.1));
+    Ok(())
+}
+
+/// Those put last.
+async fn measure_puts(node: &Served, owner: &Owner, hash: &Hash, folder: &Path) -> Outcome<Vec<FragmentKey>> {
+    let (mut ratios, mut best) = (Vec::new(), (f64::MAX, f64::MAX));
+    let mut fragments = vec![owner.put(node, 1, hash).await?];
     for round in 0..PUT_ROUNDS {
         let plain = folder.join(format!("plain-{round}"));
         let theirs = write_plain(&plain, &owner.payload)?;
         let began = Instant::now();
-        fragment = owner.put(node, round as u64 + 2, hash).await?;
+        fragments.push(owner.put(node, round as u64 + 2, hash).await?);
         let ours = began.elapsed().as_secs_f64();
         std::fs::remove_file(plain)?;
         ratios.push(theirs / ours);
@@ -322,5 +369,5 @@ async fn measure_puts(node: &Served, owner: &Owner, hash: &Hash, folder: &Path) 
     }
     let rate = |seconds: f64| FRAGMENT_BYTES as f64 / seconds / 1e6;
     report("speed of puts of 64 MiB", ratios, "MB/s", rate(best.0), rate(best.1));
-    Ok(fragment)
+    Ok(fragments.split_off(fragments.len() - CHECKED))
 }

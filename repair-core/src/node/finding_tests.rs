@@ -102,7 +102,7 @@ fn a_disk_that_lied_twice_takes_nothing_new_until_somebody_vouches_for_it() {
     // What it owes it may have back; that it was healed makes nothing better.
     let key = StageKey { attempt: owner.attempt(), ..made[0].key() };
     world.stage_as(&owner, &made[0], key);
-    assert!(matches!(world.ask_with(owner.publish(key), made[0].record.clone()), NodeReply::Published { .. }));
+    assert!(matches!(world.ask_with(owner.publish(key), made[0].record.clone()), NodeReply::Published));
     assert!(!world.node.is_damaged(made[0].fragment()));
     for life in 0..2 {
         assert_eq!(room(&mut world), 0, "{life}");

@@ -1,5 +1,6 @@
 //! Published fragments: found by name, read in pieces, judged whole.
 
+use super::ahead::read_ahead;
 use super::contract::{FragmentStore, ReadFrom};
 use super::{as_store_error, invalid};
 use crate::buffers::BufferPool;
@@ -375,20 +376,20 @@ impl Fragments {
     fn check_payload(&self, fragment: FragmentKey, found: &Found, root: &mut Option<[u8; 32]>) -> Looked<()> {
         let bytes = found.layout().payload_bytes;
         let seed = found.header().identity.seed();
-        let mut buffer = self.buffers.take(SLICE_BYTES).map_err(|error| StoreError::Io(error.to_string()))?;
-        let mut hasher = blake3::Hasher::new();
-        let mut bad = 0;
-        let mut offset = 0;
-        while offset < bytes {
-            let piece_bytes = usize::try_from(bytes - offset).unwrap_or(SLICE_BYTES).min(SLICE_BYTES);
-            let piece = &mut buffer[..piece_bytes];
-            if let Err(finding) = self.fill(fragment, found, offset, piece, ReadFrom::Device)? {
-                return Ok(Err(finding));
-            }
+        let (mut hasher, mut bad) = (blake3::Hasher::new(), 0);
+        let buffer = |bytes| self.buffers.take(bytes).map_err(|error| Err(StoreError::Io(error.to_string())));
+        let read = |offset, piece: &mut [u8]| {
+            self.fill(fragment, found, offset, piece, ReadFrom::Device).map_err(Err)?.map_err(Ok)
+        };
+        let sum = |offset: u64, piece: &[u8]| {
             let first_block = u32::try_from(offset / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
             bad += bad_blocks(seed, &found.tail().table, first_block, piece).len() as u64;
             hasher.update(piece);
-            offset += piece_bytes as u64;
+        };
+        match read_ahead(bytes, SLICE_BYTES, buffer, read, sum) {
+            Ok(()) => {}
+            Err(Ok(finding)) => return Ok(Err(finding)),
+            Err(Err(error)) => return Err(error),
         }
         let computed = found.header().identity.root(&Hash::from(hasher.finalize()));
         *root = Some(*computed.as_bytes());

@@ -20,6 +20,7 @@
 //! stage it costs the stage, of a journal or a folder it ends all writing, because nobody can tell what reached the
 //! disk. *Not found* is said only while the label is there.
 
+mod ahead;
 #[cfg(test)]
 mod at_once_tests;
 #[cfg(feature = "object-store")]
