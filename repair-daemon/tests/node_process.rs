@@ -64,14 +64,14 @@ struct Desk {
 impl Handler<ToDaemon> for Desk {
     fn request(&self, peer: PeerId, id: RequestId, request: DaemonRequest, _body: Bytes) {
         let reply = match request {
-            DaemonRequest::Register { .. } if self.refusal.is_some() => {
+            DaemonRequest::RegisterLife { .. } if self.refusal.is_some() => {
                 self.registered.fetch_add(1, Ordering::SeqCst);
                 DaemonReply::Refused(self.refusal.clone().unwrap())
             }
-            DaemonRequest::Register { cell: Some(cell), .. } if cell != self.cell => {
+            DaemonRequest::RegisterLife { cell: Some(cell), .. } if cell != self.cell => {
                 DaemonReply::Refused(Refusal::WrongCell(format!("this is cell {}", self.cell)))
             }
-            DaemonRequest::Register { free_bytes, .. } => {
+            DaemonRequest::RegisterLife { free_bytes, .. } => {
                 *self.last_free_bytes.lock().unwrap() = free_bytes;
                 self.registered.fetch_add(1, Ordering::SeqCst);
                 DaemonReply::Welcome { cell: self.cell, beat_every: Millis(50) }

@@ -55,6 +55,8 @@ pub struct StatusReport {
     pub repairs: RepairsReport,
     /// What is waited for, in words.
     pub waits: Vec<String>,
+    /// Nodes that ask to be taken and are not: copies of disks, say.
+    pub refused_nodes: Vec<RefusedReport>,
     /// Puts begun and not ended.
     pub puts_open: usize,
     /// Extents still to be deleted.
@@ -106,6 +108,19 @@ pub struct DiskReport {
     pub free_bytes: u64,
     /// Placement groups it is a member of, or joins.
     pub pgs: usize,
+}
+
+/// A node that is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusedReport {
+    /// The disk it says to be.
+    pub disk: String,
+    /// Where it listens.
+    pub address: String,
+    /// Why it is not taken.
+    pub reason: String,
+    /// It has been asking for so long.
+    pub since_ms: u64,
 }
 
 /// Repairs.
@@ -185,6 +200,7 @@ impl Coordinator {
             risk: at_risk > 0 || unavailable > 0 || self.groups.values().any(|group| group.owner.is_unreadable()),
             repairs: self.repairs_report(),
             waits: self.waits(),
+            refused_nodes: self.refused_nodes(None),
             puts_open: self.puts.len(),
             doomed: self.doomed.len(),
         }
@@ -231,6 +247,16 @@ impl Coordinator {
             free_bytes: disk.free_bytes,
             pgs: self.groups.values().filter(holds).count(),
         }
+    }
+
+    fn refused_nodes(&self, disk: Option<DiskId>) -> Vec<RefusedReport> {
+        let report = |(disk, one): (DiskId, &super::clones::TurnedAway)| RefusedReport {
+            disk: disk.to_string(),
+            address: one.address.clone(),
+            reason: one.reason.clone(),
+            since_ms: self.now.since(one.since).0,
+        };
+        self.turned_away(disk).map(report).collect()
     }
 
     fn repairs_report(&self) -> RepairsReport {
@@ -422,6 +448,8 @@ impl Coordinator {
             disk: self.disk_report(id, disk),
             heard_ms_ago: self.now.since(disk.health.last_heard()).0,
             full: disk.full.is_some(),
+            life: disk.lineage.map(|known| known.life.number),
+            refused_nodes: self.refused_nodes(Some(id)),
             damaged_extents: self
                 .damaged
                 .iter()
@@ -496,6 +524,9 @@ struct DiskExplained {
     disk: DiskReport,
     heard_ms_ago: u64,
     full: bool,
+    /// The number of the disk's life; none where its node is of an earlier program.
+    life: Option<u64>,
+    refused_nodes: Vec<RefusedReport>,
     damaged_extents: Vec<String>,
     index_by_pg: BTreeMap<u32, u16>,
 }

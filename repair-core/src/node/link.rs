@@ -2,6 +2,7 @@
 
 use super::{Node, NodeEffect, Pending, StoreError, StoreOk};
 use crate::id::{AttemptId, CellKey, PgId};
+use crate::lineage::{Claim, Life};
 use crate::time::{Millis, Time};
 use crate::wire::daemon::AttemptState;
 use crate::wire::node::{DamageReport, FragmentKey};
@@ -35,8 +36,14 @@ pub(super) struct Link {
     reached: bool,
     pub(super) registered: bool,
     pub(super) refusal: Option<Refusal>,
-    /// Whether the cell is being written into the label.
+    /// Whether cell and life are being written.
     storing_cell: bool,
+    /// The life of the disk that this process lives, or begins.
+    pub(super) life: Life,
+    /// When to begin the next.
+    next_life: Time,
+    /// Whether the daemon is asked as those before it were: it did not know what it was asked.
+    is_old: bool,
     beat_every: Millis,
     /// When to register or beat next.
     due: Time,
@@ -55,6 +62,9 @@ impl Link {
             registered: false,
             refusal: None,
             storing_cell: false,
+            life: Life { number: 1, boot: 0 },
+            next_life: Time::ZERO,
+            is_old: false,
             beat_every,
             due: Time::ZERO,
             next_number: 0,
@@ -82,20 +92,37 @@ impl Link {
 
 impl Node {
     pub(super) fn register(&mut self) {
+        if self.host.is_some() {
+            (self.link.reached, self.link.registered) = (true, false);
+            self.link.due = self.now + Millis(self.link.beat_every.0.max(REFUSED_MS));
+            self.show();
+        }
+    }
+
+    /// Shows the daemon which disk this is and which of its lives.
+    fn show(&mut self) {
         let Some(host) = &self.host else { return };
+        let (disk, cell, boot) = (host.disk, host.cell, host.boot);
+        let (domain, address) = (host.domain.clone(), host.address.clone());
+        let claim = Claim { had: host.life, life: self.link.life };
         let (free_bytes, total_bytes) = self.room();
-        let request = DaemonRequest::Register {
-            disk: host.disk,
-            cell: host.cell,
-            domain: host.domain.clone(),
-            address: host.address.clone(),
-            boot: host.boot,
-            free_bytes,
-            total_bytes,
+        let request = if self.link.is_old {
+            DaemonRequest::Register { disk, cell, domain, address, boot, free_bytes, total_bytes }
+        } else {
+            DaemonRequest::RegisterLife { disk, cell, domain, address, free_bytes, total_bytes, claim }
         };
-        (self.link.reached, self.link.registered) = (true, false);
-        self.link.due = self.now + Millis(self.link.beat_every.0.max(REFUSED_MS));
         self.ask(Question::Register, request);
+    }
+
+    /// A life that has lasted for long enough is followed by the next. One that is not stored yet is shown again.
+    fn renew(&mut self) {
+        if self.link.next_life <= self.now && !self.link.is_old {
+            if self.host.as_ref().is_some_and(|host| host.life == Some(self.link.life)) {
+                self.link.life.number = self.link.life.number.saturating_add(1);
+            }
+            self.link.next_life = self.now + self.config.life_every;
+            self.show();
+        }
     }
 
     fn ask(&mut self, question: Question, request: DaemonRequest) {
@@ -117,6 +144,8 @@ impl Node {
             (_, Ok(DaemonReply::RegisterFirst)) => self.register(),
             (Question::Register | Question::Beat(_), Ok(DaemonReply::Refused(refusal))) => {
                 self.link.registered = false;
+                // A daemon that knows no lives says so; where it meant something else, it will be the other way about next time.
+                self.link.is_old = !self.link.is_old && matches!(refusal, Refusal::Invalid(_));
                 if matches!(refusal, Refusal::Unavailable(_) | Refusal::Busy(_)) {
                     // It is starting, say: nothing an operator should hear of, and soon over.
                     self.link.due = self.link.due.min(self.now + Millis(UNAVAILABLE_MS));
@@ -145,15 +174,19 @@ impl Node {
                     Some(Refusal::WrongCell(format!("this disk is of cell {ours}, the daemon of {cell}")));
                 return;
             }
-            Some(_) => {}
-            None if self.link.storing_cell => {}
-            None => {
-                self.link.storing_cell = true;
-                let op = self.expect(Pending::Cell(cell));
-                self.effects.push_back(NodeEffect::SetCell { op, cell });
-            }
+            _ => {}
+        }
+        let life = self.link.life;
+        let stored = self.host.as_ref().is_some_and(|host| host.cell == Some(cell) && host.life == Some(life));
+        if !stored && !self.link.storing_cell {
+            self.link.storing_cell = true;
+            let op = self.expect(Pending::Cell(cell, life));
+            self.effects.push_back(NodeEffect::SetCell { op, cell, life });
         }
         (self.link.registered, self.link.refusal) = (true, None);
+        if self.link.next_life <= self.now {
+            self.link.next_life = self.now + self.config.life_every;
+        }
         self.link.beat_every = Millis(beat_every.0.max(1));
         // It takes us for sound as long as nobody says otherwise.
         self.link.due = if self.link.broken.is_some() { self.now } else { self.now + self.link.beat_every };
@@ -163,10 +196,16 @@ impl Node {
         self.link.reports.extend(damaged);
     }
 
-    pub(super) fn cell_stored(&mut self, cell: CellKey, result: Result<StoreOk, StoreError>) {
+    pub(super) fn cell_stored(&mut self, cell: CellKey, life: Life, result: Result<StoreOk, StoreError>) {
         self.link.storing_cell = false;
         match (result, &mut self.host) {
-            (Ok(_), Some(host)) => host.cell = Some(cell),
+            (Ok(_), Some(host)) => {
+                (host.cell, host.life) = (Some(cell), Some(life));
+                // Until the daemon knows it, it would take the life before too.
+                self.show();
+            }
+            // The disk is ours as it was; only its life is an old one still.
+            (Err(_), Some(host)) if host.cell.is_some() => {}
             // Not ours yet: registering again leads here again.
             _ => self.link.registered = false,
         }
@@ -187,6 +226,7 @@ impl Node {
             if self.link.registered { self.beat() } else { self.register() }
         }
         if self.link.registered {
+            self.renew();
             self.ask_about_attempts();
         }
     }
@@ -226,6 +266,7 @@ impl Node {
         }
         let waiting = self.groups.values().flat_map(|group| group.waiting.values()).min();
         let ask = waiting.filter(|_| self.link.registered).map(|since| *since + self.config.ask_after);
-        Some(ask.map_or(self.link.due, |ask| ask.min(self.link.due)))
+        let renew = Some(self.link.next_life).filter(|_| self.link.registered && !self.link.is_old);
+        [Some(self.link.due), ask, renew].into_iter().flatten().min()
     }
 }

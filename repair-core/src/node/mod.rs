@@ -29,6 +29,7 @@ pub use journal::{JournalSays, examine_journal};
 
 use crate::catalog::PgRow;
 use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, Token};
+use crate::lineage::Life;
 use crate::time::{Millis, Time};
 use crate::wire::Refusal;
 use crate::wire::node::{FragmentKey, NodeReply, NodeRequest, Prepared, StageKey};
@@ -48,6 +49,8 @@ pub struct NodeConfig {
     pub scrub_bytes_per_second: u64,
     /// How often to beat, until the daemon says it.
     pub beat_every: Millis,
+    /// A process begins a new life of its disk so often: a copy made before is told from the disk.
+    pub life_every: Millis,
     /// Room that stages leave free: journals, deletes and quarantine need some.
     pub headroom_bytes: u64,
     /// Mutations of one placement group that may wait.
@@ -66,6 +69,8 @@ impl Default for NodeConfig {
             scrub_period: Some(Millis(14 * 24 * 3_600_000)),
             scrub_bytes_per_second: 50_000_000,
             beat_every: Millis(500),
+            // Two small writes by the node and two transactions by the daemon: an hour is nothing to either.
+            life_every: Millis(3_600_000),
             headroom_bytes: 64 << 20,
             queue_max: 256,
             quarantine_for: Millis(24 * 3_600_000),
@@ -86,6 +91,8 @@ struct Asker {
 struct Host {
     disk: DiskId,
     cell: Option<CellKey>,
+    /// The life beside the label.
+    life: Option<Life>,
     boot: u64,
     domain: String,
     address: String,
@@ -97,7 +104,7 @@ struct Host {
 enum Pending {
     /// Nothing depends on it.
     Nothing,
-    Cell(CellKey),
+    Cell(CellKey, Life),
     /// The mutation in work of this placement group.
     Mutation(PgId),
     Stage(StageKey),
@@ -171,9 +178,10 @@ impl Node {
         self.now = self.now.max(now);
         match event {
             NodeEvent::Journal(file) => self.replay(&file),
-            NodeEvent::Boot { disk, cell, boot, domain, address, door } => {
+            NodeEvent::Boot { disk, cell, life, boot, domain, address, door } => {
                 if self.host.is_none() {
-                    self.host = Some(Host { disk, cell, boot, domain, address, door });
+                    self.link.life = Life::after(life, boot);
+                    self.host = Some(Host { disk, cell, life, boot, domain, address, door });
                     self.boot();
                 }
             }
@@ -225,6 +233,10 @@ impl Node {
         };
         if request == NodeRequest::Info {
             return self.info(asker);
+        }
+        if let Some(refusal @ Refusal::Duplicate(_)) = &self.link.refusal {
+            let reason = format!("the daemon does not take this node: {refusal}");
+            return self.refuse(asker, Refusal::Unavailable(reason));
         }
         let Some(cell) = host.cell else {
             let reason = "this disk is new and belongs to no cell yet: its node has not reached the daemon";
@@ -284,7 +296,7 @@ impl Node {
         }
         match self.pending.remove(&op) {
             None | Some(Pending::Nothing) => {}
-            Some(Pending::Cell(cell)) => self.cell_stored(cell, result),
+            Some(Pending::Cell(cell, life)) => self.cell_stored(cell, life, result),
             Some(Pending::Mutation(pg)) => self.mutation_stored(pg, result),
             Some(Pending::Stage(key)) => self.stage_stored(key, result),
             Some(Pending::Read { asker, fragment }) => self.read_done(asker, fragment, result),

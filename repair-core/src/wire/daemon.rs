@@ -4,6 +4,7 @@ use super::node::{DamageReport, Place};
 use super::refusal::Refusal;
 use crate::catalog::{NameRow, PgState};
 use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, StreamKey, Token};
+use crate::lineage::Claim;
 use crate::time::Millis;
 use ec_core::code::DESCRIPTOR_BYTES;
 use serde::{Deserialize, Serialize};
@@ -236,6 +237,23 @@ pub enum DaemonRequest {
         name: Vec<u8>,
         /// The stream.
         stream: StreamKey,
+    },
+    /// As [`DaemonRequest::Register`], and proves that the disk is no copy. Sent again with the life as the one had, once that is stored.
+    RegisterLife {
+        /// Its disk.
+        disk: DiskId,
+        /// The cell in the disk's label; none on a new disk.
+        cell: Option<CellKey>,
+        /// region/zone/rack/node.
+        domain: String,
+        /// Where it listens.
+        address: String,
+        /// Bytes that fragments can still take.
+        free_bytes: u64,
+        /// Bytes in all.
+        total_bytes: u64,
+        /// The disk's lives. The process is the one of the last.
+        claim: Claim,
     },
 }
 

@@ -109,6 +109,7 @@ fn text(status: &Value) -> String {
     let full = status.get("full_redundancy").and_then(Value::as_bool) == Some(true);
     let _ = writeln!(text, "redundancy  {}", if full { "full, by recount".to_owned() } else { not_full(status) });
     text.push_str(&repairs(status));
+    text.push_str(&refused(status));
     text.push_str(&list(status, "/waits", "waits"));
     text.push_str(&unavailable(status));
     text
@@ -176,6 +177,17 @@ fn list(status: &Value, path: &str, label: &str) -> String {
     text
 }
 
+/// Nodes that ask to be taken and are not.
+fn refused(status: &Value) -> String {
+    let nodes = status.pointer("/refused_nodes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut text = String::new();
+    for (at, node) in nodes.iter().take(SHOWN_MAX).enumerate() {
+        let label = if at == 0 { "refused" } else { "" };
+        let _ = writeln!(text, "{label:<12}node at {}: {}", word(node, "/address"), word(node, "/reason"));
+    }
+    text
+}
+
 /// Names of files that cannot be read whole now.
 fn unavailable(status: &Value) -> String {
     let total = number(status, "/unavailable_names/total");
@@ -212,6 +224,7 @@ mod tests {
             "repairs": {"running": [{"extent": "e1", "lost": [1, 2], "margin": 2, "done_bytes": 1024, "total_bytes": 2048}],
                         "waiting": 4, "done": 5, "failed": 0, "rebuilt_bytes": 1048576, "eta_seconds": 7},
             "waits": ["pg 1: waits for\ndisk d"],
+            "refused_nodes": [{"disk": "d1", "address": "h:1", "reason": "a copy\nof d1"}],
             "unavailable_names": {"total": 2, "names": [{"name": "a\nb", "why": "waiting"}, "c"]},
         });
         let text = text(&status);
@@ -223,6 +236,7 @@ mod tests {
             "repairs     1 running, 4 waiting, 5 done, 0 failed; 1.00 MiB rebuilt; about 7 s left",
             "e1: lost [1,2], margin 2, 1.00 KiB of 2.00 KiB",
             "waits       pg 1: waits for\\ndisk d",
+            "refused     node at h:1: a copy\\nof d1",
             "unavailable 2 names",
             "name a\\nb, why waiting",
             "            c\n",

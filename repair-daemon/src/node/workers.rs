@@ -4,6 +4,7 @@ use super::host::Inputs;
 use crate::files::FilesError;
 use crate::store::DiskStore;
 use repair_core::id::CellKey;
+use repair_core::lineage::Life;
 use repair_core::node::{NodeEvent, OpId, StoreCall, StoreError, StoreOk};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +23,7 @@ pub(super) enum Job {
     /// Ends as [`NodeEvent::Stored`].
     Call { op: OpId, call: StoreCall },
     /// Ends as [`NodeEvent::Stored`].
-    SetCell { op: OpId, cell: CellKey },
+    SetCell { op: OpId, cell: CellKey, life: Life },
     /// Ends as [`NodeEvent::Room`].
     Room,
 }
@@ -91,7 +92,10 @@ fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
 fn perform(store: &DiskStore, job: Job) -> Option<NodeEvent> {
     match job {
         Job::Call { op, call } => Some(NodeEvent::Stored { op, result: guarded(|| store.perform(call)) }),
-        Job::SetCell { op, cell } => Some(NodeEvent::Stored { op, result: guarded(|| store.set_cell(cell)) }),
+        Job::SetCell { op, cell, life } => {
+            let both = || store.set_cell(cell).and_then(|_| store.set_life(life));
+            Some(NodeEvent::Stored { op, result: guarded(both) })
+        }
         Job::Room => {
             store.flush_index();
             // Not measured is not told: the machine goes by what it knew.
