@@ -218,6 +218,7 @@ pub fn node_requests() -> Vec<Sample<NodeRequest>> {
         ("door", NodeRequest::Door, none()),
         ("combine", combine(), none()),
         ("digest", NodeRequest::Digest { pg }, none()),
+        ("health", NodeRequest::Health, none()),
     ]
 }
 
@@ -265,6 +266,7 @@ pub fn node_replies() -> Vec<Sample<NodeReply>> {
     let refusal = Refusal::Damaged("block 2".into());
     samples.push(("hop-failed", NodeReply::HopFailed { disk: disk(2), fragment: fragment(), refusal }, none()));
     samples.push(("digest", NodeReply::Digest { heard: (2, 41), count: 12, sum: Sum::of([&hash(0x25)]) }, none()));
+    samples.push(("health", NodeReply::Health(Box::new(health())), none()));
     samples
 }
 
@@ -298,6 +300,32 @@ fn entry() -> ExtentEntry {
 
 fn names() -> Vec<NameEntry> {
     vec![NameEntry { name: b"a/b".to_vec(), offset: 0, bytes: 5 }, NameEntry { name: vec![0xff], offset: 5, bytes: 0 }]
+}
+
+fn faults() -> Vec<FaultCount> {
+    vec![FaultCount { kind: "sync_error".into(), count: 2, last_ago: Millis(1_500) }]
+}
+
+fn service() -> Vec<ServiceTime> {
+    vec![ServiceTime { kind: "journal".into(), count: 900, mean_us: 4_200 }]
+}
+
+fn faults_told() -> DaemonRequest {
+    DaemonRequest::Faults { disk: disk(1), boot: 77, faults: faults(), service: service(), quarantined: 3 }
+}
+
+fn health() -> NodeHealth {
+    NodeHealth {
+        state: NodeState::ReadOnly { reason: "cannot force a journal to the disk".into() },
+        faults: faults(),
+        service: service(),
+        free_bytes: 1 << 40,
+        total_bytes: 1 << 41,
+        stages: 4,
+        quarantined: 3,
+        scrub_groups_left: Some(5),
+        scrub_ended_ago: Some(Millis(60_000)),
+    }
 }
 
 fn register_life() -> DaemonRequest {
@@ -353,6 +381,7 @@ pub fn daemon_requests() -> Vec<Sample<DaemonRequest>> {
         ("explain-disk", explain(Subject::Disk(disk(1)))),
         ("remove-if", DaemonRequest::RemoveIf { name: b"a/b".to_vec(), stream }),
         ("register-life", register_life()),
+        ("faults", faults_told()),
     ];
     let body = |name: &str| if name == "commit-extent" { record() } else { Bytes::new() };
     samples.into_iter().map(|(name, message)| (name, message, body(name))).collect()

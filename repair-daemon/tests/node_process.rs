@@ -76,6 +76,7 @@ impl Handler<ToDaemon> for Desk {
                 self.registered.fetch_add(1, Ordering::SeqCst);
                 DaemonReply::Welcome { cell: self.cell, beat_every: Millis(50) }
             }
+            DaemonRequest::Faults { .. } => DaemonReply::BeatTaken,
             DaemonRequest::Beat { .. } => {
                 self.beats.fetch_add(1, Ordering::SeqCst);
                 DaemonReply::BeatTaken
@@ -446,8 +447,9 @@ fn the_disk_of_another_cell_is_refused_by_name() {
     let refused = run(arguments(folder.path(), &theirs.address.to_string())).exits(3);
     refused.says(&["another cell", &CellKey(1).to_string()]);
     // Nothing was changed by that.
+    let before = ours.registered();
     let node = Node::start(folder.path(), ours.address);
-    until("it is registered again", || ours.registered() == 2);
+    until("it is registered again", || ours.registered() > before);
     drop(node);
 }
 

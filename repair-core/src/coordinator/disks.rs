@@ -82,6 +82,8 @@ pub(super) struct Disk {
     /// Repairs of each group that its store refused since the last it took, and when it refused the last.
     pub(super) refused: BTreeMap<PgId, (u32, Time)>,
     announced: bool,
+    /// What its node told of it in this life.
+    pub(super) told: super::faults::Told,
 }
 
 impl Disk {
@@ -106,6 +108,7 @@ impl Disk {
             broken: None,
             refused: BTreeMap::new(),
             announced: false,
+            told: super::faults::Told::default(),
         }
     }
 
@@ -122,6 +125,11 @@ impl Disk {
     /// Whether that one's connection has not ended.
     pub(super) fn is_connected(&self) -> bool {
         self.peer.is_some()
+    }
+
+    /// Whether this connection is that of the life that was welcomed last.
+    pub(super) fn is_life_of(&self, peer: PeerId, boot: u64) -> bool {
+        self.boot == Some(boot) && self.peer == Some(peer) && self.asker.is_none() && self.announced
     }
 
     /// Whether its registration waits for its row.
@@ -177,6 +185,8 @@ impl Coordinator {
         if restarted {
             disk.broken = None;
             disk.refused.clear();
+            disk.told = super::faults::Told::default();
+            self.limping.forget(id);
         }
         disk.health.registering(now);
         if let Some(gone) = gone {
@@ -296,10 +306,7 @@ impl Coordinator {
         broken: Option<String>,
         damaged: &[DamageReport],
     ) {
-        let known = self.disks.get_mut(&id).filter(|disk| {
-            disk.boot == Some(boot) && disk.peer == Some(asker.peer) && disk.asker.is_none() && disk.announced
-        });
-        let Some(disk) = known else {
+        let Some(disk) = self.disks.get_mut(&id).filter(|disk| disk.is_life_of(asker.peer, boot)) else {
             return self.reply(asker, DaemonReply::RegisterFirst);
         };
         disk.free_bytes = free_bytes;

@@ -17,6 +17,9 @@ mod doomed;
 pub mod effect;
 mod ended;
 mod ending;
+mod faults;
+#[cfg(test)]
+mod faults_tests;
 mod finished;
 #[cfg(test)]
 mod gather_tests;
@@ -166,6 +169,7 @@ pub struct Coordinator {
     disks: BTreeMap<DiskId, disks::Disk>,
     peers: BTreeMap<PeerId, DiskId>,
     clones: clones::Clones,
+    limping: crate::limping::Limping,
     checking: BTreeSet<(DiskId, FragmentKey)>,
     damaged: BTreeSet<(DiskId, ExtentKey)>,
     groups: BTreeMap<PgId, groups::Group>,
@@ -213,6 +217,7 @@ impl Coordinator {
             disks: BTreeMap::new(),
             peers: BTreeMap::new(),
             clones: clones::Clones::default(),
+            limping: crate::limping::Limping::default(),
             checking: BTreeSet::new(),
             damaged: BTreeSet::new(),
             groups: BTreeMap::new(),
@@ -538,6 +543,9 @@ impl Coordinator {
         match request {
             DaemonRequest::Beat { disk, boot, free_bytes, broken, damaged } => {
                 self.beat(asker, disk, boot, free_bytes, broken, &damaged);
+            }
+            DaemonRequest::Faults { disk, boot, faults, service, quarantined } => {
+                self.faults_told(asker, disk, boot, faults, service, quarantined);
             }
             DaemonRequest::Ask { pg, attempt } => self.ask(asker, pg, attempt),
             DaemonRequest::BeginPut { stream } => self.begin_put(asker, stream),

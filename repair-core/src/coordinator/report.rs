@@ -11,6 +11,7 @@ use crate::node::Body;
 use crate::pg::{SlotView, Standing};
 use crate::time::Millis;
 use crate::wire::daemon::Subject;
+use crate::wire::node::ServiceTime;
 use crate::wire::{DaemonReply, Refusal};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -106,8 +107,33 @@ pub struct DiskReport {
     pub since_ms: u64,
     /// Bytes free, as last told.
     pub free_bytes: u64,
+    /// Faults that its node met since it was started, by kind.
+    pub faults: BTreeMap<String, u64>,
+    /// By what it is found to be far slower than its peers; none where it is not.
+    pub limping: Option<LimpingReport>,
     /// Placement groups it is a member of, or joins.
     pub pgs: usize,
+}
+
+/// A disk beside its peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LimpingReport {
+    /// The kind of operation.
+    pub kind: String,
+    /// How long it takes, in microseconds.
+    pub mean_us: u64,
+    /// The median of the others.
+    pub peers_us: u64,
+    /// For so long.
+    pub since_ms: u64,
+}
+
+/// What a disk's node told of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct FaultReport {
+    kind: String,
+    count: u64,
+    last_ms_ago: u64,
 }
 
 /// A node that is not taken.
@@ -245,8 +271,24 @@ impl Coordinator {
             state: disk.health.state(),
             since_ms: self.now.since(disk.health.since()).0,
             free_bytes: disk.free_bytes,
+            faults: disk.told.faults.iter().map(|(kind, (count, _))| (kind.clone(), *count)).collect(),
+            limping: self.limping.evidence(id).map(|evidence| LimpingReport {
+                kind: evidence.kind.clone(),
+                mean_us: evidence.mean_us,
+                peers_us: evidence.peers_us,
+                since_ms: self.now.since(evidence.since).0,
+            }),
             pgs: self.groups.values().filter(holds).count(),
         }
+    }
+
+    fn fault_reports(&self, disk: &Disk) -> Vec<FaultReport> {
+        let report = |(kind, (count, last)): (&String, &(u64, crate::time::Time))| FaultReport {
+            kind: kind.clone(),
+            count: *count,
+            last_ms_ago: self.now.since(*last).0,
+        };
+        disk.told.faults.iter().map(report).collect()
     }
 
     fn refused_nodes(&self, disk: Option<DiskId>) -> Vec<RefusedReport> {
@@ -448,6 +490,9 @@ impl Coordinator {
             disk: self.disk_report(id, disk),
             heard_ms_ago: self.now.since(disk.health.last_heard()).0,
             full: disk.full.is_some(),
+            faults: self.fault_reports(disk),
+            service: disk.told.service.clone(),
+            quarantined: disk.told.quarantined,
             life: disk.lineage.map(|known| known.life.number),
             refused_nodes: self.refused_nodes(Some(id)),
             damaged_extents: self
@@ -524,6 +569,11 @@ struct DiskExplained {
     disk: DiskReport,
     heard_ms_ago: u64,
     full: bool,
+    faults: Vec<FaultReport>,
+    /// How fast its store is, as last told.
+    service: Vec<ServiceTime>,
+    /// Files put into quarantine since its node was started and not removed since.
+    quarantined: u64,
     /// The number of the disk's life; none where its node is of an earlier program.
     life: Option<u64>,
     refused_nodes: Vec<RefusedReport>,

@@ -241,7 +241,7 @@ impl World {
         self.later(self.paused_until, Happening::Daemon(self.life, CoordinatorEvent::Tick));
     }
 
-    fn node_peer(&self, disk: DiskId) -> PeerId {
+    pub(super) fn node_peer(&self, disk: DiskId) -> PeerId {
         PeerId(1_000_000 * self.life + 1_000 * self.nodes[&disk].life + disk.0 as u64)
     }
 

@@ -165,6 +165,11 @@ pub enum NodeEvent {
         /// Why, in few words.
         reason: String,
     },
+    /// So many fragments, when they were read back, were not on the disk as they were written.
+    Mismatched {
+        /// Since this was last told.
+        times: u64,
+    },
     /// The moment asked for with [`NodeEffect::WakeAt`] has come.
     Tick,
 }

@@ -1,7 +1,7 @@
 //! The daemon as a node sees it: registered with, beaten to, asked how attempts ended.
 
 use super::{Node, NodeEffect, Pending, StoreError, StoreOk};
-use crate::id::{AttemptId, CellKey, PgId};
+use crate::id::{AttemptId, CellKey, DiskId, PgId};
 use crate::lineage::{Claim, Life};
 use crate::time::{Millis, Time};
 use crate::wire::daemon::AttemptState;
@@ -22,10 +22,15 @@ const REFUSED_MS: u64 = 1000;
 /// One that is not ready is asked again so soon.
 const UNAVAILABLE_MS: u64 = 100;
 
+/// How often the daemon is told how fast the store is: a disk is judged by minutes.
+const TIMES_EVERY: Millis = Millis(10_000);
+
 #[derive(Debug)]
 enum Question {
     Register,
     Beat(Vec<DamageReport>),
+    /// What was told of faults, by version and by operations.
+    Faults(u64, u64),
     Ask(PgId, AttemptId),
 }
 
@@ -53,6 +58,8 @@ pub(super) struct Link {
     reports: BTreeMap<FragmentKey, String>,
     /// Why nothing can be stored here any more.
     broken: Option<String>,
+    /// What the daemon took of faults: version, operations, and when.
+    told: (u64, u64, Time),
 }
 
 impl Link {
@@ -71,6 +78,7 @@ impl Link {
             questions: BTreeMap::new(),
             reports: BTreeMap::new(),
             broken: None,
+            told: (0, 0, Time::ZERO),
         }
     }
 
@@ -80,6 +88,11 @@ impl Link {
         reason.truncate(end.unwrap_or(0));
         self.broken = Some(reason);
         self.beat_soon(now);
+    }
+
+    /// Why nothing can be stored any more, where that is so.
+    pub(super) fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
     }
 
     /// What the daemon knows is not so any more: it should not wait for the next beat.
@@ -141,6 +154,8 @@ impl Node {
             // Silence: the next beat or registration is due anyway.
             (_, Err(_)) => {}
             (Question::Register, Ok(DaemonReply::Welcome { cell, beat_every })) => self.welcome(cell, beat_every),
+            // The beat beside them says it too.
+            (Question::Faults(..), Ok(DaemonReply::RegisterFirst)) => {}
             (_, Ok(DaemonReply::RegisterFirst)) => self.register(),
             (Question::Register | Question::Beat(_), Ok(DaemonReply::Refused(refusal))) => {
                 self.link.registered = false;
@@ -158,6 +173,9 @@ impl Node {
                 reports.retain(|fragment, class| {
                     !told.iter().any(|report| report.fragment == *fragment && report.class == *class)
                 });
+            }
+            (Question::Faults(version, timed), Ok(DaemonReply::BeatTaken)) => {
+                self.link.told = (version, timed, self.now);
             }
             (Question::Ask(pg, attempt), Ok(DaemonReply::AttemptState(AttemptState::Aborted))) => {
                 self.disown(pg, attempt);
@@ -190,7 +208,8 @@ impl Node {
         self.link.beat_every = Millis(beat_every.0.max(1));
         // It takes us for sound as long as nobody says otherwise.
         self.link.due = if self.link.broken.is_some() { self.now } else { self.now + self.link.beat_every };
-        // A daemon that is new knows of no damage.
+        // A daemon that is new knows of no damage, and of no faults.
+        (self.link.told.0, self.link.told.1) = (0, 0);
         let damaged = self.groups.values().flat_map(|group| &group.ledger.damaged);
         let damaged: Vec<_> = damaged.map(|(fragment, class)| (*fragment, class.clone())).collect();
         self.link.reports.extend(damaged);
@@ -240,7 +259,20 @@ impl Node {
         let (disk, boot, broken) = (host.disk, host.boot, self.link.broken.clone());
         let request = DaemonRequest::Beat { disk, boot, free_bytes, broken, damaged: damaged.clone() };
         self.link.due = self.now + self.link.beat_every;
+        self.tell_faults(disk, boot);
         self.ask(Question::Beat(damaged), request);
+    }
+
+    /// New faults with the next beat, times now and then.
+    fn tell_faults(&mut self, disk: DiskId, boot: u64) {
+        let (version, timed, at) = self.link.told;
+        let is_due = self.faults.version != version || (self.faults.timed != timed && at + TIMES_EVERY <= self.now);
+        if is_due && !self.link.is_old {
+            let (faults, service) = (self.faults.counts(self.now), self.faults.service());
+            let quarantined = self.faults.quarantined();
+            let request = DaemonRequest::Faults { disk, boot, faults, service, quarantined };
+            self.ask(Question::Faults(self.faults.version, self.faults.timed), request);
+        }
     }
 
     fn ask_about_attempts(&mut self) {

@@ -7,6 +7,7 @@
 
 mod combine;
 pub mod effect;
+mod faults;
 mod group;
 mod journal;
 mod ledger;
@@ -150,6 +151,7 @@ pub struct Node {
     link: link::Link,
     scrub: scrub::Scrub,
     listings: listings::Listings,
+    faults: faults::Faults,
     /// The moment a Tick is on its way for.
     wake: Option<Time>,
 }
@@ -169,6 +171,7 @@ impl Node {
             link: link::Link::new(config.beat_every),
             scrub: scrub::Scrub::new(config.scrub_bytes_per_second),
             listings: listings::Listings::default(),
+            faults: faults::Faults::default(),
             wake: None,
         }
     }
@@ -196,6 +199,7 @@ impl Node {
             NodeEvent::DaemonReached => self.register(),
             NodeEvent::Room { free_bytes, total_bytes } => self.stages.measured(free_bytes, total_bytes),
             NodeEvent::Broken { reason } => self.link.broke(self.now, reason),
+            NodeEvent::Mismatched { times } => self.mismatched(times),
             NodeEvent::Tick => self.wake = None,
         }
         self.listings.expire(self.now);
@@ -231,8 +235,10 @@ impl Node {
         let Some(host) = &self.host else {
             return self.refuse(asker, Refusal::Unavailable("the node is starting".into()));
         };
-        if request == NodeRequest::Info {
-            return self.info(asker);
+        match request {
+            NodeRequest::Info => return self.info(asker),
+            NodeRequest::Health => return self.health(asker),
+            _ => {}
         }
         if let Some(refusal @ Refusal::Duplicate(_)) = &self.link.refusal {
             let reason = format!("the daemon does not take this node: {refusal}");
@@ -285,11 +291,12 @@ impl Node {
             NodeRequest::Combine { field, offset, bytes, patience, hops } => {
                 self.combine(asker, combine::Wish { field, offset, bytes, patience, hops });
             }
-            NodeRequest::Info => {}
+            NodeRequest::Info | NodeRequest::Health => {}
         }
     }
 
     fn stored(&mut self, op: OpId, result: Result<StoreOk, StoreError>) {
+        self.faults.ended(self.now, op, &result, self.link.broken().is_some());
         if matches!(result, Err(StoreError::NoSpace(_))) {
             self.stages.ran_full(self.now);
             self.link.beat_soon(self.now);
@@ -319,6 +326,7 @@ impl Node {
             self.unlisted(*fragment);
         }
         let op = self.expect(pending);
+        self.faults.begun(self.now, op, &call);
         self.effects.push_back(NodeEffect::Store { op, call });
         op
     }
@@ -445,6 +453,8 @@ fn write_failed(error: StoreError) -> Refusal {
 mod combine_tests;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod faults_tests;
 #[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the daemon is asked and answers, by nodes and by clients.
 
-use super::node::{DamageReport, Place};
+use super::node::{DamageReport, FaultCount, Place, ServiceTime};
 use super::refusal::Refusal;
 use crate::catalog::{NameRow, PgState};
 use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, StreamKey, Token};
@@ -254,6 +254,19 @@ pub enum DaemonRequest {
         total_bytes: u64,
         /// The disk's lives. The process is the one of the last.
         claim: Claim,
+    },
+    /// What a node met on its disk and how fast that is, since it was started. Told beside the beat.
+    Faults {
+        /// Its disk.
+        disk: DiskId,
+        /// Of this life of the process.
+        boot: u64,
+        /// What it met.
+        faults: Vec<FaultCount>,
+        /// How fast its store is.
+        service: Vec<ServiceTime>,
+        /// Files put into quarantine since the start and not removed since.
+        quarantined: u64,
     },
 }
 

@@ -53,7 +53,9 @@ impl Workers {
                     if is_look {
                         say_junk(&store, &said_junk);
                     }
-                    say_mismatches(&store, &said);
+                    if let Some(times) = say_mismatches(&store, &said) {
+                        inputs.happened(NodeEvent::Mismatched { times });
+                    }
                     // Before the answer that failed by it: whoever tries again should know that it is no use.
                     if let Some(reason) = store.broken()
                         && !broken.swap(true, Ordering::Relaxed)
@@ -105,13 +107,14 @@ fn perform(store: &DiskStore, job: Job) -> Option<NodeEvent> {
     }
 }
 
-/// Somebody has to see to a disk that does not keep what it took.
-fn say_mismatches(store: &DiskStore, said: &AtomicU64) {
+/// Somebody has to see to a disk that does not keep what it took. Gives how many there are that nobody was told of.
+fn say_mismatches(store: &DiskStore, said: &AtomicU64) -> Option<u64> {
     let mismatches = store.mismatches();
-    if mismatches > said.fetch_max(mismatches, Ordering::Relaxed) {
-        let what = "were not on the disk as they were written, and were discarded";
-        let _ = writeln!(io::stderr(), "ninefold node: fragments read back since the start that {what}: {mismatches}");
-    }
+    let before = said.fetch_max(mismatches, Ordering::Relaxed);
+    let new = mismatches.checked_sub(before).filter(|new| *new > 0)?;
+    let what = "were not on the disk as they were written, and were discarded";
+    let _ = writeln!(io::stderr(), "ninefold node: fragments read back since the start that {what}: {mismatches}");
+    Some(new)
 }
 
 /// Once: whoever put it there can look for it.

@@ -111,6 +111,7 @@ fn node_request(f: &mut fmt::Formatter<'_>, request: &NodeRequest) -> fmt::Resul
         NodeRequest::Scrub => write!(f, "Scrub"),
         NodeRequest::Info => write!(f, "Info"),
         NodeRequest::Door => write!(f, "Door"),
+        NodeRequest::Health => write!(f, "Health"),
         NodeRequest::Digest { pg } => write!(f, "Digest pg {pg}"),
         NodeRequest::Combine { offset, bytes, hops, .. } => {
             let fragments: Vec<String> = hops.iter().map(|hop| fragment(&hop.fragment)).collect();
