@@ -456,6 +456,8 @@ mod crash_tests;
 #[cfg(test)]
 mod faults_tests;
 #[cfg(test)]
+mod idempotence_tests;
+#[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]
 mod random_tests;
