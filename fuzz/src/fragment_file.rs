@@ -58,11 +58,12 @@ fn extents() -> &'static [Extent; 3] {
     })
 }
 
-/// Part (1), place in it (2), how many bytes (1), the bytes.
+/// Part (1), place in it (2), how many bytes (1), the bytes. None of the footer stands for all of it: zeros, as in room that no write reached.
 fn patch(file: &mut [u8], input: &mut Input<'_>) {
     let end = file.len();
     let payload_end = Header::parse(&file[..HEADER_BYTES]).map_or(end, |header| header.layout().table_at as usize);
-    let part = match input.byte() % 4 {
+    let number = input.byte() % 4;
+    let part = match number {
         // Where the fields are.
         0 => 0..128,
         1 => HEADER_BYTES..payload_end.min(end),
@@ -70,6 +71,9 @@ fn patch(file: &mut [u8], input: &mut Input<'_>) {
         _ => end - 128..end,
     };
     let (at, count) = (part.start + input.below(part.len()), usize::from(input.byte()) % 9);
+    if (number, count) == (3, 0) {
+        file[end - 128..].fill(0);
+    }
     for place in file.iter_mut().skip(at).take(count) {
         *place = input.byte();
     }
@@ -126,6 +130,7 @@ mod tests {
         assert_eq!(class(&[0, 20, 0, 1, 9]), (Class::RotHeader, Class::RotHeader));
         assert_eq!(class(&[1, 0, 0, 1, 251]), (Class::Healthy, Class::RotPayload));
         assert_eq!(class(&[2, 0, 0, 1, 251]), (Class::RotFooter, Class::RotFooter));
-        assert_eq!(class(&[3, 0, 0, 1, 251]), (Class::TornCommitted, Class::TornCommitted));
+        assert_eq!(class(&[3, 0, 0, 1, 251]), (Class::RotFooter, Class::RotFooter));
+        assert_eq!(class(&[3, 0, 0, 0]), (Class::TornCommitted, Class::TornCommitted));
     }
 }

@@ -3,6 +3,7 @@
 use crate::bounded;
 use repair_core::catalog::{CellRow, DiskRow, NameRow, OwnerRow, PgRow, StreamRow};
 use repair_core::limits::{BODY_BYTES_MAX, MESSAGE_BYTES_MAX};
+use repair_core::lineage::Lineage;
 use repair_core::wire::codec::{decode_message, decode_row, encode_message, encode_row};
 use repair_core::wire::frame::{ENVELOPE_BYTES, Envelope, FrameKind};
 use repair_core::wire::{DaemonReply, DaemonRequest, NodeReply, NodeRequest};
@@ -19,7 +20,10 @@ pub fn wire_message(bytes: &[u8]) {
         2 => message::<DaemonRequest>(bytes),
         3 => message::<DaemonReply>(bytes),
         4 => row::<CellRow>(bytes),
-        5 => row::<DiskRow>(bytes),
+        5 => {
+            row::<DiskRow>(bytes);
+            row::<Lineage>(bytes);
+        }
         6 => row::<OwnerRow>(bytes),
         7 => row::<PgRow>(bytes),
         8 => row::<StreamRow>(bytes),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use ec_core::code::{CodeSpec, DESCRIPTOR_BYTES};
 use repair_core::catalog::*;
 use repair_core::id::*;
+use repair_core::lineage::{Claim, Life, Lineage};
 use repair_core::time::Millis;
 use repair_core::wire::codec::{encode_message, encode_row};
 use repair_core::wire::daemon::*;
@@ -42,6 +43,7 @@ pub fn files() -> Result<Vec<File>, Box<dyn std::error::Error>> {
     frames(&mut files, FrameKind::DaemonReply, daemon_replies())?;
     files.push(("row-cell.bin".into(), encode_row(&cell_row())?));
     files.push(("row-disk.bin".into(), encode_row(&disk_row())?));
+    files.push(("row-life.bin".into(), encode_row(&lineage())?));
     files.push(("row-owner.bin".into(), encode_row(&OwnerRow { token: token() })?));
     files.push(("row-pg.bin".into(), encode_row(&pg_row())?));
     files.push(("row-stream.bin".into(), encode_row(&stream_row())?));
@@ -121,6 +123,12 @@ pub fn cell_row() -> CellRow {
 /// The row of a disk.
 pub fn disk_row() -> DiskRow {
     DiskRow { disk: disk(1), domain: "eu/a/r07/n3".into(), address: "127.0.0.1:7001".into() }
+}
+
+/// The row of a disk's lives.
+pub fn lineage() -> Lineage {
+    let before = Some(Life { number: 11, boot: 76 });
+    Lineage { life: Life { number: 12, boot: 77 }, before, settled: true }
 }
 
 /// The row of a placement group with something of everything.
@@ -210,6 +218,7 @@ pub fn node_requests() -> Vec<Sample<NodeRequest>> {
         ("door", NodeRequest::Door, none()),
         ("combine", combine(), none()),
         ("digest", NodeRequest::Digest { pg }, none()),
+        ("health", NodeRequest::Health, none()),
     ]
 }
 
@@ -257,6 +266,7 @@ pub fn node_replies() -> Vec<Sample<NodeReply>> {
     let refusal = Refusal::Damaged("block 2".into());
     samples.push(("hop-failed", NodeReply::HopFailed { disk: disk(2), fragment: fragment(), refusal }, none()));
     samples.push(("digest", NodeReply::Digest { heard: (2, 41), count: 12, sum: Sum::of([&hash(0x25)]) }, none()));
+    samples.push(("health", NodeReply::Health(Box::new(health())), none()));
     samples
 }
 
@@ -290,6 +300,44 @@ fn entry() -> ExtentEntry {
 
 fn names() -> Vec<NameEntry> {
     vec![NameEntry { name: b"a/b".to_vec(), offset: 0, bytes: 5 }, NameEntry { name: vec![0xff], offset: 5, bytes: 0 }]
+}
+
+fn faults() -> Vec<FaultCount> {
+    vec![FaultCount { kind: "sync_error".into(), count: 2, last_ago: Millis(1_500) }]
+}
+
+fn service() -> Vec<ServiceTime> {
+    vec![ServiceTime { kind: "journal".into(), count: 900, mean_us: 4_200 }]
+}
+
+fn faults_told() -> DaemonRequest {
+    DaemonRequest::Faults { disk: disk(1), boot: 77, faults: faults(), service: service(), quarantined: 3 }
+}
+
+fn health() -> NodeHealth {
+    NodeHealth {
+        state: NodeState::ReadOnly { reason: "cannot force a journal to the disk".into() },
+        faults: faults(),
+        service: service(),
+        free_bytes: 1 << 40,
+        total_bytes: 1 << 41,
+        stages: 4,
+        quarantined: 3,
+        scrub_groups_left: Some(5),
+        scrub_ended_ago: Some(Millis(60_000)),
+    }
+}
+
+fn register_life() -> DaemonRequest {
+    DaemonRequest::RegisterLife {
+        disk: disk(1),
+        cell: Some(cell()),
+        domain: "eu/a/r07/n3".into(),
+        address: "127.0.0.1:7001".into(),
+        free_bytes: 1 << 40,
+        total_bytes: 1 << 41,
+        claim: Claim { had: Some(Life { number: 11, boot: 76 }), life: Life { number: 12, boot: 77 } },
+    }
 }
 
 /// Every question to the daemon, in the order of their tags.
@@ -332,6 +380,8 @@ pub fn daemon_requests() -> Vec<Sample<DaemonRequest>> {
         ("explain-node", explain(Subject::Node("n3".into()))),
         ("explain-disk", explain(Subject::Disk(disk(1)))),
         ("remove-if", DaemonRequest::RemoveIf { name: b"a/b".to_vec(), stream }),
+        ("register-life", register_life()),
+        ("faults", faults_told()),
     ];
     let body = |name: &str| if name == "commit-extent" { record() } else { Bytes::new() };
     samples.into_iter().map(|(name, message)| (name, message, body(name))).collect()

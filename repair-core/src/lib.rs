@@ -11,6 +11,7 @@
 //! | [`catalog`] | rows of the small consistent store, and its transactions |
 //! | [`wire`] | frames, messages and their codec |
 //! | [`topology`], [`placement`], [`health`], [`risk`] | where things may lie, who is alive, what is urgent |
+//! | [`lineage`], [`limping`] | which of two folders with one identity is the disk; which disk is far slower than its peers |
 //! | [`pg`] | the owner of one placement group: the commit protocol |
 //! | [`node`] | a member: write protocol, journal, fencing |
 //! | [`client`], [`repair`] | the transfers: put, get, rebuild |
@@ -24,6 +25,8 @@ pub mod health;
 pub mod id;
 pub mod invariant;
 pub mod limits;
+pub mod limping;
+pub mod lineage;
 pub mod node;
 pub mod pg;
 pub mod placement;

@@ -64,18 +64,19 @@ struct Desk {
 impl Handler<ToDaemon> for Desk {
     fn request(&self, peer: PeerId, id: RequestId, request: DaemonRequest, _body: Bytes) {
         let reply = match request {
-            DaemonRequest::Register { .. } if self.refusal.is_some() => {
+            DaemonRequest::RegisterLife { .. } if self.refusal.is_some() => {
                 self.registered.fetch_add(1, Ordering::SeqCst);
                 DaemonReply::Refused(self.refusal.clone().unwrap())
             }
-            DaemonRequest::Register { cell: Some(cell), .. } if cell != self.cell => {
+            DaemonRequest::RegisterLife { cell: Some(cell), .. } if cell != self.cell => {
                 DaemonReply::Refused(Refusal::WrongCell(format!("this is cell {}", self.cell)))
             }
-            DaemonRequest::Register { free_bytes, .. } => {
+            DaemonRequest::RegisterLife { free_bytes, .. } => {
                 *self.last_free_bytes.lock().unwrap() = free_bytes;
                 self.registered.fetch_add(1, Ordering::SeqCst);
                 DaemonReply::Welcome { cell: self.cell, beat_every: Millis(50) }
             }
+            DaemonRequest::Faults { .. } => DaemonReply::BeatTaken,
             DaemonRequest::Beat { .. } => {
                 self.beats.fetch_add(1, Ordering::SeqCst);
                 DaemonReply::BeatTaken
@@ -446,8 +447,9 @@ fn the_disk_of_another_cell_is_refused_by_name() {
     let refused = run(arguments(folder.path(), &theirs.address.to_string())).exits(3);
     refused.says(&["another cell", &CellKey(1).to_string()]);
     // Nothing was changed by that.
+    let before = ours.registered();
     let node = Node::start(folder.path(), ours.address);
-    until("it is registered again", || ours.registered() == 2);
+    until("it is registered again", || ours.registered() > before);
     drop(node);
 }
 

@@ -15,6 +15,19 @@ pub fn disk(disk: DiskId) -> Vec<u8> {
 /// All disks.
 pub const DISKS: &[u8] = b"disk/";
 
+/// Lives of a disk.
+pub fn life(disk: DiskId) -> Vec<u8> {
+    format!("life/{disk}").into_bytes()
+}
+
+/// Lives of all disks.
+pub const LIVES: &[u8] = b"life/";
+
+/// The disk of a key of [`LIVES`].
+pub fn life_of(key: &[u8]) -> Option<DiskId> {
+    std::str::from_utf8(key.strip_prefix(LIVES)?).ok()?.parse().ok()
+}
+
 /// A placement group.
 pub fn pg(pg: PgId) -> Vec<u8> {
     format!("pg/{:08x}", pg.0).into_bytes()

@@ -112,6 +112,7 @@ impl Coordinator {
             }
         }
         if !whole.is_empty() {
+            self.without_limping(&mut whole);
             self.dice.shuffle(&mut whole);
             return Choice::From(whole);
         }
@@ -127,11 +128,23 @@ impl Coordinator {
             }
         }
         if !gaps.is_empty() {
+            self.without_limping(&mut gaps);
             self.dice.shuffle(&mut gaps);
             return Choice::From(gaps);
         }
         let few: Vec<String> = reasons.into_iter().take(8).collect();
         Choice::No(Refusal::NoPlace(few.join("; ")))
+    }
+
+    /// Leaves the groups of which no member limps, if there are any.
+    fn without_limping(&self, groups: &mut Vec<PgId>) {
+        let limps = |pg: &PgId| {
+            let row = self.owner(*pg).and_then(Owner::row);
+            row.is_some_and(|row| row.members.iter().any(|disk| self.limping.limps(*disk)))
+        };
+        if !groups.iter().all(limps) {
+            groups.retain(|pg| !limps(pg));
+        }
     }
 
     /// Whether every member has room for its fragment, as far as was told.
@@ -185,9 +198,10 @@ impl Coordinator {
         let Some((cell, _)) = self.cell.clone() else { return Err("the daemon is starting".into()) };
         let mut dice = self.dice.clone();
         let rows = {
-            let mut candidates = self.candidates();
             let (spec, tolerance) = self.code_of_new_groups().map_err(|reason| reason.to_string())?;
             Code::new(&spec).map_err(|error| error.to_string())?;
+            let mut candidates = self
+                .well_candidates(|well| placement::place(well, spec.n(), tolerance, false, &mut dice.clone()).is_ok());
             let first = self.groups.keys().next_back().map_or(1, |pg| pg.0.saturating_add(1));
             let mut rows = Vec::with_capacity(count);
             for number in (first..=u32::MAX).take(count) {

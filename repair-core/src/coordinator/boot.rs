@@ -5,6 +5,7 @@ use super::groups::Group;
 use super::{Coordinator, Op, Timer};
 use crate::catalog::{CellRow, DiskRow, Found, Txn, key};
 use crate::id::{CellKey, PgId};
+use crate::lineage::Lineage;
 use crate::pg::{Owner, PgEvent};
 use crate::time::Millis;
 use crate::wire::codec::{decode_row, encode_row};
@@ -21,6 +22,7 @@ pub(super) enum Boot {
     New,
     Cell,
     Disks,
+    Lives,
     Groups,
     /// What puts left open is read only when all claims are done: until then an earlier daemon may add to it.
     Claims,
@@ -42,12 +44,13 @@ impl Boot {
 
     /// Whether nodes may register: all disks are known.
     pub(super) fn knows_disks(self) -> bool {
-        self > Self::Disks
+        self > Self::Lives
     }
 
     fn prefix(self) -> Option<&'static [u8]> {
         match self {
             Self::Disks => Some(key::DISKS),
+            Self::Lives => Some(key::LIVES),
             Self::Groups => Some(key::PGS),
             Self::Open => Some(key::OPEN),
             Self::Doomed => Some(key::DOOMED),
@@ -114,7 +117,8 @@ impl Coordinator {
             return self.get_range(Op::Boot, prefix.to_vec(), Some(last.key.clone()), PAGE);
         }
         self.boot = match self.boot {
-            Boot::Disks => Boot::Groups,
+            Boot::Disks => Boot::Lives,
+            Boot::Lives => Boot::Groups,
             Boot::Groups => Boot::Claims,
             Boot::Open => Boot::Doomed,
             Boot::Doomed => Boot::Done,
@@ -132,6 +136,11 @@ impl Coordinator {
             Boot::Disks => {
                 let row: DiskRow = decode_row(&found.value).map_err(|error| error.to_string())?;
                 self.disk_known(row, found.revision);
+            }
+            Boot::Lives => {
+                let disk = key::life_of(&found.key).ok_or("no disk's key")?;
+                let lineage: Lineage = decode_row(&found.value).map_err(|error| error.to_string())?;
+                self.lineage_known(disk, lineage, found.revision);
             }
             Boot::Groups => {
                 let pg = key::pg_of(&found.key).ok_or("no placement group's key")?;

@@ -4,14 +4,16 @@ use super::{Asker, Coordinator, NodeCall, Op, Timer};
 use crate::catalog::{DiskRow, Found, Txn, TxnResult, key};
 use crate::health::{DiskHealth, Turn};
 use crate::id::{CellKey, DiskId, ExtentKey, PgId};
+use crate::lineage::{Claim, Lineage};
 use crate::node::{Body, PeerId};
 use crate::pg::{CallId, PgEvent};
 use crate::time::Time;
 use crate::topology::Domain;
-use crate::wire::codec::{decode_row, encode_row};
+use crate::wire::codec::{CodecError, decode_row, encode_row};
 use crate::wire::node::{DamageReport, FragmentKey};
-use crate::wire::{CallError, DaemonReply, NodeReply, NodeRequest, Refusal};
+use crate::wire::{CallError, DaemonReply, DaemonRequest, NodeReply, NodeRequest, Refusal};
 use ec_core::fragment::Class;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
 const ADDRESS_BYTES_MAX: usize = 255;
@@ -26,6 +28,29 @@ pub(super) struct Registration {
     pub(super) boot: u64,
     pub(super) free_bytes: u64,
     pub(super) total_bytes: u64,
+    /// Its lives; none from a node of an earlier program.
+    pub(super) claim: Option<Claim>,
+}
+
+impl Registration {
+    /// What a request asks for; the request where it is no registration.
+    pub(super) fn of(request: DaemonRequest) -> Result<Self, DaemonRequest> {
+        let (disk, cell, domain, address, boot, free_bytes, total_bytes, claim) = match request {
+            DaemonRequest::Register { disk, cell, domain, address, boot, free_bytes, total_bytes } => {
+                (disk, cell, domain, address, boot, free_bytes, total_bytes, None)
+            }
+            DaemonRequest::RegisterLife { disk, cell, domain, address, free_bytes, total_bytes, claim } => {
+                (disk, cell, domain, address, claim.life.boot, free_bytes, total_bytes, Some(claim))
+            }
+            other => return Err(other),
+        };
+        Ok(Self { row: DiskRow { disk, domain, address }, cell, boot, free_bytes, total_bytes, claim })
+    }
+}
+
+/// A row that was found, with its revision.
+fn decoded<R: DeserializeOwned>(found: Option<Found>) -> Result<Option<(R, u64)>, CodecError> {
+    found.map(|found| Ok((decode_row(&found.value)?, found.revision))).transpose()
 }
 
 /// A disk of the catalog.
@@ -34,6 +59,9 @@ pub(super) struct Disk {
     pub(super) row: DiskRow,
     /// Of the row in the catalog, and its revision; none before it is written.
     written: Option<(DiskRow, u64)>,
+    /// Its lives, and as they are in the catalog.
+    pub(super) lineage: Option<Lineage>,
+    lineage_written: Option<(Lineage, u64)>,
     pub(super) domain: Option<Domain>,
     pub(super) health: DiskHealth,
     pub(super) free_bytes: u64,
@@ -54,6 +82,8 @@ pub(super) struct Disk {
     /// Repairs of each group that its store refused since the last it took, and when it refused the last.
     pub(super) refused: BTreeMap<PgId, (u32, Time)>,
     announced: bool,
+    /// What its node told of it in this life.
+    pub(super) told: super::faults::Told,
 }
 
 impl Disk {
@@ -62,6 +92,8 @@ impl Disk {
         Self {
             row,
             written: None,
+            lineage: None,
+            lineage_written: None,
             domain,
             health: DiskHealth::unheard(now),
             free_bytes: 0,
@@ -76,12 +108,28 @@ impl Disk {
             broken: None,
             refused: BTreeMap::new(),
             announced: false,
+            told: super::faults::Told::default(),
         }
     }
 
     /// Whether it beats and did not answer a call since.
     pub(super) fn is_mute(&self) -> bool {
         self.mute && self.peer.is_some()
+    }
+
+    /// The life of the process that registered last, in this life of the daemon.
+    pub(super) fn boot(&self) -> Option<u64> {
+        self.boot
+    }
+
+    /// Whether that one's connection has not ended.
+    pub(super) fn is_connected(&self) -> bool {
+        self.peer.is_some()
+    }
+
+    /// Whether this connection is that of the life that was welcomed last.
+    pub(super) fn is_life_of(&self, peer: PeerId, boot: u64) -> bool {
+        self.boot == Some(boot) && self.peer == Some(peer) && self.asker.is_none() && self.announced
     }
 
     /// Whether its registration waits for its row.
@@ -103,6 +151,12 @@ impl Coordinator {
         self.watch(id);
     }
 
+    pub(super) fn lineage_known(&mut self, id: DiskId, lineage: Lineage, revision: u64) {
+        if let Some(disk) = self.disks.get_mut(&id) {
+            (disk.lineage, disk.lineage_written) = (Some(lineage), Some((lineage, revision)));
+        }
+    }
+
     /// Sets the timer for the disk's next turn.
     fn watch(&mut self, id: DiskId) {
         let patience = self.patience();
@@ -111,15 +165,12 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn register(&mut self, asker: Asker, wanted: Registration) {
-        if let Err(refusal) = self.may_register(asker.peer, &wanted) {
-            return self.refuse(asker, refusal);
-        }
+    pub(super) fn let_in(&mut self, asker: Asker, wanted: Registration, lineage: Option<Lineage>) {
         let (id, now) = (wanted.row.disk, self.now);
         let disk = self.disks.entry(id).or_insert_with(|| Disk::new(wanted.row.clone(), now));
         let again = disk.boot == Some(wanted.boot);
         disk.domain = wanted.row.domain.parse().ok();
-        disk.row = wanted.row;
+        (disk.row, disk.lineage) = (wanted.row, lineage);
         (disk.free_bytes, disk.total_bytes) = (wanted.free_bytes, wanted.total_bytes);
         let gone = disk.peer.replace(asker.peer).filter(|peer| *peer != asker.peer);
         disk.boot = Some(wanted.boot);
@@ -134,6 +185,8 @@ impl Coordinator {
         if restarted {
             disk.broken = None;
             disk.refused.clear();
+            disk.told = super::faults::Told::default();
+            self.limping.forget(id);
         }
         disk.health.registering(now);
         if let Some(gone) = gone {
@@ -147,7 +200,7 @@ impl Coordinator {
         self.write_disk_row(id);
     }
 
-    fn may_register(&self, peer: PeerId, wanted: &Registration) -> Result<(), Refusal> {
+    pub(super) fn may_register(&self, wanted: &Registration) -> Result<(), Refusal> {
         let Some(cell) = self.cell().filter(|_| self.boot.knows_disks()) else {
             return Err(Refusal::Unavailable("the daemon is starting".into()));
         };
@@ -157,16 +210,6 @@ impl Coordinator {
         wanted.row.domain.parse::<Domain>().map_err(|error| Refusal::Invalid(error.to_string()))?;
         if wanted.row.address.is_empty() || wanted.row.address.len() > ADDRESS_BYTES_MAX {
             return Err(Refusal::Invalid(format!("an address is 1 to {ADDRESS_BYTES_MAX} bytes")));
-        }
-        if let Some(known) = self.disks.get(&wanted.row.disk) {
-            let elsewhere = known.peer.is_some_and(|other| other != peer && self.peers.contains_key(&other));
-            let fresh = known.health.last_heard() + self.config.suspect_after > self.now;
-            if elsewhere && fresh && known.boot.is_some_and(|boot| boot != wanted.boot) {
-                return Err(Refusal::Duplicate(format!(
-                    "disk {} is served by another process at {}",
-                    wanted.row.disk, known.row.address
-                )));
-            }
         }
         let twin = |(id, disk): &(&DiskId, &Disk)| {
             **id != wanted.row.disk && disk.row.domain == wanted.row.domain && disk.health.is_healthy()
@@ -183,14 +226,23 @@ impl Coordinator {
     /// The row is in the catalog before the node is welcomed: what a placement group names must be found after a restart.
     pub(super) fn write_disk_row(&mut self, id: DiskId) {
         let Some(disk) = self.disks.get_mut(&id).filter(|disk| !disk.writing) else { return };
-        if disk.written.as_ref().is_some_and(|(row, _)| *row == disk.row) {
+        let row_stands = disk.written.as_ref().is_some_and(|(row, _)| *row == disk.row);
+        let lives_stand =
+            disk.lineage.is_none_or(|lives| disk.lineage_written.is_some_and(|(on_file, _)| on_file == lives));
+        if row_stands && lives_stand {
             return self.welcome(id);
         }
         let revision = disk.written.as_ref().map_or(0, |(_, revision)| *revision);
-        match encode_row(&disk.row) {
-            Ok(value) => {
+        let lives_revision = disk.lineage_written.map_or(0, |(_, revision)| revision);
+        let (row, lives) = (encode_row(&disk.row), disk.lineage.map(|lives| encode_row(&lives)).transpose());
+        match row.and_then(|row| Ok((row, lives?))) {
+            Ok((row, lives)) => {
                 disk.writing = true;
-                let txn = Txn::new().compare(key::disk(id), revision).put(key::disk(id), value);
+                let (disk_key, life_key) = (key::disk(id), key::life(id));
+                let mut txn = Txn::new().compare(disk_key.clone(), revision).put(disk_key, row);
+                if let Some(lives) = lives {
+                    txn = txn.compare(life_key.clone(), lives_revision).put(life_key, lives);
+                }
                 self.txn(Op::Disk { disk: id }, txn);
             }
             Err(error) => {
@@ -210,7 +262,7 @@ impl Coordinator {
     }
 
     pub(super) fn read_disk_row(&mut self, id: DiskId) {
-        self.get(Op::Disk { disk: id }, vec![key::disk(id)]);
+        self.get(Op::Disk { disk: id }, vec![key::disk(id), key::life(id)]);
     }
 
     pub(super) fn disk_row_read(&mut self, id: DiskId, rows: Result<Vec<Option<Found>>, String>) {
@@ -219,13 +271,12 @@ impl Coordinator {
             return self.after(self.retry_after(), Timer::DiskRow(id));
         };
         disk.writing = false;
-        disk.written = match rows.into_iter().next().flatten() {
-            None => None,
-            Some(found) => match decode_row(&found.value) {
-                Ok(row) => Some((row, found.revision)),
-                Err(error) => return self.stop(format!("the catalog's row of disk {id} cannot be read: {error}")),
-            },
-        };
+        let mut rows = rows.into_iter();
+        let read = decoded(rows.next().flatten()).and_then(|row| Ok((row, decoded(rows.next().flatten())?)));
+        match read {
+            Ok((row, lives)) => (disk.written, disk.lineage_written) = (row, lives),
+            Err(error) => return self.stop(format!("the catalog's row of disk {id} cannot be read: {error}")),
+        }
         self.write_disk_row(id);
     }
 
@@ -255,10 +306,7 @@ impl Coordinator {
         broken: Option<String>,
         damaged: &[DamageReport],
     ) {
-        let known = self.disks.get_mut(&id).filter(|disk| {
-            disk.boot == Some(boot) && disk.peer == Some(asker.peer) && disk.asker.is_none() && disk.announced
-        });
-        let Some(disk) = known else {
+        let Some(disk) = self.disks.get_mut(&id).filter(|disk| disk.is_life_of(asker.peer, boot)) else {
             return self.reply(asker, DaemonReply::RegisterFirst);
         };
         disk.free_bytes = free_bytes;
@@ -350,6 +398,10 @@ impl Coordinator {
     /// A call to a node ended.
     pub(super) fn call_ended(&mut self, call: CallId, result: Result<(NodeReply, Body), CallError>) {
         let Some((id, what)) = self.calls.remove(&call) else { return };
+        if matches!(what, NodeCall::Other) {
+            // Whoever answered, it says nothing about the process that is registered.
+            return self.other_answered(id, result);
+        }
         let answered = result.is_ok();
         let mut proven = false;
         if let Some(disk) = self.disks.get_mut(&id) {
@@ -366,7 +418,7 @@ impl Coordinator {
             NodeCall::Owner { pg, call } => self.inbox.push_back((pg, PgEvent::Call { call, result })),
             NodeCall::Check { fragment } => self.checked(id, fragment, result),
             NodeCall::Guest { pg } => self.guest_answered(id, pg, &result),
-            NodeCall::Probe | NodeCall::Scrub => {}
+            NodeCall::Probe | NodeCall::Scrub | NodeCall::Other => {}
         }
     }
 

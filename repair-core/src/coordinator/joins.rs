@@ -46,6 +46,13 @@ impl Coordinator {
             .collect()
     }
 
+    /// As [`Coordinator::candidates`], without those that limp if the others will do.
+    pub(super) fn well_candidates(&self, will_do: impl Fn(&[Candidate<'_>]) -> bool) -> Vec<Candidate<'_>> {
+        let all = self.candidates();
+        let well: Vec<Candidate<'_>> = all.iter().filter(|one| !self.limping.limps(one.disk)).copied().collect();
+        if well.len() < all.len() && will_do(&well) { well } else { all }
+    }
+
     fn is_lost(&self, disk: DiskId) -> bool {
         self.disks.get(&disk).is_none_or(|known| known.health.is_lost())
     }
@@ -116,11 +123,15 @@ impl Coordinator {
                     || row.joining.values().any(|joining| joining == disk)
                     || asked.contains(disk)
             };
-            let mut candidates = self.candidates();
-            candidates.retain(|candidate| !taken(&candidate.disk) && !self.is_shunned(candidate.disk, pg));
+            let may_take = |candidate: &Candidate<'_>| !taken(&candidate.disk) && !self.is_shunned(candidate.disk, pg);
             let others: Vec<&str> = self.other_domains(row, index, &asked);
             let tolerance = self.tolerance(row);
             let may_crowd = row.crowded || self.config.code.is_some();
+            let mut candidates = self.well_candidates(|well| {
+                let well: Vec<Candidate<'_>> = well.iter().filter(|one| may_take(one)).copied().collect();
+                placement::replacement(&well, &others, tolerance, may_crowd, &mut dice.clone()).is_ok()
+            });
+            candidates.retain(|candidate| may_take(candidate));
             placement::replacement(&candidates, &others, tolerance, may_crowd, &mut dice)
         };
         self.dice = dice;

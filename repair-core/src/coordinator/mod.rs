@@ -6,6 +6,9 @@
 
 mod allocate;
 mod boot;
+mod clones;
+#[cfg(test)]
+mod clones_tests;
 mod deaf;
 #[cfg(test)]
 mod deaf_tests;
@@ -14,6 +17,9 @@ mod doomed;
 pub mod effect;
 mod ended;
 mod ending;
+mod faults;
+#[cfg(test)]
+mod faults_tests;
 mod finished;
 #[cfg(test)]
 mod gather_tests;
@@ -98,11 +104,20 @@ enum Op {
 /// What a call to a node belongs to.
 #[derive(Clone, Copy, Debug)]
 enum NodeCall {
-    Owner { pg: PgId, call: CallId },
+    Owner {
+        pg: PgId,
+        call: CallId,
+    },
     Probe,
-    Check { fragment: FragmentKey },
-    Guest { pg: PgId },
+    Check {
+        fragment: FragmentKey,
+    },
+    Guest {
+        pg: PgId,
+    },
     Scrub,
+    /// Who serves a disk for which another process came?
+    Other,
 }
 
 /// What becomes due.
@@ -153,6 +168,8 @@ pub struct Coordinator {
     cell: Option<(CellRow, u64)>,
     disks: BTreeMap<DiskId, disks::Disk>,
     peers: BTreeMap<PeerId, DiskId>,
+    clones: clones::Clones,
+    limping: crate::limping::Limping,
     checking: BTreeSet<(DiskId, FragmentKey)>,
     damaged: BTreeSet<(DiskId, ExtentKey)>,
     groups: BTreeMap<PgId, groups::Group>,
@@ -199,6 +216,8 @@ impl Coordinator {
             cell: None,
             disks: BTreeMap::new(),
             peers: BTreeMap::new(),
+            clones: clones::Clones::default(),
+            limping: crate::limping::Limping::default(),
             checking: BTreeSet::new(),
             damaged: BTreeSet::new(),
             groups: BTreeMap::new(),
@@ -508,10 +527,10 @@ impl Coordinator {
     }
 
     fn request(&mut self, asker: Asker, request: DaemonRequest, body: Body) {
-        if let DaemonRequest::Register { disk, cell, domain, address, boot, free_bytes, total_bytes } = request {
-            let row = crate::catalog::DiskRow { disk, domain, address };
-            return self.register(asker, disks::Registration { row, cell, boot, free_bytes, total_bytes });
-        }
+        let request = match disks::Registration::of(request) {
+            Ok(wanted) => return self.register(asker, wanted),
+            Err(request) => request,
+        };
         match &request {
             DaemonRequest::Status => return self.status_wanted(asker),
             // Kept and answered by the host.
@@ -524,6 +543,9 @@ impl Coordinator {
         match request {
             DaemonRequest::Beat { disk, boot, free_bytes, broken, damaged } => {
                 self.beat(asker, disk, boot, free_bytes, broken, &damaged);
+            }
+            DaemonRequest::Faults { disk, boot, faults, service, quarantined } => {
+                self.faults_told(asker, disk, boot, faults, service, quarantined);
             }
             DaemonRequest::Ask { pg, attempt } => self.ask(asker, pg, attempt),
             DaemonRequest::BeginPut { stream } => self.begin_put(asker, stream),
@@ -542,12 +564,16 @@ impl Coordinator {
             DaemonRequest::Suspect { disk, fragment, .. } => self.suspect(asker, disk, fragment),
             DaemonRequest::Explain { subject } => self.explain(asker, &subject),
             DaemonRequest::Scrub => self.scrub(asker),
-            DaemonRequest::Register { .. } | DaemonRequest::Status | DaemonRequest::Events { .. } => {}
+            DaemonRequest::Register { .. }
+            | DaemonRequest::RegisterLife { .. }
+            | DaemonRequest::Status
+            | DaemonRequest::Events { .. } => {}
         }
     }
 
     fn peer_gone(&mut self, peer: PeerId) {
         self.node_gone(peer);
+        self.suitor_gone(peer);
         self.client_gone(peer);
     }
 }

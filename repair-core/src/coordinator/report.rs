@@ -11,6 +11,7 @@ use crate::node::Body;
 use crate::pg::{SlotView, Standing};
 use crate::time::Millis;
 use crate::wire::daemon::Subject;
+use crate::wire::node::ServiceTime;
 use crate::wire::{DaemonReply, Refusal};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ pub struct StatusReport {
     pub repairs: RepairsReport,
     /// What is waited for, in words.
     pub waits: Vec<String>,
+    /// Nodes that ask to be taken and are not: copies of disks, say.
+    pub refused_nodes: Vec<RefusedReport>,
     /// Puts begun and not ended.
     pub puts_open: usize,
     /// Extents still to be deleted.
@@ -104,8 +107,46 @@ pub struct DiskReport {
     pub since_ms: u64,
     /// Bytes free, as last told.
     pub free_bytes: u64,
+    /// Faults that its node met since it was started, by kind.
+    pub faults: BTreeMap<String, u64>,
+    /// By what it is found to be far slower than its peers; none where it is not.
+    pub limping: Option<LimpingReport>,
     /// Placement groups it is a member of, or joins.
     pub pgs: usize,
+}
+
+/// A disk beside its peers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LimpingReport {
+    /// The kind of operation.
+    pub kind: String,
+    /// How long it takes, in microseconds.
+    pub mean_us: u64,
+    /// The median of the others.
+    pub peers_us: u64,
+    /// For so long.
+    pub since_ms: u64,
+}
+
+/// What a disk's node told of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct FaultReport {
+    kind: String,
+    count: u64,
+    last_ms_ago: u64,
+}
+
+/// A node that is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusedReport {
+    /// The disk it says to be.
+    pub disk: String,
+    /// Where it listens.
+    pub address: String,
+    /// Why it is not taken.
+    pub reason: String,
+    /// It has been asking for so long.
+    pub since_ms: u64,
 }
 
 /// Repairs.
@@ -185,6 +226,7 @@ impl Coordinator {
             risk: at_risk > 0 || unavailable > 0 || self.groups.values().any(|group| group.owner.is_unreadable()),
             repairs: self.repairs_report(),
             waits: self.waits(),
+            refused_nodes: self.refused_nodes(None),
             puts_open: self.puts.len(),
             doomed: self.doomed.len(),
         }
@@ -229,8 +271,34 @@ impl Coordinator {
             state: disk.health.state(),
             since_ms: self.now.since(disk.health.since()).0,
             free_bytes: disk.free_bytes,
+            faults: disk.told.faults.iter().map(|(kind, (count, _))| (kind.clone(), *count)).collect(),
+            limping: self.limping.evidence(id).map(|evidence| LimpingReport {
+                kind: evidence.kind.clone(),
+                mean_us: evidence.mean_us,
+                peers_us: evidence.peers_us,
+                since_ms: self.now.since(evidence.since).0,
+            }),
             pgs: self.groups.values().filter(holds).count(),
         }
+    }
+
+    fn fault_reports(&self, disk: &Disk) -> Vec<FaultReport> {
+        let report = |(kind, (count, last)): (&String, &(u64, crate::time::Time))| FaultReport {
+            kind: kind.clone(),
+            count: *count,
+            last_ms_ago: self.now.since(*last).0,
+        };
+        disk.told.faults.iter().map(report).collect()
+    }
+
+    fn refused_nodes(&self, disk: Option<DiskId>) -> Vec<RefusedReport> {
+        let report = |(disk, one): (DiskId, &super::clones::TurnedAway)| RefusedReport {
+            disk: disk.to_string(),
+            address: one.address.clone(),
+            reason: one.reason.clone(),
+            since_ms: self.now.since(one.since).0,
+        };
+        self.turned_away(disk).map(report).collect()
     }
 
     fn repairs_report(&self) -> RepairsReport {
@@ -422,6 +490,11 @@ impl Coordinator {
             disk: self.disk_report(id, disk),
             heard_ms_ago: self.now.since(disk.health.last_heard()).0,
             full: disk.full.is_some(),
+            faults: self.fault_reports(disk),
+            service: disk.told.service.clone(),
+            quarantined: disk.told.quarantined,
+            life: disk.lineage.map(|known| known.life.number),
+            refused_nodes: self.refused_nodes(Some(id)),
             damaged_extents: self
                 .damaged
                 .iter()
@@ -496,6 +569,14 @@ struct DiskExplained {
     disk: DiskReport,
     heard_ms_ago: u64,
     full: bool,
+    faults: Vec<FaultReport>,
+    /// How fast its store is, as last told.
+    service: Vec<ServiceTime>,
+    /// Files put into quarantine since its node was started and not removed since.
+    quarantined: u64,
+    /// The number of the disk's life; none where its node is of an earlier program.
+    life: Option<u64>,
+    refused_nodes: Vec<RefusedReport>,
     damaged_extents: Vec<String>,
     index_by_pg: BTreeMap<u32, u16>,
 }

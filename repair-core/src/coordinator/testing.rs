@@ -4,6 +4,7 @@ use super::{Coordinator, CoordinatorConfig, CoordinatorEffect, CoordinatorEvent,
 use crate::catalog::memory::MemoryCatalog;
 use crate::catalog::{Txn, TxnResult};
 use crate::id::{CellKey, ClaimId, DiskId, ExtentKey, PgId, StreamKey};
+use crate::lineage::Life;
 use crate::node::{
     Body, JournalFile, Node, NodeConfig, NodeEffect, NodeEvent, PeerId, RequestId, StoreCall, StoreError, StoreOk,
 };
@@ -46,6 +47,7 @@ struct Staged {
 #[derive(Debug, Default)]
 struct Store {
     cell: Option<CellKey>,
+    life: Option<Life>,
     stages: BTreeMap<StageKey, Staged>,
     files: BTreeMap<FragmentKey, File>,
     journals: BTreeMap<PgId, Vec<u8>>,
@@ -65,6 +67,11 @@ impl Host {
 
     pub(super) fn journals(&mut self) -> &mut BTreeMap<PgId, Vec<u8>> {
         &mut self.store.journals
+    }
+
+    /// The life beside its label.
+    pub(super) fn life(&self) -> Option<Life> {
+        self.store.life
     }
 
     pub(super) fn node(&self) -> &Node {
@@ -234,7 +241,7 @@ impl World {
         self.later(self.paused_until, Happening::Daemon(self.life, CoordinatorEvent::Tick));
     }
 
-    fn node_peer(&self, disk: DiskId) -> PeerId {
+    pub(super) fn node_peer(&self, disk: DiskId) -> PeerId {
         PeerId(1_000_000 * self.life + 1_000 * self.nodes[&disk].life + disk.0 as u64)
     }
 
@@ -256,6 +263,7 @@ impl World {
         let boot = NodeEvent::Boot {
             disk,
             cell: host.store.cell,
+            life: host.store.life,
             boot: host.life,
             domain: host.domain.clone(),
             address: format!("node{disk}"),
@@ -437,8 +445,9 @@ impl World {
                 let (peer, id) = (self.node_peer(disk), RequestId(number));
                 self.tell(CoordinatorEvent::Request { peer, id, request, body: Body::new() });
             }
-            NodeEffect::SetCell { op, cell } => {
-                self.nodes.get_mut(&disk).unwrap().store.cell = Some(cell);
+            NodeEffect::SetCell { op, cell, life: of_disk } => {
+                let store = &mut self.nodes.get_mut(&disk).unwrap().store;
+                (store.cell, store.life) = (Some(cell), Some(of_disk));
                 self.soon(Happening::Node(disk, life, NodeEvent::Stored { op, result: Ok(StoreOk::Done) }));
             }
             NodeEffect::WakeAt(at) => {

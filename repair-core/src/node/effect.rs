@@ -1,6 +1,7 @@
 //! What happens to a node and what it wants done.
 
 use crate::id::{CellKey, DiskId, PgId, RecordHash};
+use crate::lineage::Life;
 use crate::time::{Millis, Time};
 use crate::wire::node::{FragmentKey, NodeReply, NodeRequest, Place, StageKey};
 use crate::wire::{CallError, DaemonReply, DaemonRequest};
@@ -101,6 +102,8 @@ pub enum NodeEvent {
         disk: DiskId,
         /// The cell, from its label.
         cell: Option<CellKey>,
+        /// The life that lies beside the label; none where there is none.
+        life: Option<Life>,
         /// Random, of this life.
         boot: u64,
         /// region/zone/rack/node.
@@ -162,6 +165,11 @@ pub enum NodeEvent {
         /// Why, in few words.
         reason: String,
     },
+    /// So many fragments, when they were read back, were not on the disk as they were written.
+    Mismatched {
+        /// Since this was last told.
+        times: u64,
+    },
     /// The moment asked for with [`NodeEffect::WakeAt`] has come.
     Tick,
 }
@@ -206,12 +214,14 @@ pub enum NodeEffect {
         /// What.
         request: DaemonRequest,
     },
-    /// Write the cell into the disk's label, durably, before anything else is stored.
+    /// Write the cell into the disk's label, and the life beside it, durably, before anything else is stored.
     SetCell {
         /// Names it; ends as [`NodeEvent::Stored`].
         op: OpId,
         /// The cell.
         cell: CellKey,
+        /// The life.
+        life: Life,
     },
     /// A [`NodeEvent::Tick`] is wanted then. Replaces the one wanted before.
     WakeAt(Time),

@@ -3,6 +3,7 @@
 use super::testing::*;
 use super::*;
 use crate::wire::DaemonRequest;
+use crate::wire::node::NodeState;
 
 fn with(count: usize) -> (World, Owner, Vec<Made>) {
     let (mut world, mut owner) = (World::new(), Owner::new());
@@ -105,6 +106,8 @@ fn a_disk_that_lied_twice_takes_nothing_new_until_somebody_vouches_for_it() {
     assert!(matches!(world.ask_with(owner.publish(key), made[0].record.clone()), NodeReply::Published));
     assert!(!world.node.is_damaged(made[0].fragment()));
     for life in 0..2 {
+        let NodeReply::Health(health) = world.ask(NodeRequest::Health) else { panic!("no health") };
+        assert!(matches!(health.state, NodeState::Fenced { .. }), "{health:?}");
         assert_eq!(room(&mut world), 0, "{life}");
         let reply = world.ask(owner.stage(&owner.clone().make(5000)));
         assert!(matches!(refused(&reply), Refusal::NoSpace(_)), "{reply:?}");

@@ -1,7 +1,8 @@
 //! The daemon as a node sees it: registered with, beaten to, asked how attempts ended.
 
 use super::{Node, NodeEffect, Pending, StoreError, StoreOk};
-use crate::id::{AttemptId, CellKey, PgId};
+use crate::id::{AttemptId, CellKey, DiskId, PgId};
+use crate::lineage::{Claim, Life};
 use crate::time::{Millis, Time};
 use crate::wire::daemon::AttemptState;
 use crate::wire::node::{DamageReport, FragmentKey};
@@ -21,10 +22,15 @@ const REFUSED_MS: u64 = 1000;
 /// One that is not ready is asked again so soon.
 const UNAVAILABLE_MS: u64 = 100;
 
+/// How often the daemon is told how fast the store is: a disk is judged by minutes.
+const TIMES_EVERY: Millis = Millis(10_000);
+
 #[derive(Debug)]
 enum Question {
     Register,
     Beat(Vec<DamageReport>),
+    /// What was told of faults, by version and by operations.
+    Faults(u64, u64),
     Ask(PgId, AttemptId),
 }
 
@@ -35,8 +41,14 @@ pub(super) struct Link {
     reached: bool,
     pub(super) registered: bool,
     pub(super) refusal: Option<Refusal>,
-    /// Whether the cell is being written into the label.
+    /// Whether cell and life are being written.
     storing_cell: bool,
+    /// The life of the disk that this process lives, or begins.
+    pub(super) life: Life,
+    /// When to begin the next.
+    next_life: Time,
+    /// Whether the daemon is asked as those before it were: it did not know what it was asked.
+    is_old: bool,
     beat_every: Millis,
     /// When to register or beat next.
     due: Time,
@@ -46,6 +58,8 @@ pub(super) struct Link {
     reports: BTreeMap<FragmentKey, String>,
     /// Why nothing can be stored here any more.
     broken: Option<String>,
+    /// What the daemon took of faults: version, operations, and when.
+    told: (u64, u64, Time),
 }
 
 impl Link {
@@ -55,12 +69,16 @@ impl Link {
             registered: false,
             refusal: None,
             storing_cell: false,
+            life: Life { number: 1, boot: 0 },
+            next_life: Time::ZERO,
+            is_old: false,
             beat_every,
             due: Time::ZERO,
             next_number: 0,
             questions: BTreeMap::new(),
             reports: BTreeMap::new(),
             broken: None,
+            told: (0, 0, Time::ZERO),
         }
     }
 
@@ -70,6 +88,11 @@ impl Link {
         reason.truncate(end.unwrap_or(0));
         self.broken = Some(reason);
         self.beat_soon(now);
+    }
+
+    /// Why nothing can be stored any more, where that is so.
+    pub(super) fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
     }
 
     /// What the daemon knows is not so any more: it should not wait for the next beat.
@@ -82,20 +105,37 @@ impl Link {
 
 impl Node {
     pub(super) fn register(&mut self) {
+        if self.host.is_some() {
+            (self.link.reached, self.link.registered) = (true, false);
+            self.link.due = self.now + Millis(self.link.beat_every.0.max(REFUSED_MS));
+            self.show();
+        }
+    }
+
+    /// Shows the daemon which disk this is and which of its lives.
+    fn show(&mut self) {
         let Some(host) = &self.host else { return };
+        let (disk, cell, boot) = (host.disk, host.cell, host.boot);
+        let (domain, address) = (host.domain.clone(), host.address.clone());
+        let claim = Claim { had: host.life, life: self.link.life };
         let (free_bytes, total_bytes) = self.room();
-        let request = DaemonRequest::Register {
-            disk: host.disk,
-            cell: host.cell,
-            domain: host.domain.clone(),
-            address: host.address.clone(),
-            boot: host.boot,
-            free_bytes,
-            total_bytes,
+        let request = if self.link.is_old {
+            DaemonRequest::Register { disk, cell, domain, address, boot, free_bytes, total_bytes }
+        } else {
+            DaemonRequest::RegisterLife { disk, cell, domain, address, free_bytes, total_bytes, claim }
         };
-        (self.link.reached, self.link.registered) = (true, false);
-        self.link.due = self.now + Millis(self.link.beat_every.0.max(REFUSED_MS));
         self.ask(Question::Register, request);
+    }
+
+    /// A life that has lasted for long enough is followed by the next. One that is not stored yet is shown again.
+    fn renew(&mut self) {
+        if self.link.next_life <= self.now && !self.link.is_old {
+            if self.host.as_ref().is_some_and(|host| host.life == Some(self.link.life)) {
+                self.link.life.number = self.link.life.number.saturating_add(1);
+            }
+            self.link.next_life = self.now + self.config.life_every;
+            self.show();
+        }
     }
 
     fn ask(&mut self, question: Question, request: DaemonRequest) {
@@ -114,9 +154,13 @@ impl Node {
             // Silence: the next beat or registration is due anyway.
             (_, Err(_)) => {}
             (Question::Register, Ok(DaemonReply::Welcome { cell, beat_every })) => self.welcome(cell, beat_every),
+            // The beat beside them says it too.
+            (Question::Faults(..), Ok(DaemonReply::RegisterFirst)) => {}
             (_, Ok(DaemonReply::RegisterFirst)) => self.register(),
             (Question::Register | Question::Beat(_), Ok(DaemonReply::Refused(refusal))) => {
                 self.link.registered = false;
+                // A daemon that knows no lives says so; where it meant something else, it will be the other way about next time.
+                self.link.is_old = !self.link.is_old && matches!(refusal, Refusal::Invalid(_));
                 if matches!(refusal, Refusal::Unavailable(_) | Refusal::Busy(_)) {
                     // It is starting, say: nothing an operator should hear of, and soon over.
                     self.link.due = self.link.due.min(self.now + Millis(UNAVAILABLE_MS));
@@ -129,6 +173,9 @@ impl Node {
                 reports.retain(|fragment, class| {
                     !told.iter().any(|report| report.fragment == *fragment && report.class == *class)
                 });
+            }
+            (Question::Faults(version, timed), Ok(DaemonReply::BeatTaken)) => {
+                self.link.told = (version, timed, self.now);
             }
             (Question::Ask(pg, attempt), Ok(DaemonReply::AttemptState(AttemptState::Aborted))) => {
                 self.disown(pg, attempt);
@@ -145,28 +192,39 @@ impl Node {
                     Some(Refusal::WrongCell(format!("this disk is of cell {ours}, the daemon of {cell}")));
                 return;
             }
-            Some(_) => {}
-            None if self.link.storing_cell => {}
-            None => {
-                self.link.storing_cell = true;
-                let op = self.expect(Pending::Cell(cell));
-                self.effects.push_back(NodeEffect::SetCell { op, cell });
-            }
+            _ => {}
+        }
+        let life = self.link.life;
+        let stored = self.host.as_ref().is_some_and(|host| host.cell == Some(cell) && host.life == Some(life));
+        if !stored && !self.link.storing_cell {
+            self.link.storing_cell = true;
+            let op = self.expect(Pending::Cell(cell, life));
+            self.effects.push_back(NodeEffect::SetCell { op, cell, life });
         }
         (self.link.registered, self.link.refusal) = (true, None);
+        if self.link.next_life <= self.now {
+            self.link.next_life = self.now + self.config.life_every;
+        }
         self.link.beat_every = Millis(beat_every.0.max(1));
         // It takes us for sound as long as nobody says otherwise.
         self.link.due = if self.link.broken.is_some() { self.now } else { self.now + self.link.beat_every };
-        // A daemon that is new knows of no damage.
+        // A daemon that is new knows of no damage, and of no faults.
+        (self.link.told.0, self.link.told.1) = (0, 0);
         let damaged = self.groups.values().flat_map(|group| &group.ledger.damaged);
         let damaged: Vec<_> = damaged.map(|(fragment, class)| (*fragment, class.clone())).collect();
         self.link.reports.extend(damaged);
     }
 
-    pub(super) fn cell_stored(&mut self, cell: CellKey, result: Result<StoreOk, StoreError>) {
+    pub(super) fn cell_stored(&mut self, cell: CellKey, life: Life, result: Result<StoreOk, StoreError>) {
         self.link.storing_cell = false;
         match (result, &mut self.host) {
-            (Ok(_), Some(host)) => host.cell = Some(cell),
+            (Ok(_), Some(host)) => {
+                (host.cell, host.life) = (Some(cell), Some(life));
+                // Until the daemon knows it, it would take the life before too.
+                self.show();
+            }
+            // The disk is ours as it was; only its life is an old one still.
+            (Err(_), Some(host)) if host.cell.is_some() => {}
             // Not ours yet: registering again leads here again.
             _ => self.link.registered = false,
         }
@@ -187,6 +245,7 @@ impl Node {
             if self.link.registered { self.beat() } else { self.register() }
         }
         if self.link.registered {
+            self.renew();
             self.ask_about_attempts();
         }
     }
@@ -200,7 +259,20 @@ impl Node {
         let (disk, boot, broken) = (host.disk, host.boot, self.link.broken.clone());
         let request = DaemonRequest::Beat { disk, boot, free_bytes, broken, damaged: damaged.clone() };
         self.link.due = self.now + self.link.beat_every;
+        self.tell_faults(disk, boot);
         self.ask(Question::Beat(damaged), request);
+    }
+
+    /// New faults with the next beat, times now and then.
+    fn tell_faults(&mut self, disk: DiskId, boot: u64) {
+        let (version, timed, at) = self.link.told;
+        let is_due = self.faults.version != version || (self.faults.timed != timed && at + TIMES_EVERY <= self.now);
+        if is_due && !self.link.is_old {
+            let (faults, service) = (self.faults.counts(self.now), self.faults.service());
+            let quarantined = self.faults.quarantined();
+            let request = DaemonRequest::Faults { disk, boot, faults, service, quarantined };
+            self.ask(Question::Faults(self.faults.version, self.faults.timed), request);
+        }
     }
 
     fn ask_about_attempts(&mut self) {
@@ -226,6 +298,7 @@ impl Node {
         }
         let waiting = self.groups.values().flat_map(|group| group.waiting.values()).min();
         let ask = waiting.filter(|_| self.link.registered).map(|since| *since + self.config.ask_after);
-        Some(ask.map_or(self.link.due, |ask| ask.min(self.link.due)))
+        let renew = Some(self.link.next_life).filter(|_| self.link.registered && !self.link.is_old);
+        [Some(self.link.due), ask, renew].into_iter().flatten().min()
     }
 }

@@ -7,6 +7,7 @@
 
 mod combine;
 pub mod effect;
+mod faults;
 mod finding;
 mod group;
 mod journal;
@@ -30,6 +31,7 @@ pub use journal::{JournalSays, examine_journal};
 
 use crate::catalog::PgRow;
 use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, Token};
+use crate::lineage::Life;
 use crate::time::{Millis, Time};
 use crate::wire::Refusal;
 use crate::wire::node::{FragmentKey, NodeReply, NodeRequest, Prepared, StageKey};
@@ -49,6 +51,8 @@ pub struct NodeConfig {
     pub scrub_bytes_per_second: u64,
     /// How often to beat, until the daemon says it.
     pub beat_every: Millis,
+    /// A process begins a new life of its disk so often: a copy made before is told from the disk.
+    pub life_every: Millis,
     /// Room that stages leave free: journals, deletes and quarantine need some.
     pub headroom_bytes: u64,
     /// Mutations of one placement group that may wait.
@@ -69,6 +73,8 @@ impl Default for NodeConfig {
             scrub_period: Some(Millis(14 * 24 * 3_600_000)),
             scrub_bytes_per_second: 50_000_000,
             beat_every: Millis(500),
+            // Two small writes by the node and two transactions by the daemon: an hour is nothing to either.
+            life_every: Millis(3_600_000),
             headroom_bytes: 64 << 20,
             queue_max: 256,
             quarantine_for: Millis(24 * 3_600_000),
@@ -90,6 +96,8 @@ struct Asker {
 struct Host {
     disk: DiskId,
     cell: Option<CellKey>,
+    /// The life beside the label.
+    life: Option<Life>,
     boot: u64,
     domain: String,
     address: String,
@@ -101,7 +109,7 @@ struct Host {
 enum Pending {
     /// Nothing depends on it.
     Nothing,
-    Cell(CellKey),
+    Cell(CellKey, Life),
     /// The mutation in work of this placement group.
     Mutation(PgId),
     Stage(StageKey),
@@ -147,6 +155,7 @@ pub struct Node {
     link: link::Link,
     scrub: scrub::Scrub,
     listings: listings::Listings,
+    faults: faults::Faults,
     /// The moment a Tick is on its way for.
     wake: Option<Time>,
 }
@@ -166,6 +175,7 @@ impl Node {
             link: link::Link::new(config.beat_every),
             scrub: scrub::Scrub::new(config.scrub_bytes_per_second),
             listings: listings::Listings::default(),
+            faults: faults::Faults::default(),
             wake: None,
         }
     }
@@ -175,9 +185,10 @@ impl Node {
         self.now = self.now.max(now);
         match event {
             NodeEvent::Journal(file) => self.replay(&file),
-            NodeEvent::Boot { disk, cell, boot, domain, address, door } => {
+            NodeEvent::Boot { disk, cell, life, boot, domain, address, door } => {
                 if self.host.is_none() {
-                    self.host = Some(Host { disk, cell, boot, domain, address, door });
+                    self.link.life = Life::after(life, boot);
+                    self.host = Some(Host { disk, cell, life, boot, domain, address, door });
                     self.boot();
                 }
             }
@@ -192,6 +203,7 @@ impl Node {
             NodeEvent::DaemonReached => self.register(),
             NodeEvent::Room { free_bytes, total_bytes } => self.stages.measured(free_bytes, total_bytes),
             NodeEvent::Broken { reason } => self.link.broke(self.now, reason),
+            NodeEvent::Mismatched { times } => self.mismatched(times),
             NodeEvent::Tick => self.wake = None,
         }
         self.listings.expire(self.now);
@@ -230,8 +242,14 @@ impl Node {
         let Some(host) = &self.host else {
             return self.refuse(asker, Refusal::Unavailable("the node is starting".into()));
         };
-        if request == NodeRequest::Info {
-            return self.info(asker);
+        match request {
+            NodeRequest::Info => return self.info(asker),
+            NodeRequest::Health => return self.health(asker),
+            _ => {}
+        }
+        if let Some(refusal @ Refusal::Duplicate(_)) = &self.link.refusal {
+            let reason = format!("the daemon does not take this node: {refusal}");
+            return self.refuse(asker, Refusal::Unavailable(reason));
         }
         let Some(cell) = host.cell else {
             let reason = "this disk is new and belongs to no cell yet: its node has not reached the daemon";
@@ -280,18 +298,19 @@ impl Node {
             NodeRequest::Combine { field, offset, bytes, patience, hops } => {
                 self.combine(asker, combine::Wish { field, offset, bytes, patience, hops });
             }
-            NodeRequest::Info => {}
+            NodeRequest::Info | NodeRequest::Health => {}
         }
     }
 
     fn stored(&mut self, op: OpId, result: Result<StoreOk, StoreError>) {
+        self.faults.ended(self.now, op, &result, self.link.broken().is_some());
         if matches!(result, Err(StoreError::NoSpace(_))) {
             self.stages.ran_full(self.now);
             self.link.beat_soon(self.now);
         }
         match self.pending.remove(&op) {
             None | Some(Pending::Nothing) => {}
-            Some(Pending::Cell(cell)) => self.cell_stored(cell, result),
+            Some(Pending::Cell(cell, life)) => self.cell_stored(cell, life, result),
             Some(Pending::Mutation(pg)) => self.mutation_stored(pg, result),
             Some(Pending::Stage(key)) => self.stage_stored(key, result),
             Some(Pending::Read { asker, fragment }) => self.read_done(asker, fragment, result),
@@ -314,6 +333,7 @@ impl Node {
             self.unlisted(*fragment);
         }
         let op = self.expect(pending);
+        self.faults.begun(self.now, op, &call);
         self.effects.push_back(NodeEffect::Store { op, call });
         op
     }
@@ -442,7 +462,11 @@ mod combine_tests;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod faults_tests;
+#[cfg(test)]
 mod finding_tests;
+#[cfg(test)]
+mod idempotence_tests;
 #[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub(super) struct Scrub {
     /// Set where another pass was asked for during one that was asked for.
     again: bool,
     pace: Pace,
+    /// When a pass last came to its end.
+    ended: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -68,7 +70,12 @@ enum Next {
 
 impl Scrub {
     pub(super) fn new(bytes_per_second: u64) -> Self {
-        Self { pass: None, next_pass: None, again: false, pace: Pace::new(bytes_per_second) }
+        Self { pass: None, next_pass: None, again: false, pace: Pace::new(bytes_per_second), ended: None }
+    }
+
+    /// Groups left to the pass under way, and how long ago the last one ended.
+    pub(super) fn place(&self, now: Time) -> (Option<u64>, Option<Millis>) {
+        (self.pass.as_ref().map(|pass| pass.left.len() as u64), self.ended.map(|ended| now.since(ended)))
     }
 }
 
@@ -293,6 +300,7 @@ impl Node {
 
     fn end_pass(&mut self) {
         let Some(pass) = self.scrub.pass.take() else { return };
+        self.scrub.ended = Some(self.now);
         if pass.orphans > 0 {
             let notice = Notice::Orphans { files: pass.orphans, damaged: pass.damaged_orphans };
             self.effects.push_back(NodeEffect::Say(notice));

@@ -3,6 +3,7 @@
 use super::testing::*;
 use super::*;
 use crate::id::ClaimId;
+use crate::lineage::Claim;
 use crate::wire::daemon::AttemptState;
 use crate::wire::node::DamageReport;
 use crate::wire::{DaemonReply, DaemonRequest};
@@ -400,10 +401,13 @@ fn a_new_disk_gets_its_cell_before_it_serves() {
     let mut world = World::boot(config(), Disk::default(), None);
     world.event(NodeEvent::DaemonReached);
     let (number, register) = world.asked.pop().unwrap();
-    assert!(matches!(register, DaemonRequest::Register { disk: DISK, cell: None, boot: 77, .. }));
+    let life = Life { number: 1, boot: 77 };
+    assert!(
+        matches!(register, DaemonRequest::RegisterLife { disk: DISK, cell: None, claim: Claim { had: None, life: first }, .. } if first == life)
+    );
     world.daemon_says(number, DaemonReply::Welcome { cell: CELL, beat_every: Millis(100) });
-    let (op, cell) = world.cells.pop().unwrap();
-    assert_eq!(cell, CELL);
+    let (op, cell, stored) = world.cells.pop().unwrap();
+    assert_eq!((cell, stored), (CELL, life));
     let owner = Owner::new();
     assert!(matches!(refused(&world.ask(owner.fence())), Refusal::Unavailable(_)));
     world.event(NodeEvent::Stored { op, result: Ok(StoreOk::Done) });
@@ -411,13 +415,86 @@ fn a_new_disk_gets_its_cell_before_it_serves() {
     // Where the label could not be written it is asked for again.
     let mut world = World::boot(config(), Disk::default(), None);
     world.reach_daemon(Millis(100));
-    let (op, _) = world.cells.pop().unwrap();
+    let (op, ..) = world.cells.pop().unwrap();
     world.event(NodeEvent::Stored { op, result: Err(StoreError::Io("gone".into())) });
     assert!(!world.node.is_registered());
     world.tick_at(5000);
     let (number, _) = world.asked.pop().unwrap();
     world.daemon_says(number, DaemonReply::Welcome { cell: CELL, beat_every: Millis(100) });
     assert_eq!(world.cells.len(), 1);
+}
+
+/// What the node shows of its lives, in the question it asked last.
+fn shown(world: &mut World) -> (u64, Claim) {
+    match world.asked.pop() {
+        Some((number, DaemonRequest::RegisterLife { claim, .. })) => (number, claim),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_life_is_stored_before_it_is_shown_as_the_disks_and_followed_by_the_next() {
+    let mut world = World::boot(NodeConfig { life_every: Millis(5_000), ..config() }, Disk::default(), Some(CELL));
+    let welcome = DaemonReply::Welcome { cell: CELL, beat_every: Millis(60_000) };
+    world.event(NodeEvent::DaemonReached);
+    let mut had = None;
+    for number in 1..=3 {
+        let life = Life { number, boot: 77 };
+        let (question, claim) = shown(&mut world);
+        assert_eq!(claim, Claim { had, life });
+        world.daemon_says(question, welcome.clone());
+        let (op, cell, stored) = world.cells.pop().unwrap();
+        assert_eq!((cell, stored, world.asked.len()), (CELL, life, 0));
+        // Not stored it is shown again, as one that is begun.
+        world.event(NodeEvent::Stored { op, result: Err(StoreError::Io("gone".into())) });
+        assert!(world.node.is_registered(), "the disk is what it was");
+        world.tick_at(1000 + 10_000 * number);
+        let (question, claim) = shown(&mut world);
+        assert_eq!(claim, Claim { had, life });
+        world.daemon_says(question, welcome.clone());
+        let (op, ..) = world.cells.pop().unwrap();
+        world.event(NodeEvent::Stored { op, result: Ok(StoreOk::Done) });
+        let (question, claim) = shown(&mut world);
+        assert_eq!(claim, Claim { had: Some(life), life });
+        world.daemon_says(question, welcome.clone());
+        assert!(world.cells.is_empty() && world.asked.is_empty());
+        had = Some(life);
+        world.tick_at(1000 + 10_000 * number + 4_999);
+        assert!(world.asked.is_empty(), "too early");
+        world.tick_at(1000 + 10_000 * number + 5_000);
+    }
+}
+
+#[test]
+fn a_node_that_is_a_copy_serves_nobody_and_goes_on_asking() {
+    let (mut world, owner, made) = with(70);
+    world.event(NodeEvent::DaemonReached);
+    let (number, _) = shown(&mut world);
+    world.daemon_says(number, DaemonReply::Refused(Refusal::Duplicate("a copy".into())));
+    let log = world.disk.log.len();
+    let read = NodeRequest::Read { fragment: made[0].fragment(), offset: 0, bytes: 4096 };
+    for request in [owner.fence(), owner.stage(&made[0]), read, NodeRequest::Scrub] {
+        assert!(matches!(refused(&world.ask(request)), Refusal::Unavailable(_)));
+    }
+    assert_eq!(world.disk.log.len(), log);
+    assert!(matches!(world.ask(NodeRequest::Info), NodeReply::Info { .. }));
+    world.tick_at(100_000);
+    let (number, _) = shown(&mut world);
+    world.daemon_says(number, DaemonReply::Welcome { cell: CELL, beat_every: Millis(100) });
+    assert!(world.head(owner.fence()).level);
+}
+
+#[test]
+fn a_daemon_that_knows_no_lives_is_asked_as_before() {
+    let mut world = World::new();
+    world.event(NodeEvent::DaemonReached);
+    let (number, _) = shown(&mut world);
+    world.daemon_says(number, DaemonReply::Refused(Refusal::Invalid("no such message".into())));
+    world.tick_at(5000);
+    let (number, asked) = world.asked.pop().unwrap();
+    assert!(matches!(asked, DaemonRequest::Register { disk: DISK, boot: 77, .. }), "{asked:?}");
+    world.daemon_says(number, DaemonReply::Welcome { cell: CELL, beat_every: Millis(100) });
+    assert_eq!((world.node.refusal(), world.node.is_registered()), (None, true));
 }
 
 #[test]
@@ -447,7 +524,7 @@ fn a_daemon_that_is_starting_is_asked_again_soon_and_that_is_no_refusal() {
     world.daemon_says(number, DaemonReply::Refused(Refusal::Unavailable("starting".into())));
     assert_eq!((world.node.refusal(), world.node.is_registered()), (None, false));
     world.tick_at(1100);
-    assert!(matches!(world.asked.last(), Some((_, DaemonRequest::Register { .. }))));
+    assert!(matches!(world.asked.last(), Some((_, DaemonRequest::RegisterLife { .. }))));
 }
 
 #[test]
@@ -463,12 +540,12 @@ fn beats_come_as_often_as_the_daemon_said_and_it_may_ask_for_a_registration() {
     }
     let (number, _) = world.asked.pop().unwrap();
     world.daemon_says(number, DaemonReply::RegisterFirst);
-    assert!(matches!(world.asked.last(), Some((_, DaemonRequest::Register { .. }))));
+    assert!(matches!(world.asked.last(), Some((_, DaemonRequest::RegisterLife { .. }))));
     // Silence ends nothing.
     let (number, _) = world.asked.pop().unwrap();
     world.event(NodeEvent::Daemon { number, result: Err(crate::wire::CallError::Timeout) });
     world.tick_at(9000);
-    assert!(matches!(world.asked.last(), Some((_, DaemonRequest::Register { .. }))));
+    assert!(matches!(world.asked.last(), Some((_, DaemonRequest::RegisterLife { .. }))));
 }
 
 #[test]

@@ -93,6 +93,11 @@ pub(super) struct Stages {
 }
 
 impl Stages {
+    /// Fragments on their way in.
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
     /// What was promised before is in the measurement.
     pub(super) fn measured(&mut self, free_bytes: u64, total_bytes: u64) {
         self.room = Some((free_bytes, total_bytes));

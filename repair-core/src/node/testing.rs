@@ -379,7 +379,7 @@ pub(super) struct World {
     pub(super) ops_left: Option<usize>,
     pub(super) replies: Vec<(Asker, NodeReply, Body)>,
     pub(super) asked: Vec<(u64, DaemonRequest)>,
-    pub(super) cells: Vec<(OpId, CellKey)>,
+    pub(super) cells: Vec<(OpId, CellKey, Life)>,
     pub(super) forwards: Vec<(OpId, Place, NodeRequest, Millis)>,
     pub(super) wake: Option<Time>,
     pub(super) said: Vec<Notice>,
@@ -419,7 +419,15 @@ impl World {
         };
         let (domain, address) = ("a/b/c/d".into(), "localhost:1".into());
         journals.into_iter().for_each(|journal| world.event(NodeEvent::Journal(journal)));
-        world.event(NodeEvent::Boot { disk: DISK, cell, boot: 77, domain, address, door: Some("/disks/1".into()) });
+        world.event(NodeEvent::Boot {
+            disk: DISK,
+            cell,
+            life: None,
+            boot: 77,
+            domain,
+            address,
+            door: Some("/disks/1".into()),
+        });
         world
     }
 
@@ -449,7 +457,7 @@ impl World {
                     }
                     NodeEffect::Store { op, call } => self.waiting.push_back((op, call)),
                     NodeEffect::AskDaemon { number, request } => self.asked.push((number, request)),
-                    NodeEffect::SetCell { op, cell } => self.cells.push((op, cell)),
+                    NodeEffect::SetCell { op, cell, life } => self.cells.push((op, cell, life)),
                     NodeEffect::Forward { op, to, request, deadline } => {
                         self.forwards.push((op, to, request, deadline));
                     }

@@ -1,9 +1,10 @@
 //! What the daemon is asked and answers, by nodes and by clients.
 
-use super::node::{DamageReport, Place};
+use super::node::{DamageReport, FaultCount, Place, ServiceTime};
 use super::refusal::Refusal;
 use crate::catalog::{NameRow, PgState};
 use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, StreamKey, Token};
+use crate::lineage::Claim;
 use crate::time::Millis;
 use ec_core::code::DESCRIPTOR_BYTES;
 use serde::{Deserialize, Serialize};
@@ -236,6 +237,36 @@ pub enum DaemonRequest {
         name: Vec<u8>,
         /// The stream.
         stream: StreamKey,
+    },
+    /// As [`DaemonRequest::Register`], and proves that the disk is no copy. Sent again with the life as the one had, once that is stored.
+    RegisterLife {
+        /// Its disk.
+        disk: DiskId,
+        /// The cell in the disk's label; none on a new disk.
+        cell: Option<CellKey>,
+        /// region/zone/rack/node.
+        domain: String,
+        /// Where it listens.
+        address: String,
+        /// Bytes that fragments can still take.
+        free_bytes: u64,
+        /// Bytes in all.
+        total_bytes: u64,
+        /// The disk's lives. The process is the one of the last.
+        claim: Claim,
+    },
+    /// What a node met on its disk and how fast that is, since it was started. Told beside the beat.
+    Faults {
+        /// Its disk.
+        disk: DiskId,
+        /// Of this life of the process.
+        boot: u64,
+        /// What it met.
+        faults: Vec<FaultCount>,
+        /// How fast its store is.
+        service: Vec<ServiceTime>,
+        /// Files put into quarantine since the start and not removed since.
+        quarantined: u64,
     },
 }
 

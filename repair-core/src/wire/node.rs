@@ -140,6 +140,76 @@ pub struct Hop {
     pub coefficients: Vec<u8>,
 }
 
+/// Faults of one kind that a node met since it was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultCount {
+    /// `write_error`, `sync_error`, `read_error`, `no_space`, `damaged`, `read_back_mismatch` or `slow`; more may come.
+    pub kind: String,
+    /// How many.
+    pub count: u64,
+    /// How long ago the last was.
+    pub last_ago: Millis,
+}
+
+/// How long operations of one kind take on a node's store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceTime {
+    /// `read` or `journal`; more may come.
+    pub kind: String,
+    /// How many there were since it was started.
+    pub count: u64,
+    /// The mean of the last some, in microseconds.
+    pub mean_us: u64,
+}
+
+/// What a node does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// All that it is asked.
+    Serving,
+    /// The same, and the daemon has not taken it yet.
+    Unregistered,
+    /// It takes no new fragments.
+    Fenced {
+        /// Why.
+        reason: String,
+    },
+    /// Nothing can be stored on it until it is started again.
+    ReadOnly {
+        /// Why.
+        reason: String,
+    },
+    /// The daemon does not take it.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeHealth {
+    /// What it does.
+    pub state: NodeState,
+    /// What it met.
+    pub faults: Vec<FaultCount>,
+    /// How fast its store is.
+    pub service: Vec<ServiceTime>,
+    /// Bytes that fragments can still take.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub total_bytes: u64,
+    /// Fragments on their way in.
+    pub stages: u64,
+    /// Files put into quarantine since the start and not removed since.
+    pub quarantined: u64,
+    /// Placement groups that the scrub has still to walk; none between two passes.
+    pub scrub_groups_left: Option<u64>,
+    /// How long ago a pass of the scrub ended; none where none has in this life.
+    pub scrub_ended_ago: Option<Millis>,
+}
+
 /// Asked of a node. The word in brackets is the body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NodeRequest {
@@ -290,6 +360,8 @@ pub enum NodeRequest {
         /// Of which placement group.
         pg: PgId,
     },
+    /// How are you? Answered from memory.
+    Health,
 }
 
 /// A node's answer. The word in brackets is the body.
@@ -401,4 +473,6 @@ pub enum NodeReply {
         /// Sum of the hashes of their names ([`FragmentKey::name_hash`]).
         sum: Sum,
     },
+    /// How it is.
+    Health(Box<NodeHealth>),
 }

@@ -2,9 +2,11 @@
 
 use super::cell::{CellArguments, as_text};
 use super::{Outcome, print, print_json};
+use crate::client::Cell;
 use crate::files::FilesError;
 use repair_core::id::{DiskId, ExtentKey, PgId};
 use repair_core::wire::daemon::Subject;
+use serde_json::{Value, json};
 
 /// Arguments of `explain`.
 #[derive(Debug, clap::Args)]
@@ -37,7 +39,12 @@ pub enum Kind {
 impl Explain {
     pub(super) fn run(self) -> Result<Outcome, FilesError> {
         let subject = subject(self.kind, &self.id)?;
-        let report = self.cell.open()?.explain(subject)?;
+        let is_node = matches!(subject, Subject::Node(_) | Subject::Disk(_));
+        let cell = self.cell.open()?;
+        let mut report = cell.explain(subject)?;
+        if is_node {
+            add_health(&cell, &mut report)?;
+        }
         if self.json {
             print_json(&report)?;
         } else {
@@ -45,6 +52,21 @@ impl Explain {
         }
         Ok(Outcome::Done)
     }
+}
+
+/// What the node says of itself, beside what the daemon knows.
+fn add_health(cell: &Cell, report: &mut Value) -> Result<(), FilesError> {
+    let Some(address) = report.pointer("/disk/address").and_then(Value::as_str).map(str::to_owned) else {
+        return Ok(());
+    };
+    let told = match cell.node_health(&address)? {
+        Ok(health) => json!({ "health": health }),
+        Err(reason) => json!({ "health": null, "health_error": reason }),
+    };
+    if let (Value::Object(report), Value::Object(told)) = (report, told) {
+        report.extend(told);
+    }
+    Ok(())
 }
 
 fn subject(kind: Kind, id: &str) -> Result<Subject, FilesError> {

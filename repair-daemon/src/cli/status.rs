@@ -109,6 +109,8 @@ fn text(status: &Value) -> String {
     let full = status.get("full_redundancy").and_then(Value::as_bool) == Some(true);
     let _ = writeln!(text, "redundancy  {}", if full { "full, by recount".to_owned() } else { not_full(status) });
     text.push_str(&repairs(status));
+    text.push_str(&disks(status));
+    text.push_str(&refused(status));
     text.push_str(&list(status, "/waits", "waits"));
     text.push_str(&unavailable(status));
     text
@@ -176,6 +178,41 @@ fn list(status: &Value, path: &str, label: &str) -> String {
     text
 }
 
+/// Disks that somebody should look at.
+fn disks(status: &Value) -> String {
+    let disks = status.pointer("/disks").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut text = String::new();
+    let who = |disk: &Value| format!("{} (disk {})", word(disk, "/domain"), word(disk, "/disk"));
+    let limping = disks.iter().filter(|disk| disk.get("limping").is_some_and(Value::is_object));
+    for (at, disk) in limping.take(SHOWN_MAX).enumerate() {
+        let label = if at == 0 { "limping" } else { "" };
+        let (own, peers) = (number(disk, "/limping/mean_us") / 1000, number(disk, "/limping/peers_us") / 1000);
+        let kind = word(disk, "/limping/kind");
+        let _ = writeln!(text, "{label:<12}{}: {own} ms to {kind}, its peers {peers} ms", who(disk));
+    }
+    let faulty = disks.iter().filter_map(|disk| match disk.get("faults") {
+        Some(Value::Object(faults)) if !faults.is_empty() => Some((disk, faults)),
+        _ => None,
+    });
+    for (at, (disk, faults)) in faulty.take(SHOWN_MAX).enumerate() {
+        let label = if at == 0 { "faults" } else { "" };
+        let words: Vec<String> = faults.iter().map(|(kind, count)| format!("{count} {}", printable(kind))).collect();
+        let _ = writeln!(text, "{label:<12}{}: {}", who(disk), words.join(", "));
+    }
+    text
+}
+
+/// Nodes that ask to be taken and are not.
+fn refused(status: &Value) -> String {
+    let nodes = status.pointer("/refused_nodes").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut text = String::new();
+    for (at, node) in nodes.iter().take(SHOWN_MAX).enumerate() {
+        let label = if at == 0 { "refused" } else { "" };
+        let _ = writeln!(text, "{label:<12}node at {}: {}", word(node, "/address"), word(node, "/reason"));
+    }
+    text
+}
+
 /// Names of files that cannot be read whole now.
 fn unavailable(status: &Value) -> String {
     let total = number(status, "/unavailable_names/total");
@@ -212,6 +249,10 @@ mod tests {
             "repairs": {"running": [{"extent": "e1", "lost": [1, 2], "margin": 2, "done_bytes": 1024, "total_bytes": 2048}],
                         "waiting": 4, "done": 5, "failed": 0, "rebuilt_bytes": 1048576, "eta_seconds": 7},
             "waits": ["pg 1: waits for\ndisk d"],
+            "disks": [{"disk": "d1", "domain": "a/b/c/n1", "faults": {}, "limping": null},
+                      {"disk": "d2", "domain": "a/b/c/n2", "faults": {"read_error": 3, "slow": 1},
+                       "limping": {"kind": "journal", "mean_us": 812_000, "peers_us": 9_400, "since_ms": 5}}],
+            "refused_nodes": [{"disk": "d1", "address": "h:1", "reason": "a copy\nof d1"}],
             "unavailable_names": {"total": 2, "names": [{"name": "a\nb", "why": "waiting"}, "c"]},
         });
         let text = text(&status);
@@ -223,6 +264,9 @@ mod tests {
             "repairs     1 running, 4 waiting, 5 done, 0 failed; 1.00 MiB rebuilt; about 7 s left",
             "e1: lost [1,2], margin 2, 1.00 KiB of 2.00 KiB",
             "waits       pg 1: waits for\\ndisk d",
+            "limping     a/b/c/n2 (disk d2): 812 ms to journal, its peers 9 ms",
+            "faults      a/b/c/n2 (disk d2): 3 read_error, 1 slow",
+            "refused     node at h:1: a copy\\nof d1",
             "unavailable 2 names",
             "name a\\nb, why waiting",
             "            c\n",

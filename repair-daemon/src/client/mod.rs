@@ -22,7 +22,8 @@ use crate::transport::{Pool, ToDaemon, ToNode};
 use bytes::Bytes;
 use repair_core::time::Time;
 use repair_core::wire::daemon::Subject;
-use repair_core::wire::{CallError, DaemonReply, DaemonRequest, Refusal};
+use repair_core::wire::node::NodeHealth;
+use repair_core::wire::{CallError, DaemonReply, DaemonRequest, NodeReply, NodeRequest, Refusal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -134,6 +135,20 @@ impl Cell {
     /// [`FilesError::Unavailable`] where the daemon knows no such thing, [`FilesError::Cell`].
     pub fn explain(&self, subject: Subject) -> Result<serde_json::Value, FilesError> {
         self.report(&DaemonRequest::Explain { subject })
+    }
+
+    /// How the node at this address is, as it says itself; in words why it does not say so.
+    ///
+    /// # Errors
+    /// [`FilesError::Interrupted`].
+    pub fn node_health(&self, address: &str) -> Result<Result<NodeHealth, String>, FilesError> {
+        let asked = self.readers.call(address, &NodeRequest::Health, Bytes::new(), ASK_TIME_MAX.min(self.patience));
+        Ok(match self.handle.block_on(self.unless_stopped(asked))? {
+            Ok((NodeReply::Health(health), _)) => Ok(*health),
+            Ok((NodeReply::Refused(refusal), _)) => Err(refusal.to_string()),
+            Ok(_) => Err(CallError::Nonsense.to_string()),
+            Err(error) => Err(error.to_string()),
+        })
     }
 
     /// Has all nodes check all their fragments now.

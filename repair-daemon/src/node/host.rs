@@ -97,6 +97,7 @@ async fn run_with(
     let boot = NodeEvent::Boot {
         disk: store.disk(),
         cell: store.cell(),
+        life: store.life(),
         boot: random_u128()? as u64,
         domain: options.domain.to_string(),
         address,
@@ -264,7 +265,7 @@ impl Actor {
                 }
             },
             NodeEffect::Store { op, call } => self.workers.begin(Job::Call { op, call }),
-            NodeEffect::SetCell { op, cell } => self.workers.begin(Job::SetCell { op, cell }),
+            NodeEffect::SetCell { op, cell, life } => self.workers.begin(Job::SetCell { op, cell, life }),
             NodeEffect::Forward { op, to, request, deadline } => self.forward(op, to, request, deadline),
             NodeEffect::AskDaemon { number, request } => match &self.link {
                 Some(link) => link.ask(number, request, &self.inputs),

@@ -4,6 +4,7 @@ use super::host::Inputs;
 use crate::files::FilesError;
 use crate::store::DiskStore;
 use repair_core::id::CellKey;
+use repair_core::lineage::Life;
 use repair_core::node::{NodeEvent, OpId, StoreCall, StoreError, StoreOk};
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,7 +23,7 @@ pub(super) enum Job {
     /// Ends as [`NodeEvent::Stored`].
     Call { op: OpId, call: StoreCall },
     /// Ends as [`NodeEvent::Stored`].
-    SetCell { op: OpId, cell: CellKey },
+    SetCell { op: OpId, cell: CellKey, life: Life },
     /// Ends as [`NodeEvent::Room`].
     Room,
 }
@@ -52,7 +53,9 @@ impl Workers {
                     if is_look {
                         say_junk(&store, &said_junk);
                     }
-                    say_mismatches(&store, &said);
+                    if let Some(times) = say_mismatches(&store, &said) {
+                        inputs.happened(NodeEvent::Mismatched { times });
+                    }
                     // Before the answer that failed by it: whoever tries again should know that it is no use.
                     if let Some(reason) = store.broken()
                         && !broken.swap(true, Ordering::Relaxed)
@@ -91,7 +94,10 @@ fn next(queue: &Mutex<Receiver<Job>>) -> Option<Job> {
 fn perform(store: &DiskStore, job: Job) -> Option<NodeEvent> {
     match job {
         Job::Call { op, call } => Some(NodeEvent::Stored { op, result: guarded(|| store.perform(call)) }),
-        Job::SetCell { op, cell } => Some(NodeEvent::Stored { op, result: guarded(|| store.set_cell(cell)) }),
+        Job::SetCell { op, cell, life } => {
+            let both = || store.set_cell(cell).and_then(|_| store.set_life(life));
+            Some(NodeEvent::Stored { op, result: guarded(both) })
+        }
         Job::Room => {
             store.flush_index();
             // Not measured is not told: the machine goes by what it knew.
@@ -101,13 +107,14 @@ fn perform(store: &DiskStore, job: Job) -> Option<NodeEvent> {
     }
 }
 
-/// Somebody has to see to a disk that does not keep what it took.
-fn say_mismatches(store: &DiskStore, said: &AtomicU64) {
+/// Somebody has to see to a disk that does not keep what it took. Gives how many there are that nobody was told of.
+fn say_mismatches(store: &DiskStore, said: &AtomicU64) -> Option<u64> {
     let mismatches = store.mismatches();
-    if mismatches > said.fetch_max(mismatches, Ordering::Relaxed) {
-        let what = "were not on the disk as they were written, and were discarded";
-        let _ = writeln!(io::stderr(), "ninefold node: fragments read back since the start that {what}: {mismatches}");
-    }
+    let before = said.fetch_max(mismatches, Ordering::Relaxed);
+    let new = mismatches.checked_sub(before).filter(|new| *new > 0)?;
+    let what = "were not on the disk as they were written, and were discarded";
+    let _ = writeln!(io::stderr(), "ninefold node: fragments read back since the start that {what}: {mismatches}");
+    Some(new)
 }
 
 /// Once: whoever put it there can look for it.

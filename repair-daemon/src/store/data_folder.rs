@@ -2,10 +2,11 @@
 
 use super::Fence;
 use super::folder::Folder;
-use super::label::{LABEL, Label, LabelError};
+use super::label::{LABEL, Label, LabelError, read_life, write_life};
 use super::reserve::Reserve;
 use crate::files::staged::random_u128;
 use repair_core::id::DiskId;
+use repair_core::lineage::Life;
 use repair_core::node::StoreError;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -59,6 +60,7 @@ pub enum Unlabelled {
 pub(super) struct DataFolder {
     root: Folder,
     label: Mutex<Label>,
+    life: Mutex<Option<Life>>,
     reserve: Reserve,
     pub(super) fence: Fence,
     /// Unlocks the folder when it is closed: last.
@@ -78,8 +80,16 @@ impl DataFolder {
         };
         let lock = lock(&root, unlabelled)?;
         let label = label(&root)?;
+        let life = read_life(&root).map_err(unreadable)?;
         let reserve = Reserve::new(&root);
-        Ok(Self { root, label: Mutex::new(label), reserve, fence: Fence::default(), _lock: lock })
+        Ok(Self {
+            root,
+            label: Mutex::new(label),
+            life: Mutex::new(life),
+            reserve,
+            fence: Fence::default(),
+            _lock: lock,
+        })
     }
 
     /// A folder in it, made if it is not there. Durable after [`DataFolder::sync`].
@@ -95,6 +105,21 @@ impl DataFolder {
     /// The label, as it was last read or written.
     pub(super) fn label(&self) -> Label {
         *self.label.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life beside the label, as it was last read or written.
+    pub(super) fn life(&self) -> Option<Life> {
+        *self.life.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts this life beside the label, durably.
+    pub(super) fn set_life(&self, wanted: Life) -> Result<(), StoreError> {
+        let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
+        if *life != Some(wanted) {
+            write_life(&self.root, wanted).map_err(|error| super::as_store_error("write the life", &error))?;
+            *life = Some(wanted);
+        }
+        Ok(())
     }
 
     /// Gives the label its cell, durably.
@@ -196,13 +221,16 @@ fn is_ours(root: &Folder) -> io::Result<bool> {
     Ok(root.names()?.iter().all(|name| before_label.contains(&name.as_str())))
 }
 
-/// The label, written if there is none.
-fn label(root: &Folder) -> Result<Label, OpenError> {
-    let refused = |error: LabelError| match error {
+fn unreadable(error: LabelError) -> OpenError {
+    match error {
         LabelError::Io(source) => OpenError::Io { action: "read the label", source },
         other => OpenError::Label(other.to_string()),
-    };
-    if let Some(label) = Label::read(root).map_err(refused)? {
+    }
+}
+
+/// The label, written if there is none.
+fn label(root: &Folder) -> Result<Label, OpenError> {
+    if let Some(label) = Label::read(root).map_err(unreadable)? {
         return Ok(label);
     }
     let io = |source: io::Error| OpenError::Io { action: "write the label", source };

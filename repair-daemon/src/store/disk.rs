@@ -11,6 +11,7 @@ use super::read_back::ReadBack;
 use super::stage::Stages;
 use super::{Fence, invalid};
 use repair_core::id::{CellKey, DiskId, PgId, RecordHash};
+use repair_core::lineage::Life;
 use repair_core::node::{Body, JournalFile, StoreCall, StoreError, StoreOk};
 use repair_core::wire::node::{FragmentKey, StageKey};
 use std::io;
@@ -113,6 +114,21 @@ impl DiskStore {
     /// The cell, by its label.
     pub fn cell(&self) -> Option<CellKey> {
         self.home.label().cell
+    }
+
+    /// The life that lies beside the label.
+    pub fn life(&self) -> Option<Life> {
+        self.home.life()
+    }
+
+    /// Puts this life beside the label, durably.
+    ///
+    /// # Errors
+    /// That of the system; it is then the old one or the new one.
+    pub fn set_life(&self, life: Life) -> Result<StoreOk, StoreError> {
+        self.check()?;
+        self.home.set_life(life)?;
+        Ok(StoreOk::Done)
     }
 
     /// Writes the cell into the label, durably.

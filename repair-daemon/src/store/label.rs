@@ -3,12 +3,15 @@
 use super::folder::Folder;
 use super::invalid;
 use repair_core::id::{CellKey, DiskId};
+use repair_core::lineage::Life;
 use repair_core::node::StoreError;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 
 pub(super) const LABEL: &str = "label";
 const LABEL_NEW: &str = "label.new";
+const LIFE: &str = "life";
+const LIFE_NEW: &str = "life.new";
 const FORMAT: u32 = 1;
 /// A label is some 120 bytes.
 const LABEL_BYTES_MAX: u64 = 4096;
@@ -122,17 +125,72 @@ impl Label {
     /// # Errors
     /// That of the system; the label is then the old one or the new one.
     pub(super) fn write(&self, folder: &Folder) -> io::Result<()> {
-        let bytes = self.to_bytes()?;
-        match folder.remove(LABEL_NEW) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = folder.new_file(LABEL_NEW)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        folder.replace(LABEL_NEW, LABEL)?;
-        folder.sync()
+        write_whole(folder, &self.to_bytes()?, LABEL_NEW, LABEL)
     }
+}
+
+/// A disk's life as it lies beside the label, with a CRC: another one would make a copy of the disk.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LifeText {
+    ninefold_life: u64,
+    boot: String,
+    crc: u32,
+}
+
+impl LifeText {
+    fn of(life: Life) -> Self {
+        let boot = format!("{:016x}", life.boot);
+        let crc = crc32fast::hash(format!("{}/{boot}", life.number).as_bytes());
+        Self { ninefold_life: life.number, boot, crc }
+    }
+}
+
+/// Reads the life that lies beside the label; `None` where there is none.
+///
+/// # Errors
+/// [`LabelError`].
+pub(super) fn read_life(folder: &Folder) -> Result<Option<Life>, LabelError> {
+    let file = match folder.open_file(LIFE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let damaged = |what: String| LabelError::Damaged(format!("{what} (in the file `{LIFE}` beside it)"));
+    if !file.metadata()?.is_file() {
+        return Err(damaged("it is not a file".into()));
+    }
+    let mut bytes = Vec::new();
+    file.take(LABEL_BYTES_MAX).read_to_end(&mut bytes)?;
+    let text: LifeText = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+    let boot = u64::from_str_radix(&text.boot, 16).map_err(|error| damaged(error.to_string()))?;
+    let life = Life { number: text.ninefold_life, boot };
+    let again = LifeText::of(life);
+    if (again.crc, &again.boot) != (text.crc, &text.boot) {
+        return Err(damaged("it does not have its CRC".into()));
+    }
+    Ok(Some(life))
+}
+
+/// Writes the life in one step, durably.
+///
+/// # Errors
+/// That of the system; the life is then the old one or the new one.
+pub(super) fn write_life(folder: &Folder, life: Life) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(&LifeText::of(life))?;
+    bytes.push(b'\n');
+    write_whole(folder, &bytes, LIFE_NEW, LIFE)
+}
+
+fn write_whole(folder: &Folder, bytes: &[u8], new: &str, name: &str) -> io::Result<()> {
+    match folder.remove(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = folder.new_file(new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    folder.replace(new, name)?;
+    folder.sync()
 }
 
 #[cfg(test)]
@@ -157,6 +215,26 @@ mod tests {
         label.write(&folder).unwrap();
         assert_eq!(Label::read(&folder).unwrap(), Some(label));
         assert_eq!(folder.names().unwrap(), [LABEL]);
+    }
+
+    #[test]
+    fn a_life_is_read_back_and_none_but_the_one_written() {
+        let (temporary, folder) = folder();
+        assert_eq!(read_life(&folder).unwrap(), None);
+        for number in [1, u64::MAX] {
+            let life = Life { number, boot: 0xb007 };
+            write_life(&folder, life).unwrap();
+            assert_eq!(read_life(&folder).unwrap(), Some(life));
+        }
+        assert_eq!(folder.names().unwrap(), [LIFE]);
+        let path = temporary.path().join(LIFE);
+        let good = fs::read_to_string(&path).unwrap();
+        for bad in
+            ["", "{}", &good.replace("b007", "b008"), &good.replace("00b007", "b007"), &good.replace("615", "614")]
+        {
+            fs::write(&path, bad).unwrap();
+            assert!(matches!(read_life(&folder), Err(LabelError::Damaged(_))), "{bad}");
+        }
     }
 
     #[test]

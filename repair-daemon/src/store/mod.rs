@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! DIR/label                    which disk, of which cell; not there: this is not the disk
+//! DIR/life                     which of the disk's lives was let in last: a copy has an earlier one
 //! DIR/lock                     held by the one process that may use the folder
 //! DIR/fragments/PG/EXTENT.GENERATION.INDEX.frag
 //! DIR/journal/PG.journal       the truth about each placement group

@@ -6,6 +6,7 @@ use ec_core::fragment::{
 };
 use ec_core::geometry::BLOCK_BYTES;
 use repair_core::id::{CellKey, DiskId, PgId, RecordHash};
+use repair_core::lineage::Life;
 use repair_core::node::{Body, JournalFile, StoreCall, StoreError, StoreOk, add_share};
 use repair_core::rng::Dice;
 use repair_core::wire::node::{FragmentKey, StageKey};
@@ -60,6 +61,8 @@ pub struct FakeDisk {
     pub id: DiskId,
     /// The cell in its label.
     pub cell: Option<CellKey>,
+    /// The life beside its label.
+    pub life: Option<Life>,
     stages: BTreeMap<StageKey, Stage>,
     names: BTreeMap<FragmentKey, NamedFile>,
     quarantine: BTreeMap<FragmentKey, FakeFile>,
@@ -82,6 +85,7 @@ impl FakeDisk {
         Self {
             id,
             cell: None,
+            life: None,
             stages: BTreeMap::new(),
             names: BTreeMap::new(),
             quarantine: BTreeMap::new(),

@@ -111,6 +111,7 @@ fn node_request(f: &mut fmt::Formatter<'_>, request: &NodeRequest) -> fmt::Resul
         NodeRequest::Scrub => write!(f, "Scrub"),
         NodeRequest::Info => write!(f, "Info"),
         NodeRequest::Door => write!(f, "Door"),
+        NodeRequest::Health => write!(f, "Health"),
         NodeRequest::Digest { pg } => write!(f, "Digest pg {pg}"),
         NodeRequest::Combine { offset, bytes, hops, .. } => {
             let fragments: Vec<String> = hops.iter().map(|hop| fragment(&hop.fragment)).collect();
@@ -122,6 +123,10 @@ fn node_request(f: &mut fmt::Formatter<'_>, request: &NodeRequest) -> fmt::Resul
 fn daemon_request(f: &mut fmt::Formatter<'_>, request: &DaemonRequest) -> fmt::Result {
     match request {
         DaemonRequest::Register { disk: id, cell, .. } => write!(f, "Register {} cell {}", disk(*id), cell.is_some()),
+        DaemonRequest::RegisterLife { disk: id, cell, claim, .. } => {
+            let had = claim.had.map_or(0, |life| life.number);
+            write!(f, "Register {} cell {} life {had} to {}", disk(*id), cell.is_some(), claim.life.number)
+        }
         DaemonRequest::Beat { disk: id, damaged, .. } => write!(f, "Beat {} damaged {}", disk(*id), damaged.len()),
         DaemonRequest::Ask { pg, attempt: by } => write!(f, "Ask pg {pg} {}", attempt(*by)),
         DaemonRequest::BeginPut { stream } => write!(f, "BeginPut {stream}"),

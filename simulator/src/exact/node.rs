@@ -46,7 +46,7 @@ struct Asked {
 #[derive(Debug)]
 enum Work {
     Store(StoreCall),
-    SetCell(repair_core::id::CellKey),
+    SetCell(repair_core::id::CellKey, repair_core::lineage::Life),
 }
 
 /// A node: its disk, and its process where one runs.
@@ -131,8 +131,8 @@ impl NodeHost {
         for journal in self.disk.journals() {
             self.machine.handle(now, NodeEvent::Journal(journal));
         }
-        let (disk, cell) = (self.disk.id, self.disk.cell);
-        self.machine.handle(now, NodeEvent::Boot { disk, cell, boot: 0, domain, address, door: None });
+        let (disk, cell, life) = (self.disk.id, self.disk.cell, self.disk.life);
+        self.machine.handle(now, NodeEvent::Boot { disk, cell, life, boot: 0, domain, address, door: None });
         while self.machine.poll_effect().is_some() {}
     }
 
@@ -214,6 +214,7 @@ impl World {
         let boot = NodeEvent::Boot {
             disk: host.disk.id,
             cell: host.disk.cell,
+            life: host.disk.life,
             boot: host.dice.bits(),
             domain,
             address: address(node),
@@ -331,8 +332,8 @@ impl World {
                 self.nodes[node].work.insert(op, Work::Store(call));
                 self.queue.after(takes, Event::Stored { node, life, op });
             }
-            NodeEffect::SetCell { op, cell } => {
-                self.nodes[node].work.insert(op, Work::SetCell(cell));
+            NodeEffect::SetCell { op, cell, life: of_disk } => {
+                self.nodes[node].work.insert(op, Work::SetCell(cell, of_disk));
                 self.queue.after(2_000, Event::Stored { node, life, op });
             }
             NodeEffect::Forward { op, to, request, deadline } => self.forward(node, life, op, &to, request, deadline),
@@ -444,8 +445,8 @@ impl World {
         }
         let Some(work) = host.work.remove(&op) else { return };
         let result = match work {
-            Work::SetCell(cell) => {
-                host.disk.cell = Some(cell);
+            Work::SetCell(cell, life) => {
+                (host.disk.cell, host.disk.life) = (Some(cell), Some(life));
                 Ok(StoreOk::Done)
             }
             Work::Store(call) => self.store(node, &call),

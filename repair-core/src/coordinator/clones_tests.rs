@@ -1,0 +1,182 @@
+//! Copies of disks: told from the disk, whatever they come upon, and the disk never taken for one.
+
+use super::testing::{OTHER, World, hasty};
+use super::{CoordinatorConfig, CoordinatorEvent};
+use crate::id::{CellKey, DiskId, StreamKey};
+use crate::lineage::{Claim, Life};
+use crate::node::NodeConfig;
+use crate::pg::PgConfig;
+use crate::time::Millis;
+use crate::wire::{DaemonReply, DaemonRequest, Refusal};
+
+const DISK: DiskId = DiskId(1);
+
+/// A cell that gives no disk up while a test lasts.
+fn cell() -> World {
+    let pg = PgConfig { call_deadline: Millis(200), ..PgConfig::default() };
+    let code = Some("rs:2+1".parse().unwrap());
+    let config = CoordinatorConfig { grace: Millis(3_600_000), code, pg, ..hasty() };
+    let mut world = World::new(4, config);
+    world.put(StreamKey(0xa), "a", &[7; 5_000]);
+    world.settle();
+    world.pass(Millis(100));
+    world
+}
+
+fn shown(world: &World) -> Option<Life> {
+    world.nodes[&DISK].life()
+}
+
+/// A process on a folder that shows this life.
+fn comes(world: &World, had: Option<Life>, boot: u64) -> DaemonRequest {
+    DaemonRequest::RegisterLife {
+        disk: DISK,
+        cell: world.coordinator().cell().map(|row| CellKey(row.cell.0)),
+        domain: "r/z/rack1/node1".into(),
+        address: "elsewhere:1".into(),
+        free_bytes: 1 << 40,
+        total_bytes: 1 << 40,
+        claim: Claim { had, life: Life::after(had, boot) },
+    }
+}
+
+fn is_copy(reply: &DaemonReply) -> bool {
+    matches!(reply, DaemonReply::Refused(Refusal::Duplicate(_)))
+}
+
+fn events(world: &World, kind: &str) -> usize {
+    world.kinds().iter().filter(|found| **found == kind).count()
+}
+
+#[test]
+fn a_copy_beside_the_disk_is_refused_and_told_once_and_nothing_else_happens() {
+    let mut world = cell();
+    let seen = world.notes.len();
+    for _ in 0..3 {
+        let copy = comes(&world, shown(&world), 99);
+        let reply = world.ask(copy);
+        assert!(is_copy(&reply), "{reply:?}");
+        world.pass(Millis(1_000));
+    }
+    assert_eq!(world.kinds()[seen..], ["disk_refused"]);
+    assert!(world.coordinator().idle() && world.repairs.is_empty() && world.healthy() == 4);
+    let status = world.report(DaemonRequest::Status);
+    assert_eq!(status["refused_nodes"][0]["address"], "elsewhere:1");
+    let subject = crate::wire::daemon::Subject::Disk(DISK);
+    let explained = world.report(DaemonRequest::Explain { subject });
+    assert_eq!(explained["refused_nodes"][0]["disk"], DISK.to_string());
+    assert_eq!(explained["life"], 1);
+    // Gone, it is not shown for ever; and told again when it comes again.
+    world.pass(Millis(40_000));
+    assert!(world.coordinator().status().refused_nodes.is_empty());
+    let copy = comes(&world, shown(&world), 99);
+    assert!(is_copy(&world.ask(copy)));
+    assert_eq!(events(&world, "disk_refused"), 2);
+}
+
+#[test]
+fn a_copy_that_comes_first_to_a_new_daemon_is_refused_while_the_disk_lives() {
+    let mut world = cell();
+    world.start_daemon_unseen_by(Some(DISK));
+    world.until("the others are there", |world| world.healthy() == 3);
+    let copy = comes(&world, shown(&world), 99);
+    let reply = world.ask(copy);
+    assert!(is_copy(&reply), "{reply:?}");
+    world.reconnect(DISK);
+    world.until("all are there", |world| world.healthy() == 4);
+    world.settle();
+    assert_eq!(events(&world, "disk_lost"), 0);
+}
+
+#[test]
+fn an_old_copy_is_refused_however_long_the_disk_is_away_and_whoever_asks() {
+    let mut world = cell();
+    let old = shown(&world);
+    world.kill_node(DISK);
+    world.start_node(DISK);
+    world.until("it is back", |world| world.healthy() == 4);
+    world.pass(Millis(100));
+    assert_eq!(shown(&world).unwrap().number, 2);
+    world.kill_node(DISK);
+    world.pass(Millis(3_700_000));
+    assert_eq!(events(&world, "disk_lost"), 1);
+    for _ in 0..2 {
+        let copy = comes(&world, old, 99);
+        let reply = world.ask(copy);
+        assert!(is_copy(&reply), "{reply:?}");
+        world.start_daemon();
+        world.until("the others are there", |world| world.healthy() == 3);
+    }
+    // The disk itself is taken as ever, also at another place.
+    let disk = comes(&world, shown(&world), 100);
+    assert!(matches!(world.ask(disk), DaemonReply::Welcome { .. }));
+}
+
+#[test]
+fn a_copy_of_an_hour_ago_is_refused_though_the_process_was_the_same() {
+    let mut world = cell();
+    let old = shown(&world);
+    world.pass(Millis(NodeConfig::default().life_every.0 + 1_000));
+    assert_eq!((old.unwrap().number, shown(&world).unwrap().number), (1, 2));
+    assert_eq!(world.kinds().iter().filter(|kind| kind.starts_with("disk_")).count(), 4, "{:?}", world.kinds());
+    world.kill_node(DISK);
+    world.pass(Millis(5_000));
+    let copy = comes(&world, old, 99);
+    assert!(is_copy(&world.ask(copy)));
+}
+
+#[test]
+fn a_disk_that_is_silent_is_waited_for_and_then_what_comes_in_its_place_is_the_disk() {
+    let mut world = cell();
+    silence(&mut world, false);
+    let mut world = cell();
+    let life = silence(&mut world, true);
+    let disk = comes(&world, Some(Life { number: 2, boot: 99 }), 99);
+    assert!(matches!(world.ask(disk), DaemonReply::Welcome { .. }));
+    // What it was copied from is not the disk any more.
+    world.tell(CoordinatorEvent::PeerGone { peer: super::testing::CLIENT });
+    world.pass(Millis(5_000));
+    let original = comes(&world, life, 100);
+    assert!(is_copy(&world.ask_over(OTHER, original)));
+}
+
+/// The disk's machine is gone and nobody was told; its address is silent, or nobody listens there. Gives the life that its copy
+/// was taken for the disk with.
+fn silence(world: &mut World, is_silent: bool) -> Option<Life> {
+    let life = shown(world);
+    world.cut_power(DISK);
+    if is_silent {
+        world.deaf.insert(DISK);
+    }
+    let copy = comes(world, life, 99);
+    let began = world.now;
+    let reply = loop {
+        match world.ask(copy.clone()) {
+            DaemonReply::Refused(Refusal::Unavailable(_)) => world.pass(Millis(100)),
+            reply => break reply,
+        }
+    };
+    assert!(matches!(reply, DaemonReply::Welcome { .. }), "{reply:?}");
+    let (waited, least) = (world.now.since(began).0, world.config.suspect_after.0 - world.config.beat_every.0);
+    assert!((least..least + 1_500).contains(&waited), "{waited} ms");
+    life
+}
+
+#[test]
+fn the_disk_is_taken_at_another_address_as_soon_as_its_process_is_gone() {
+    let mut world = cell();
+    let life = shown(&world);
+    world.kill_node(DISK);
+    world.pass(Millis(10));
+    let began = world.now;
+    let disk = comes(&world, life, 99);
+    assert!(matches!(world.ask(disk), DaemonReply::Welcome { .. }));
+    assert!(world.now.since(began) < Millis(50));
+    // It crashed before it stored the life; and again.
+    for boot in [100, 101] {
+        world.tell(CoordinatorEvent::PeerGone { peer: super::testing::CLIENT });
+        world.pass(Millis(10));
+        let disk = comes(&world, life, boot);
+        assert!(matches!(world.ask(disk), DaemonReply::Welcome { .. }), "boot {boot}");
+    }
+}
