@@ -237,6 +237,11 @@ pub enum DaemonRequest {
         /// The stream.
         stream: StreamKey,
     },
+    /// Audit extents now: compare parity with what the code makes of the data.
+    Audit {
+        /// One extent or the extents of a placement group; none for all.
+        subject: Option<Subject>,
+    },
 }
 
 /// The daemon's answer. The word in brackets is the body.
