@@ -7,6 +7,7 @@ use ec_core::code::{CodeSpec, DESCRIPTOR_BYTES};
 use repair_core::catalog::*;
 use repair_core::id::*;
 use repair_core::lineage::{Claim, Life, Lineage};
+use repair_core::repair::Finding;
 use repair_core::time::Millis;
 use repair_core::wire::codec::{encode_message, encode_row};
 use repair_core::wire::daemon::*;
@@ -44,6 +45,7 @@ pub fn files() -> Result<Vec<File>, Box<dyn std::error::Error>> {
     files.push(("row-cell.bin".into(), encode_row(&cell_row())?));
     files.push(("row-disk.bin".into(), encode_row(&disk_row())?));
     files.push(("row-life.bin".into(), encode_row(&lineage())?));
+    files.push(("row-audit.bin".into(), encode_row(&audit_row())?));
     files.push(("row-owner.bin".into(), encode_row(&OwnerRow { token: token() })?));
     files.push(("row-pg.bin".into(), encode_row(&pg_row())?));
     files.push(("row-stream.bin".into(), encode_row(&stream_row())?));
@@ -118,6 +120,11 @@ fn stage() -> StageKey {
 /// The row of a cell.
 pub fn cell_row() -> CellRow {
     CellRow { cell: cell(), incarnation: 2, restore: 0x4e57, suspended: Some("disk 3 heard a later row".into()) }
+}
+
+/// What an audit found, of the extent in the key.
+pub fn audit_row() -> (RecordHash, Finding) {
+    (hash(0x21), Finding::Parity { fragments: vec![4, 260] })
 }
 
 /// The row of a disk.
@@ -382,6 +389,8 @@ pub fn daemon_requests() -> Vec<Sample<DaemonRequest>> {
         ("remove-if", DaemonRequest::RemoveIf { name: b"a/b".to_vec(), stream }),
         ("register-life", register_life()),
         ("faults", faults_told()),
+        ("audit", DaemonRequest::Audit { subject: None }),
+        ("audit-extent", DaemonRequest::Audit { subject: Some(Subject::Extent(extent)) }),
     ];
     let body = |name: &str| if name == "commit-extent" { record() } else { Bytes::new() };
     samples.into_iter().map(|(name, message)| (name, message, body(name))).collect()

@@ -50,7 +50,7 @@ pub enum Invariant {
     StoreOrder,
     /// After faults end, full redundancy returns and every operation ends, in bounded time.
     Recovers,
-    /// "Fully redundant" is said only when it is so.
+    /// "Fully redundant" and "found wrong" are said only when it is so.
     ReportsAreTrue,
 }
 

@@ -7,6 +7,8 @@ mod make_wire;
 
 use repair_core::catalog::{CellRow, DiskRow, NameRow, OwnerRow, PgRow, StreamRow};
 use repair_core::lineage::Lineage;
+use repair_core::id::RecordHash;
+use repair_core::repair::Finding;
 use repair_core::wire::codec::{CodecError, decode_message, decode_row, encode_message};
 use repair_core::wire::frame::{ENVELOPE_BYTES, Envelope, FrameKind};
 use repair_core::wire::{DaemonReply, DaemonRequest, NodeReply, NodeRequest};
@@ -124,6 +126,7 @@ fn every_row_reads_back_and_nothing_else_is_taken_for_it() {
     assert_eq!(row::<CellRow>("cell"), make_wire::cell_row());
     assert_eq!(row::<DiskRow>("disk"), make_wire::disk_row());
     assert_eq!(row::<Lineage>("life"), make_wire::lineage());
+    assert_eq!(row::<(RecordHash, Finding)>("audit"), make_wire::audit_row());
     assert_eq!(row::<OwnerRow>("owner").token.revision, 33);
     assert_eq!(row::<PgRow>("pg"), make_wire::pg_row());
     assert_eq!(row::<StreamRow>("stream"), make_wire::stream_row());

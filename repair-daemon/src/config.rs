@@ -48,6 +48,12 @@ pub struct DaemonFile {
     pub prepare_ms: Option<u64>,
     /// How often nodes say what their folders come to: what was deleted behind their backs is noticed after so long at most.
     pub digest_seconds: Option<u64>,
+    /// In every period one extent in so many is read whole and compared with itself; 0 for none but those asked for.
+    pub audit_one_in: Option<u64>,
+    /// That period: as long as a pass of the nodes' scrub.
+    pub audit_period_seconds: Option<u64>,
+    /// Payload that audits may read in a second, of all nodes together; 0 for no limit.
+    pub audit_bytes_per_second: Option<u64>,
 }
 
 impl DaemonFile {
@@ -88,6 +94,10 @@ impl DaemonFile {
         set(&mut config.pg.prepare_deadline, within("prepare_ms", self.prepare_ms, 10..=600_000)?);
         let digest = within("digest_seconds", self.digest_seconds, 1..=30 * DAY_MS / 1_000)?;
         set(&mut config.pg.digest_every, digest.map(|seconds| seconds * 1_000));
+        let period = within("audit_period_seconds", self.audit_period_seconds, 1..=366 * DAY_MS / 1_000)?;
+        set(&mut config.audit_period, period.map(|seconds| seconds * 1_000));
+        config.audit_one_in = self.audit_one_in.unwrap_or(config.audit_one_in);
+        config.audit_bytes_per_second = self.audit_bytes_per_second.unwrap_or(config.audit_bytes_per_second);
         if let Some(slots) = within("slots_per_disk", self.slots_per_disk, 1..=1_024)? {
             config.slots_per_disk = slots as u32;
         }
@@ -174,7 +184,7 @@ mod tests {
         let config = parsed(
             "code = \"lrc:12,2,2\"\nfault_domain = \"node\"\nextent_bytes = 8192\nbeat_ms = 100\nsuspect_ms = 700\n\
              grace_seconds = 3\nslots_per_disk = 2\nrepairs_max = 9\nrepair_chain = false\nput_resume_ms = 500\ndegraded_creates = false\n\
-             call_ms = 250\nprepare_ms = 350\n",
+             call_ms = 250\nprepare_ms = 350\naudit_one_in = 0\naudit_period_seconds = 60\naudit_bytes_per_second = 7\n",
         )
         .unwrap();
         let mut expected = CoordinatorConfig {
@@ -188,6 +198,9 @@ mod tests {
             repairs_max: 9,
             repair_chain: false,
             put_resume: Millis(500),
+            audit_one_in: 0,
+            audit_period: Millis(60_000),
+            audit_bytes_per_second: 7,
             ..CoordinatorConfig::default()
         };
         expected.pg.degraded_creates = false;
@@ -209,6 +222,8 @@ mod tests {
             ("repairs_max = 0\n", "repairs_max"),
             ("slots_per_disk = 1025\n", "slots_per_disk"),
             ("grace_seconds = 2592001\n", "grace_seconds"),
+            ("audit_one_in = -1\n", "line 1"),
+            ("audit_period_seconds = 0\n", "audit_period_seconds"),
             ("code = \"rs:0+4\"\n", ""),
             ("code = \"rs:4+0\"\n", ""),
             ("fault_domain = \"shelf\"\n", "shelf"),

@@ -89,6 +89,14 @@ pub fn doomed(extent: ExtentKey) -> Vec<u8> {
 /// All extents still to be deleted.
 pub const DOOMED: &[u8] = b"doomed/";
 
+/// What an audit found wrong with an extent.
+pub fn audit(extent: ExtentKey) -> Vec<u8> {
+    format!("audit/{extent}").into_bytes()
+}
+
+/// All extents that an audit found wrong.
+pub const AUDITS: &[u8] = b"audit/";
+
 /// The number in a key of fixed width behind its prefix.
 pub fn pg_of(key: &[u8]) -> Option<PgId> {
     let digits = key.strip_prefix(PGS).or_else(|| key.strip_prefix(OWNERS))?;
@@ -106,4 +114,9 @@ pub fn open_of(key: &[u8]) -> Option<(StreamKey, u64)> {
 /// The extent of a doomed extent's key.
 pub fn doomed_of(key: &[u8]) -> Option<ExtentKey> {
     std::str::from_utf8(key.strip_prefix(DOOMED)?).ok()?.parse().ok()
+}
+
+/// The extent of an audit's key.
+pub fn audit_of(key: &[u8]) -> Option<ExtentKey> {
+    std::str::from_utf8(key.strip_prefix(AUDITS)?).ok()?.parse().ok()
 }

@@ -153,7 +153,7 @@ fn internal(error: impl fmt::Display) -> PutFailure {
 }
 
 /// The ranges of a slice to compute one after the other, so that each is still in cache when it is used again.
-fn strips(shards: usize, slice_bytes: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn strips(shards: usize, slice_bytes: usize) -> impl Iterator<Item = Range<usize>> {
     let step = power_of_two_below(STRIP_OF_ALL_SHARDS_BYTES / shards.max(1)).max(STRIP_BYTES_MIN);
     (0..slice_bytes).step_by(step).map(move |start| start..(start + step).min(slice_bytes))
 }

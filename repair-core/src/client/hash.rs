@@ -24,6 +24,15 @@ impl StripeHasher {
         }
     }
 
+    /// For `n` shards that are not believed to be what the code makes of each other, nor to be copies.
+    pub(crate) fn of_each(geometry: &Geometry, n: usize) -> Self {
+        Self {
+            shards: vec![TreeHasher::new(geometry.shard_bytes()); n],
+            extent: Some(TreeHasher::new(geometry.extent_bytes())),
+            copies: n,
+        }
+    }
+
     /// Payload of a shard at `offset`. Copies of a shard already added are passed over.
     pub(crate) fn add_shard(&mut self, shard: usize, offset: u64, bytes: &[u8]) -> Result<(), TreeError> {
         self.shards.get_mut(shard).map_or(Ok(()), |tree| tree.add(offset, bytes))

@@ -26,6 +26,8 @@ pub use get::{GetConfig, GetExtent};
 pub use put::{PutExtent, PutSpec};
 pub use stream::{PutPlan, PutStream, PutSummary, StreamConfig};
 
+pub(crate) use encode::strips;
+pub(crate) use hash::StripeHasher;
 pub(crate) use outbox::Outbox;
 
 use crate::limits::SLICE_BYTES;

@@ -7,7 +7,7 @@ use crate::client::source::proven_payload;
 use crate::id::{AttemptId, CellKey, ClaimId, DiskId, ExtentKey, PgId, RecordHash, StreamKey, Sum, Token};
 use crate::node::{Body, add_share};
 use crate::pg::CallId;
-use crate::repair::RepairJob;
+use crate::repair::{AuditJob, RepairJob};
 use crate::rng::Dice;
 use crate::time::{Millis, Time};
 use crate::wire::daemon::{ExtentEntry, Grant, Places};
@@ -201,6 +201,7 @@ macro_rules! machine {
 machine!(PutExtent);
 machine!(GetExtent);
 machine!(RepairJob);
+machine!(AuditJob);
 
 /// Nodes, a daemon that knows where things are, the source of a put, the sink of a get.
 pub(crate) struct World {
@@ -278,6 +279,25 @@ impl World {
         world.located = Ok(world.places(&record));
         world.sent_unanswered_max = 0;
         world
+    }
+
+    /// Spoils fragments and commits them so: their CRCs and the roots in the record are those of the wrong bytes.
+    pub(crate) fn bless(&mut self, wrong: &[u16], spoil: fn(&mut [u8])) {
+        let mut record = ExtentRecord::parse(&self.node(0).record).unwrap();
+        for index in wrong {
+            let fragment = self.node(*index).fragments.get_mut(index).unwrap();
+            spoil(&mut fragment.payload);
+            fragment.recompute_crcs();
+            record.fragments[usize::from(*index)].root = Hash::new(fragment.root());
+        }
+        self.commit(&record);
+    }
+
+    /// Puts another record on file.
+    pub(crate) fn commit(&mut self, record: &ExtentRecord) {
+        let record: Body = record.to_bytes().unwrap().into();
+        self.nodes.values_mut().for_each(|node| node.record = record.clone());
+        self.located = Ok(self.places(&record));
     }
 
     pub(crate) fn places(&self, record: &Body) -> Places {

@@ -4,13 +4,13 @@ use crate::catalog::{Found, Txn, TxnResult};
 use crate::id::PgId;
 use crate::node::{Body, PeerId, RequestId};
 use crate::pg::{CallId, PgConfig};
-use crate::repair::{RepairOutcome, RepairSpec};
+use crate::repair::{AuditOutcome, AuditSpec, RepairOutcome, RepairSpec};
 use crate::time::{Millis, Time};
 use crate::wire::node::Place;
 use crate::wire::{CallError, DaemonReply, DaemonRequest, NodeReply, NodeRequest};
 use ec_core::CodeSpec;
 
-/// A repair under way.
+/// A repair or an audit under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub u64);
 
@@ -77,6 +77,13 @@ pub enum CoordinatorEvent {
         /// What became of it.
         outcome: RepairOutcome,
     },
+    /// An audit ended.
+    AuditDone {
+        /// Which.
+        job: JobId,
+        /// What became of it.
+        outcome: AuditOutcome,
+    },
     /// The moment asked for with [`CoordinatorEffect::WakeAt`] has come.
     Tick,
 }
@@ -139,6 +146,13 @@ pub enum CoordinatorEffect {
         job: JobId,
         /// What.
         spec: Box<RepairSpec>,
+    },
+    /// Run an audit; ends as [`CoordinatorEvent::AuditDone`]. Never two at a time.
+    Audit {
+        /// Names it.
+        job: JobId,
+        /// What.
+        spec: Box<AuditSpec>,
     },
     /// Something an operator may want to know: to the event log.
     Note(Note),
@@ -216,6 +230,12 @@ pub struct CoordinatorConfig {
     pub repair_chain: bool,
     /// How long a put that broke off may come back before it is given up.
     pub put_resume: Millis,
+    /// In every period one extent in so many is audited; 0 for none but those asked for.
+    pub audit_one_in: u64,
+    /// That period.
+    pub audit_period: Millis,
+    /// Payload of all fragments together that audits may read in a second; 0 for no limit.
+    pub audit_bytes_per_second: u64,
     /// Settings of the owners.
     pub pg: PgConfig,
 }
@@ -234,6 +254,10 @@ impl Default for CoordinatorConfig {
             repairs_max: 4,
             repair_chain: true,
             put_resume: Millis(30_000),
+            // The periods and the rate of the nodes' scrub (`NodeConfig`).
+            audit_one_in: 1_000,
+            audit_period: Millis(14 * 24 * 60 * 60 * 1_000),
+            audit_bytes_per_second: 50_000_000,
             pg: PgConfig::default(),
         }
     }

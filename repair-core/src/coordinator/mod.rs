@@ -5,6 +5,10 @@
 //! costs work, never data.
 
 mod allocate;
+#[cfg(test)]
+mod audit_tests;
+mod audit_walk;
+mod audits;
 mod boot;
 mod clones;
 #[cfg(test)]
@@ -99,6 +103,7 @@ enum Op {
     Scan,
     Cell,
     Suspend,
+    Audit(audits::Row),
 }
 
 /// What a call to a node belongs to.
@@ -139,6 +144,7 @@ enum Timer {
     Scan,
     Suspend,
     Pulse,
+    Audits,
 }
 
 /// What a ticket given to an owner stands for.
@@ -185,6 +191,7 @@ pub struct Coordinator {
     doomed: doomed::Doomed,
     guests: guests::Guests,
     repairs: repairs::Repairs,
+    audits: audits::Audits,
     sizes: BTreeMap<ExtentKey, u64>,
     risk: RiskTable,
     scan: Option<scan::Scan>,
@@ -233,6 +240,7 @@ impl Coordinator {
             doomed: doomed::Doomed::default(),
             guests: guests::Guests::default(),
             repairs: repairs::Repairs::default(),
+            audits: audits::Audits::default(),
             sizes: BTreeMap::new(),
             risk: RiskTable::default(),
             scan: None,
@@ -295,6 +303,7 @@ impl Coordinator {
             CoordinatorEvent::Call { call, result } => self.call_ended(call, result),
             CoordinatorEvent::RepairProgress { job, written_bytes } => self.repairs.progress(job, written_bytes),
             CoordinatorEvent::RepairDone { job, outcome } => self.repair_done(job, outcome),
+            CoordinatorEvent::AuditDone { job, outcome } => self.audit_done(job, outcome),
             CoordinatorEvent::Tick => self.wake = None,
         }
         self.settle();
@@ -324,6 +333,7 @@ impl Coordinator {
             self.run_doomed();
             self.run_guests();
             self.run_repairs();
+            self.run_audits();
             let due = self.timers.first().is_some_and(|(at, _)| *at <= self.now);
             if self.stopped || (self.inbox.is_empty() && self.touched.is_empty() && !due) {
                 break;
@@ -356,7 +366,7 @@ impl Coordinator {
                     self.inbox.push_back((pg, PgEvent::Tick));
                 }
             }
-            Timer::Refresh(_) | Timer::Doomed | Timer::Repairs => {}
+            Timer::Refresh(_) | Timer::Doomed | Timer::Repairs | Timer::Audits => {}
             Timer::Look(pg) => self.refresh_at_once(pg),
             Timer::Disk(disk) => self.disk_due(disk),
             Timer::DiskRow(disk) => self.read_disk_row(disk),
@@ -490,7 +500,8 @@ impl Coordinator {
                 | Op::Sweep
                 | Op::Ended
                 | Op::Scan
-                | Op::Suspend,
+                | Op::Suspend
+                | Op::Audit(_),
             )
             | None => {}
         }
@@ -504,6 +515,7 @@ impl Coordinator {
             Some(Op::Scan) => self.scan_rows(rows),
             Some(Op::Sweep) => self.swept(rows),
             Some(Op::Ended) => self.ended_rows(rows),
+            Some(Op::Audit(_)) => self.audit_rows(rows),
             _ => {}
         }
     }
@@ -522,6 +534,7 @@ impl Coordinator {
             Some(Op::Task { task }) => self.task_written(task, result),
             Some(Op::GiveUp { stream }) => self.give_up_written(stream, result),
             Some(Op::Undoomed { extent }) => self.undoomed(extent, result),
+            Some(Op::Audit(row)) => self.audit_row_written(row, result),
             _ => {}
         }
     }
@@ -564,6 +577,7 @@ impl Coordinator {
             DaemonRequest::Suspect { disk, fragment, .. } => self.suspect(asker, disk, fragment),
             DaemonRequest::Explain { subject } => self.explain(asker, &subject),
             DaemonRequest::Scrub => self.scrub(asker),
+            DaemonRequest::Audit { subject } => self.audit_wanted(asker, subject.as_ref()),
             DaemonRequest::Register { .. }
             | DaemonRequest::RegisterLife { .. }
             | DaemonRequest::Status

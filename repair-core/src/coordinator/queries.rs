@@ -115,8 +115,11 @@ impl Coordinator {
         })
     }
 
-    /// Disks that may have a fragment, the likeliest first, unreachable ones last.
+    /// Disks that may have a fragment, the likeliest first, unreachable ones last. None for parity that is known to be wrong.
     pub(super) fn sources(&self, slots: &[SlotView], extent: ExtentKey, index: usize) -> Vec<Place> {
+        if self.audits.is_wrong_parity(extent, index) {
+            return Vec::new();
+        }
         let mut ranked: Vec<(u8, Place)> = slots
             .iter()
             .filter(|slot| usize::from(slot.index) == index)
@@ -124,6 +127,13 @@ impl Coordinator {
             .collect();
         ranked.sort();
         ranked.into_iter().map(|(_, place)| place).collect()
+    }
+
+    /// The disk that has a fragment and answers, for all that is known; wrong parity or not.
+    pub(super) fn holder(&self, slots: &[SlotView], extent: ExtentKey, index: usize) -> Option<Place> {
+        let of_index = slots.iter().filter(|slot| usize::from(slot.index) == index);
+        let ranked = of_index.filter_map(|slot| Some((self.rank(slot, extent).filter(|rank| *rank <= 1)?, slot.disk)));
+        self.place(ranked.min()?.1)
     }
 
     /// How likely a slot's disk gives the fragment; none where it is known to lack it.

@@ -16,7 +16,7 @@ const LAST_DELAY: Millis = Millis(60_000);
 /// Attempts of repairs are numbered from here, those of an owner's grants from 0.
 const ATTEMPTS_FROM: u64 = 1 << 63;
 /// Fragments of the service are of this generation until conversion exists.
-const GENERATION: u64 = 1;
+pub(super) const GENERATION: u64 = 1;
 
 /// A repair under way.
 #[derive(Clone, Debug)]
@@ -118,6 +118,11 @@ impl Coordinator {
     /// Whether a need of a group that gathers waits.
     fn rests(&self, need: &NeedView) -> bool {
         need.since + GATHER > self.now
+    }
+
+    /// Whether anything is being rebuilt, or could be, now or after a short rest.
+    pub(super) fn could_repair(&self) -> bool {
+        !self.repairs.running.is_empty() || self.resting() > 0 || self.most_urgent().is_some()
     }
 
     fn most_urgent(&self) -> Option<Urgency> {

@@ -50,10 +50,12 @@ pub struct StatusReport {
     pub unavailable_extents: u64,
     /// Names whose bytes lie in those.
     pub unavailable_names: NamesAtRisk,
-    /// Whether anything is at risk or unavailable.
+    /// Whether anything is at risk or unavailable, or was found wrong by an audit.
     pub risk: bool,
     /// Repairs.
     pub repairs: RepairsReport,
+    /// Audits.
+    pub audits: AuditsReport,
     /// What is waited for, in words.
     pub waits: Vec<String>,
     /// Nodes that ask to be taken and are not: copies of disks, say.
@@ -176,6 +178,44 @@ pub struct RepairsReport {
     pub eta_seconds: Option<f64>,
 }
 
+/// Audits, in this life of the daemon but for what is parked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AuditsReport {
+    /// One extent in so many is audited per period; 0 for none but those asked for.
+    pub one_in: u64,
+    /// Ended, however.
+    pub audited: u64,
+    /// Of them, found sound.
+    pub sound: u64,
+    /// Of them, those that could not read everything.
+    pub incomplete: u64,
+    /// Of them, found wrong.
+    pub found_wrong: u64,
+    /// Payload read.
+    pub read_bytes: u64,
+    /// The extent under way.
+    pub running: Option<String>,
+    /// Whether what an operator asked for is not done yet.
+    pub asked: bool,
+    /// Extents to be tried again.
+    pub to_try_again: usize,
+    /// Since one ended; none where none did.
+    pub last_ms_ago: Option<u64>,
+    /// Extents on file that were found wrong, also in earlier lives.
+    pub parked: usize,
+    /// The first hundred of them.
+    pub parked_extents: Vec<ParkedReport>,
+}
+
+/// An extent that an audit found wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ParkedReport {
+    /// The extent.
+    pub extent: String,
+    /// What is wrong.
+    pub finding: String,
+}
+
 /// A repair under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RunningReport {
@@ -223,8 +263,12 @@ impl Coordinator {
             at_risk,
             unavailable_extents: unavailable,
             unavailable_names: NamesAtRisk { complete: unavailable == 0, ..NamesAtRisk::default() },
-            risk: at_risk > 0 || unavailable > 0 || self.groups.values().any(|group| group.owner.is_unreadable()),
+            risk: at_risk > 0
+                || unavailable > 0
+                || !self.audits.parked().is_empty()
+                || self.groups.values().any(|group| group.owner.is_unreadable()),
             repairs: self.repairs_report(),
+            audits: self.audits_report(),
             waits: self.waits(),
             refused_nodes: self.refused_nodes(None),
             puts_open: self.puts.len(),
@@ -337,6 +381,28 @@ impl Coordinator {
         }
     }
 
+    fn audits_report(&self) -> AuditsReport {
+        let (audits, totals) = (&self.audits, self.audits.totals);
+        let parked = |(extent, finding): (&ExtentKey, &crate::repair::Finding)| ParkedReport {
+            extent: extent.to_string(),
+            finding: finding.to_string(),
+        };
+        AuditsReport {
+            one_in: self.config.audit_one_in,
+            audited: totals.sound + totals.incomplete + totals.found_wrong,
+            sound: totals.sound,
+            incomplete: totals.incomplete,
+            found_wrong: totals.found_wrong,
+            read_bytes: totals.read_bytes,
+            running: audits.under_way().map(|extent| extent.to_string()),
+            asked: audits.are_asked_for(),
+            to_try_again: audits.to_try_again(),
+            last_ms_ago: audits.last.map(|at| self.now.since(at).0),
+            parked: audits.parked().len(),
+            parked_extents: audits.parked().iter().take(WAITS_MAX).map(parked).collect(),
+        }
+    }
+
     fn shard_bytes(&self, extent: ExtentKey) -> Option<u64> {
         let bytes = *self.sizes.get(&extent)?;
         let spec = self.owner(extent.pg())?.row()?.code_spec().ok()?;
@@ -445,6 +511,7 @@ impl Coordinator {
                 .map(|need| need.targets.iter().map(|(index, _)| *index).collect())
                 .unwrap_or_default(),
             repair: self.repairs.running.iter().find(|(_, running)| running.extent == extent).map(|(job, _)| job.0),
+            found_wrong: self.audits.finding(extent).map(ToString::to_string),
             doomed,
             waits,
         })
@@ -535,6 +602,8 @@ struct ExtentReport {
     margin: Option<usize>,
     needed: Vec<u16>,
     repair: Option<u64>,
+    /// What an audit found.
+    found_wrong: Option<String>,
     doomed: bool,
     waits: Vec<String>,
 }

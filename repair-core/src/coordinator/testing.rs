@@ -9,7 +9,7 @@ use crate::node::{
     Body, JournalFile, Node, NodeConfig, NodeEffect, NodeEvent, PeerId, RequestId, StoreCall, StoreError, StoreOk,
 };
 use crate::pg::CallId;
-use crate::repair::{RepairOutcome, RepairSpec};
+use crate::repair::{AuditSpec, RepairOutcome, RepairSpec};
 use crate::rng::Dice;
 use crate::time::{Millis, Time};
 use crate::wire::daemon::{EndOfStream, ExtentEntry, Grant, NameEntry};
@@ -108,6 +108,7 @@ pub(super) struct World {
     node_replies: BTreeMap<u64, (NodeReply, Body)>,
     pub(super) notes: Vec<Note>,
     pub(super) repairs: VecDeque<(JobId, RepairSpec)>,
+    pub(super) audits: VecDeque<(JobId, AuditSpec)>,
     pub(super) stopped: Option<super::Stopped>,
     /// Nodes that hear no call, though they beat.
     pub(super) deaf: BTreeSet<DiskId>,
@@ -146,6 +147,7 @@ impl World {
             node_replies: BTreeMap::new(),
             notes: Vec::new(),
             repairs: VecDeque::new(),
+            audits: VecDeque::new(),
             stopped: None,
             deaf: BTreeSet::new(),
             paused_until: Time::ZERO,
@@ -188,6 +190,7 @@ impl World {
         self.life += 1;
         self.calls.clear();
         self.repairs.clear();
+        self.audits.clear();
     }
 
     pub(super) fn start_daemon(&mut self) {
@@ -387,6 +390,7 @@ impl World {
             }
             CoordinatorEffect::Call { call, to, request, body, .. } => self.call(call, to.disk, request, body),
             CoordinatorEffect::Repair { job, spec } => self.repairs.push_back((job, *spec)),
+            CoordinatorEffect::Audit { job, spec } => self.audits.push_back((job, *spec)),
             CoordinatorEffect::Note(note) => self.notes.push(note),
             CoordinatorEffect::WakeAt(at) => {
                 self.later(at.max(self.now + LATENCY), Happening::Daemon(self.life, CoordinatorEvent::Tick));

@@ -24,6 +24,7 @@ impl Coordinator {
         self.waits_of_puts(&mut waits);
         self.waits_of_repairs(&mut waits);
         self.waits_of_disks(&mut waits);
+        self.waits_of_audits(&mut waits);
         let waiting = self.allocations.len();
         if self.making.is_some() || waiting > 0 {
             let requests = counted(waiting, "request");

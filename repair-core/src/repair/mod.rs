@@ -5,10 +5,16 @@
 //! record is it published. If not, the sources are read whole and held against their own roots, and what fails is named and left
 //! out. A repair that finds itself old gives up without a trace.
 
+//!
+//! An *audit* asks what no repair can: whether fragments that are all there belong together. It repairs nothing.
+
+pub mod audit;
+mod compare;
 pub mod effect;
 pub mod job;
 mod prove;
 mod recipe;
 
-pub use effect::{RepairOutcome, RepairSpec, Suspect};
+pub use audit::AuditJob;
+pub use effect::{AuditOutcome, AuditSpec, AuditVerdict, Finding, RepairOutcome, RepairSpec, Suspect};
 pub use job::{RepairConfig, RepairJob};

@@ -268,6 +268,11 @@ pub enum DaemonRequest {
         /// Files put into quarantine since the start and not removed since.
         quarantined: u64,
     },
+    /// Audit extents now: compare parity with what the code makes of the data.
+    Audit {
+        /// One extent or the extents of a placement group; none for all.
+        subject: Option<Subject>,
+    },
 }
 
 /// The daemon's answer. The word in brackets is the body.

@@ -162,6 +162,21 @@ impl Cell {
         }
     }
 
+    /// Has the daemon audit extents now, one after the other: all, those of a placement group, or one.
+    ///
+    /// # Errors
+    /// [`FilesError::Unavailable`] where the daemon knows no such thing, [`FilesError::Usage`] for a node or disk,
+    /// [`FilesError::Cell`].
+    pub fn audit(&self, subject: Option<Subject>) -> Result<(), FilesError> {
+        match self.ask(&DaemonRequest::Audit { subject })? {
+            (DaemonReply::Noted, _) => Ok(()),
+            (DaemonReply::Refused(Refusal::NotFound), _) => {
+                Err(FilesError::Unavailable("the cell has none such".into()))
+            }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
     fn report(&self, request: &DaemonRequest) -> Result<serde_json::Value, FilesError> {
         match self.ask(request)? {
             (DaemonReply::Report, body) => serde_json::from_slice(&body)

@@ -259,7 +259,12 @@ impl Actor {
             CoordinatorEffect::Repair { job, spec } => {
                 let inputs = self.inputs.clone();
                 let tell = Box::new(move |event| inputs.send(Input::Happened(event)));
-                worker::start(job, *spec, self.dice.bits(), self.clock, tokio::runtime::Handle::current(), tell);
+                worker::start_repair(job, *spec, self.dice.bits(), self.clock, tokio::runtime::Handle::current(), tell);
+            }
+            CoordinatorEffect::Audit { job, spec } => {
+                let inputs = self.inputs.clone();
+                let tell = Box::new(move |event| inputs.send(Input::Happened(event)));
+                worker::start_audit(job, *spec, self.clock, tokio::runtime::Handle::current(), tell);
             }
             CoordinatorEffect::Note(note) => {
                 self.log.append(&note);

@@ -321,6 +321,11 @@ impl World {
             let what = format!("daemon {daemon}: {}", note.text);
             self.judge(Err(Violation::new(Invariant::NothingFreezes, what)));
         }
+        // Encoders are sound here, and what rots or is lost on disks has no CRC of its own.
+        if note.kind == "audit_found_wrong" {
+            let what = format!("daemon {daemon}: {}", note.text);
+            self.judge(Err(Violation::new(Invariant::ReportsAreTrue, what)));
+        }
         if note.kind == "redundancy_full" && self.current == Some(daemon) {
             self.check_report(daemon);
         }

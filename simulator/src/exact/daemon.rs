@@ -1,4 +1,4 @@
-//! Hosts of daemons: the coordinator, and the repairs it orders.
+//! Hosts of daemons: the coordinator, and the repairs and audits it orders.
 
 use super::catalog::CatalogCall;
 use super::message::{Answer, Answered, Question};
@@ -13,14 +13,36 @@ use repair_core::id::{ClaimId, PgId};
 use repair_core::invariant::{Invariant, Violation};
 use repair_core::node::{Body, PeerId, RequestId};
 use repair_core::pg::CallId;
-use repair_core::repair::{RepairJob, RepairSpec};
-use repair_core::time::Millis;
+use repair_core::repair::{AuditJob, AuditSpec, AuditVerdict, RepairJob, RepairSpec};
+use repair_core::time::{Millis, Time};
 use repair_core::wire::node::Place;
 use repair_core::wire::{CallError, DaemonRequest, NodeReply, NodeRequest};
 use std::collections::BTreeMap;
 
+enum Machine {
+    Repair(Box<RepairJob>),
+    Audit(Box<AuditJob>),
+}
+
+impl Machine {
+    fn handle(&mut self, now: Time, event: ExtentEvent) {
+        match self {
+            Self::Repair(job) => job.handle(now, event),
+            Self::Audit(job) => job.handle(now, event),
+        }
+    }
+
+    fn poll_effect(&mut self) -> Option<ExtentEffect> {
+        match self {
+            Self::Repair(job) => job.poll_effect(),
+            Self::Audit(job) => job.poll_effect(),
+        }
+    }
+}
+
+/// A repair or an audit.
 struct Repair {
-    machine: RepairJob,
+    machine: Machine,
     endpoint: Endpoint,
     wake: u64,
     written_bytes: u64,
@@ -105,6 +127,7 @@ impl World {
                 self.call_node(caller, from, &to, request, body, deadline);
             }
             CoordinatorEffect::Repair { job, spec } => self.start_repair(daemon, job, *spec),
+            CoordinatorEffect::Audit { job, spec } => self.start_audit(daemon, job, *spec),
             CoordinatorEffect::Note(note) => self.note(daemon, &note),
             CoordinatorEffect::WakeAt(time) => {
                 let host = &mut self.daemons[daemon];
@@ -181,9 +204,19 @@ impl World {
         let what = super::message::extent(spec.extent);
         self.trace.line(now, format_args!("daemon {daemon} repairs {what} {targets:?} as job {}", job.0));
         let seed = self.dice.child("repair", (daemon as u64) << 32 | job.0).bits();
+        self.start_machine(daemon, job, Machine::Repair(Box::new(RepairJob::new(spec, seed))));
+    }
+
+    fn start_audit(&mut self, daemon: usize, job: JobId, spec: AuditSpec) {
+        let now = self.queue.now();
+        let what = super::message::extent(spec.extent);
+        self.trace.line(now, format_args!("daemon {daemon} audits {what} as job {}", job.0));
+        self.start_machine(daemon, job, Machine::Audit(Box::new(AuditJob::new(spec))));
+    }
+
+    fn start_machine(&mut self, daemon: usize, job: JobId, machine: Machine) {
         let endpoint = Endpoint(self.number());
-        let repair = Repair { machine: RepairJob::new(spec, seed), endpoint, wake: 0, written_bytes: 0 };
-        self.daemons[daemon].repairs.insert(job, repair);
+        self.daemons[daemon].repairs.insert(job, Repair { machine, endpoint, wake: 0, written_bytes: 0 });
         self.repair_event(daemon, job, ExtentEvent::Tick);
     }
 
@@ -211,8 +244,12 @@ impl World {
 
     fn repair_outcome(&mut self, daemon: usize, job: JobId) {
         let Some(repair) = self.daemons[daemon].repairs.get_mut(&job) else { return };
-        let Some(outcome) = repair.machine.outcome().cloned() else {
-            let written_bytes = repair.machine.written_bytes();
+        let machine = match &repair.machine {
+            Machine::Repair(machine) => machine,
+            Machine::Audit(_) => return self.audit_outcome(daemon, job),
+        };
+        let Some(outcome) = machine.outcome().cloned() else {
+            let written_bytes = machine.written_bytes();
             if written_bytes != repair.written_bytes {
                 repair.written_bytes = written_bytes;
                 self.coordinator(daemon, CoordinatorEvent::RepairProgress { job, written_bytes });
@@ -230,6 +267,23 @@ impl World {
             format_args!("job {} ended: published {:?} failed {:?}", job.0, outcome.published, outcome.failed),
         );
         self.coordinator(daemon, CoordinatorEvent::RepairDone { job, outcome });
+    }
+
+    fn audit_outcome(&mut self, daemon: usize, job: JobId) {
+        let Some(Repair { machine: Machine::Audit(machine), endpoint, .. }) = self.daemons[daemon].repairs.get(&job)
+        else {
+            return;
+        };
+        let (Some(outcome), endpoint) = (machine.outcome().cloned(), *endpoint) else { return };
+        match outcome.verdict {
+            AuditVerdict::Sound => self.audited.0 += 1,
+            _ => self.audited.1 += 1,
+        }
+        self.daemons[daemon].repairs.remove(&job);
+        self.close(endpoint, Site::Daemon(daemon));
+        let now = self.queue.now();
+        self.trace.line(now, format_args!("job {} ended: {:?}", job.0, outcome.verdict));
+        self.coordinator(daemon, CoordinatorEvent::AuditDone { job, outcome });
     }
 
     /// A node answered a repair, or did not.

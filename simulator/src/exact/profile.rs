@@ -83,6 +83,9 @@ impl Profile {
             repairs_max: 3,
             repair_chain: self.repair_chain,
             put_resume: Millis(6_000),
+            audit_one_in: 2,
+            audit_period: Millis(10_000),
+            audit_bytes_per_second: 2_000_000,
             pg: PgConfig {
                 call_deadline: Millis(1_000),
                 prepare_deadline: Millis(2_500),
