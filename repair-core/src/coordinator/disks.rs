@@ -33,8 +33,8 @@ pub(super) struct Registration {
 }
 
 impl Registration {
-    /// What a request asks for; the request where it is no registration.
-    pub(super) fn of(request: DaemonRequest) -> Result<Self, DaemonRequest> {
+    /// What a request asks for, where it is a registration.
+    pub(super) fn of(request: DaemonRequest) -> Option<Self> {
         let (disk, cell, domain, address, boot, free_bytes, total_bytes, claim) = match request {
             DaemonRequest::Register { disk, cell, domain, address, boot, free_bytes, total_bytes } => {
                 (disk, cell, domain, address, boot, free_bytes, total_bytes, None)
@@ -42,9 +42,9 @@ impl Registration {
             DaemonRequest::RegisterLife { disk, cell, domain, address, free_bytes, total_bytes, claim } => {
                 (disk, cell, domain, address, claim.life.boot, free_bytes, total_bytes, Some(claim))
             }
-            other => return Err(other),
+            _ => return None,
         };
-        Ok(Self { row: DiskRow { disk, domain, address }, cell, boot, free_bytes, total_bytes, claim })
+        Some(Self { row: DiskRow { disk, domain, address }, cell, boot, free_bytes, total_bytes, claim })
     }
 }
 

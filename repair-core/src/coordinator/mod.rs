@@ -540,10 +540,9 @@ impl Coordinator {
     }
 
     fn request(&mut self, asker: Asker, request: DaemonRequest, body: Body) {
-        let request = match disks::Registration::of(request) {
-            Ok(wanted) => return self.register(asker, wanted),
-            Err(request) => request,
-        };
+        if matches!(request, DaemonRequest::Register { .. } | DaemonRequest::RegisterLife { .. }) {
+            return disks::Registration::of(request).into_iter().for_each(|wanted| self.register(asker, wanted));
+        }
         match &request {
             DaemonRequest::Status => return self.status_wanted(asker),
             // Kept and answered by the host.

@@ -134,8 +134,10 @@ fn state(world: &World) -> State {
     }
 }
 
+type Answer = (NodeReply, Body);
+
 /// Lets what happens do so; the answer to a message.
-fn perform(world: &mut World, act: &Act) -> Option<(NodeReply, Body)> {
+fn perform(world: &mut World, act: &Act) -> Option<Answer> {
     match act {
         Act::Send(id, request, body) => {
             let seen = world.replies.len();
@@ -185,7 +187,7 @@ fn describe(act: &Act) -> String {
 }
 
 /// The plain sequence: what was answered, and where the node stood after each act.
-fn plain(acts: &[Act]) -> (Vec<Option<(NodeReply, Body)>>, Vec<State>, World) {
+fn plain(acts: &[Act]) -> (Vec<Option<Answer>>, Vec<State>, World) {
     let mut world = World::new();
     let (mut answers, mut states) = (Vec::new(), Vec::new());
     for act in acts {
