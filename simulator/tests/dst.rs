@@ -7,7 +7,7 @@ const SEEDS_TO_FIND_A_MISTAKE: u64 = 12;
 
 #[test]
 fn seeds_hold_with_enough_work_and_enough_faults() {
-    let (mut chained, mut unchained) = ((0, 0), 0);
+    let (mut chained, mut unchained, mut resumed_bytes) = ((0, 0), 0, 0);
     for seed in 0..SEEDS_TO_FIND_A_MISTAKE {
         let run = run(seed, Options::default());
         assert_eq!(run.violation, None, "seed {seed}: {:#?}", run.last_lines);
@@ -15,9 +15,11 @@ fn seeds_hold_with_enough_work_and_enough_faults() {
         assert!(run.in_vain * 2 < run.operations, "seed {seed}: {} of {} in vain", run.in_vain, run.operations);
         chained = (chained.0 + run.chained.0, chained.1 + run.chained.1);
         unchained += u64::from(run.chained == (0, 0));
+        resumed_bytes += run.resumed_bytes;
     }
     assert!(chained.0 > 0 && chained.1 > 0, "no repair had a chain, or none lost it: {chained:?}");
     assert!(unchained > 0, "no seed repairs without chains");
+    assert!(resumed_bytes > 0, "no repair went on with what another one had staged");
 }
 
 #[test]

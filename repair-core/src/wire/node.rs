@@ -290,6 +290,22 @@ pub enum NodeRequest {
         /// Of which placement group.
         pg: PgId,
     },
+    /// Begin a fragment, or go on with what is staged of it, under whatever attempt it came: as [`NodeRequest::Stage`], but what has come
+    /// outlives connection and process for some time, where the store can do that. Who had it open has it no more.
+    StageKeep {
+        /// The owner's token the grant came with.
+        token: Token,
+        /// Cell of the fragment.
+        cell: CellKey,
+        /// Attempt, extent, index.
+        key: StageKey,
+        /// The fragment's generation.
+        generation: u64,
+        /// The code, as a descriptor.
+        code: [u8; DESCRIPTOR_BYTES],
+        /// Length of the extent.
+        extent_bytes: u64,
+    },
 }
 
 /// A node's answer. The word in brackets is the body.
@@ -400,5 +416,10 @@ pub enum NodeReply {
         count: u64,
         /// Sum of the hashes of their names ([`FragmentKey::name_hash`]).
         sum: Sum,
+    },
+    /// To StageKeep: room is reserved, and this much of the payload is there and durable, to be sent no more.
+    StageKept {
+        /// Beginnings and ends, whole blocks, in order and apart, at most [`KEPT_RANGES_MAX`](crate::limits::KEPT_RANGES_MAX).
+        written: Vec<(u64, u64)>,
     },
 }

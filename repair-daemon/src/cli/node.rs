@@ -56,6 +56,9 @@ pub struct NodeCommand {
     /// How long what it held of a placement group is kept in quarantine after another disk took over. A day without it.
     #[arg(long, value_name = "SECONDS")]
     quarantine_period: Option<u64>,
+    /// How long what a repair has staged is kept after its last use, for the next one to go on with. An hour without it.
+    #[arg(long, value_name = "SECONDS")]
+    staged_period: Option<u64>,
     #[command(flatten)]
     store: super::node_store::StoreArgs,
     /// End when the process that started this one ends, however it does.
@@ -88,6 +91,9 @@ impl NodeCommand {
         let mut config = NodeConfig::default();
         if let Some(seconds) = self.quarantine_period {
             config.quarantine_for = Millis(seconds.saturating_mul(1000));
+        }
+        if let Some(seconds) = self.staged_period {
+            config.staged_for = Millis(seconds.saturating_mul(1000));
         }
         config.headroom_bytes = self.headroom.unwrap_or(config.headroom_bytes);
         config.scrub_bytes_per_second = self.scrub_rate.unwrap_or(config.scrub_bytes_per_second);

@@ -1,7 +1,7 @@
 //! One repair: its machine on a thread of its own, its calls on the runtime, its connections its own.
 //!
-//! The connections are not shared with other repairs: what a target has staged lives as long as the connection it came by, and
-//! so a repair that ends, however it ends, leaves nothing staged.
+//! The connections are not shared with other repairs: what a target has staged belongs to the connection it came by, and so a repair that
+//! ends, however it ends, leaves nothing staged but what the next one of the same fragment goes on with.
 
 use crate::process::Clock;
 use crate::transport::{Pool, ToNode};
@@ -94,7 +94,7 @@ impl Worker {
             }
             if told.elapsed() >= PROGRESS_EVERY {
                 told = Instant::now();
-                self.end.progress(self.repair.written_bytes());
+                self.end.progress(self.repair.progress().0);
             }
             event = self.next_event();
         }

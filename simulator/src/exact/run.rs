@@ -42,6 +42,8 @@ pub struct Run {
     pub extents: usize,
     /// Payload that repairs got as the sums of chains, and chains that were given up.
     pub chained: (u64, u64),
+    /// Payload that repairs found staged by one before them.
+    pub resumed_bytes: u64,
     /// Virtual time it took.
     pub virtual_ms: u64,
     /// The code of its cell.
@@ -102,6 +104,7 @@ pub fn run(seed: u64, options: Options) -> Run {
         faults: world.faults.struck,
         extents: world.oracle.extents(),
         chained: world.chained,
+        resumed_bytes: world.resumed_bytes,
         virtual_ms: world.queue.now().0 / 1000,
         code,
         violation: world.violation,

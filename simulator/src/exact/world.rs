@@ -258,6 +258,8 @@ pub struct World {
     pub phase: Phase,
     /// Payload that repairs got as the sums of chains, and chains that were given up.
     pub chained: (u64, u64),
+    /// Payload that repairs found staged by one before them.
+    pub resumed_bytes: u64,
     /// What broke.
     pub violation: Option<Violation>,
     rpcs: BTreeMap<u64, Rpc>,
@@ -285,6 +287,7 @@ impl World {
             dice,
             phase: Phase::Faults,
             chained: (0, 0),
+            resumed_bytes: 0,
             violation: None,
             rpcs: BTreeMap::new(),
             deliveries: BTreeMap::new(),
