@@ -100,6 +100,18 @@ fn wrong_bytes_among_those_kept_are_found_by_the_root_and_given_up_once_and_for_
 }
 
 #[test]
+fn a_job_that_may_not_begin_anew_leaves_wrong_bytes_to_nobody() {
+    let (mut world, spec, originals) = cut("rs:4+2", 17 << 20, &[(1, 2)]);
+    world.node(1).rot_staged(1, 5000);
+    let mut job = RepairJob::with_config(spec, 5, RepairConfig { rounds_max: 1, ..RepairConfig::default() });
+    world.run(&mut job);
+    let outcome = job.outcome().unwrap().clone();
+    assert!(outcome.published.is_empty() && outcome.failed.contains_key(&1), "{outcome:?}");
+    assert_eq!((world.node(1).dropped, world.node(1).staged_blocks(1)), (1, 0));
+    check_published(&mut world, &originals, &[]);
+}
+
+#[test]
 fn a_source_that_lies_beside_wrong_bytes_that_were_kept_is_found_too() {
     let (mut world, spec, originals) = cut("rs:4+2", 17 << 20, &[(1, 2)]);
     world.node(1).rot_staged(1, 5000);
@@ -158,7 +170,8 @@ fn ranges_that_are_none_end_the_target_and_nothing_else() {
             Travel::Now
         });
         let outcome = run(&mut world, &spec);
-        assert_eq!((outcome.published.clone(), outcome.failed.len()), (vec![2], 1), "{ranges:?} {outcome:?}");
+        assert_eq!(outcome.published, [2], "{ranges:?} {outcome:?}");
+        assert_eq!(outcome.failed[&1], CallError::Nonsense.to_string(), "{ranges:?}");
         check_published(&mut world, &originals, &[2]);
     }
 }

@@ -485,7 +485,8 @@ impl World {
         }
         let losing = host.disk.lost_writes;
         let result = host.disk.perform(call);
-        if let StoreCall::FinishStage { key, .. } = call
+        // What a kept stage forces to the disk on its way may be lost too.
+        if let StoreCall::FinishStage { key, .. } | StoreCall::WriteStage { key, .. } = call
             && host.disk.lost_writes < losing
         {
             host.lossy.insert(*key);
