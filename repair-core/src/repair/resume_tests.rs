@@ -43,7 +43,7 @@ fn a_repair_that_was_cut_off_is_gone_on_with_and_reads_and_sends_only_the_rest()
     for (code, pieces) in [("rs:4+2", 1), ("rs:4+2", 2), ("lrc:4,2,2", 2), ("replicate:3", 3)] {
         let (mut world, spec, originals) = cut(code, 17 << 20, &[(1, pieces)]);
         let (shard, staged) = (world.shard_bytes(), world.node(1).staged_blocks(1) as u64 * 4096);
-        assert!(staged >= pieces as u64 * 64 << 10 && staged < shard, "{staged} of {shard}");
+        assert!(staged >= (pieces as u64 * 64) << 10 && staged < shard, "{staged} of {shard}");
         let outcome = run(&mut world, &spec);
         assert_eq!((outcome.published.clone(), outcome.resumed_bytes), (vec![1], staged), "{outcome:?}");
         let reads = outcome.minimum_read_bytes / shard;

@@ -173,8 +173,11 @@ impl Kept {
     }
 }
 
+/// A file, its map, and the ranges that are there.
+type Found = (File, SliceMap, Vec<Range<u64>>);
+
 /// What an earlier opening left, with the ranges that lie inside the file.
-fn reopen(staging: &Folder, owner: Owner) -> io::Result<Option<(File, SliceMap, Vec<Range<u64>>)>> {
+fn reopen(staging: &Folder, owner: Owner) -> io::Result<Option<Found>> {
     let (kept, map) = names(owner.fragment);
     if !staging.has(&map)? || staging.file_bytes(&kept).ok().flatten().is_none() {
         return Ok(None);

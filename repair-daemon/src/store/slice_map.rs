@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn another_owners_map_is_none() {
-        let (_temporary, folder) = made(&[0..50]);
+        let (_temporary, folder) = made(std::slice::from_ref(&(0..50)));
         for other in [owner(1, 8), owner(2, 7)] {
             assert!(SliceMap::open(&folder, "map", other).unwrap().is_none());
         }
@@ -243,7 +243,7 @@ mod tests {
             // What is appended behind a torn entry is read.
             if left.is_some() {
                 let (mut map, _) = SliceMap::open(&folder, "map", owner(1, 7)).unwrap().unwrap();
-                map.append(&[1 << 20..1 << 21]).unwrap();
+                map.append(std::slice::from_ref(&(1 << 20..1 << 21))).unwrap();
                 assert_eq!(ranges(&folder).unwrap().last(), Some(&(1 << 20..1 << 21)), "cut to {length}");
             }
         }
