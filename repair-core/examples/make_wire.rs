@@ -203,6 +203,14 @@ pub fn node_requests() -> Vec<Sample<NodeRequest>> {
     let adopt = NodeRequest::Adopt { authority: authority.clone(), page: 1, last: true, listed: listed(), tombstones };
     let begin =
         NodeRequest::Stage { token: token(), cell: cell(), key, generation: 1, code: code(), extent_bytes: 1_000_003 };
+    let keep = NodeRequest::StageKeep {
+        token: token(),
+        cell: cell(),
+        key,
+        generation: 1,
+        code: code(),
+        extent_bytes: 1_000_003,
+    };
     vec![
         ("fence", NodeRequest::Fence { authority: authority.clone() }, none()),
         ("hear", NodeRequest::Hear { authority: authority.clone() }, none()),
@@ -226,6 +234,7 @@ pub fn node_requests() -> Vec<Sample<NodeRequest>> {
         ("combine", combine(), none()),
         ("digest", NodeRequest::Digest { pg }, none()),
         ("health", NodeRequest::Health, none()),
+        ("stage-keep", keep, none()),
     ]
 }
 
@@ -274,6 +283,7 @@ pub fn node_replies() -> Vec<Sample<NodeReply>> {
     samples.push(("hop-failed", NodeReply::HopFailed { disk: disk(2), fragment: fragment(), refusal }, none()));
     samples.push(("digest", NodeReply::Digest { heard: (2, 41), count: 12, sum: Sum::of([&hash(0x25)]) }, none()));
     samples.push(("health", NodeReply::Health(Box::new(health())), none()));
+    samples.push(("stage-kept", NodeReply::StageKept { written: vec![(0, 4096), (16_384, 65_536)] }, none()));
     samples
 }
 

@@ -8,6 +8,8 @@ pub const BODY_BYTES_MAX: usize = 8 << 20;
 pub const SLICE_BYTES: usize = 1 << 20;
 /// Hops of one chain of sums.
 pub const CHAIN_HOPS_MAX: usize = 64;
+/// Ranges of a kept stage that are told to who goes on with it: 16 KiB of a message header. What lies behind is sent again.
+pub const KEPT_RANGES_MAX: usize = 1024;
 /// Sums that one chain carries.
 pub const CHAIN_SUMS_MAX: usize = 16;
 /// Longest host:port of a hop: a name of 253 characters and a port.

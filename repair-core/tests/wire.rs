@@ -6,8 +6,8 @@
 mod make_wire;
 
 use repair_core::catalog::{CellRow, DiskRow, NameRow, OwnerRow, PgRow, StreamRow};
-use repair_core::lineage::Lineage;
 use repair_core::id::RecordHash;
+use repair_core::lineage::Lineage;
 use repair_core::repair::Finding;
 use repair_core::wire::codec::{CodecError, decode_message, decode_row, encode_message};
 use repair_core::wire::frame::{ENVELOPE_BYTES, Envelope, FrameKind};

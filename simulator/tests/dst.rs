@@ -23,6 +23,12 @@ fn seeds_hold_with_enough_work_and_enough_faults() {
 }
 
 #[test]
+fn some_repair_goes_on_with_what_another_one_had_staged() {
+    // About one seed in sixteen: it takes a crash in the middle of a repair.
+    assert!((0..100).any(|seed| run(seed, Options::default()).resumed_bytes > 0));
+}
+
+#[test]
 fn a_seed_is_always_the_same_run() {
     let hash = |seed| run(seed, Options::default()).trace_hash;
     assert_eq!(hash(3), hash(3));

@@ -75,6 +75,7 @@ struct Stage {
     fragment: Fragment,
     taken: BTreeSet<u64>,
     sealed: Option<[u8; 32]>,
+    is_kept: bool,
 }
 
 #[derive(Default)]
@@ -91,15 +92,32 @@ impl FakeNode {
     fn answer(&mut self, request: &NodeRequest, body: &Body) -> (NodeReply, Body) {
         let not_staged = || NodeReply::Refused(Refusal::NotStaged("no stage".into()));
         let reply = match request {
-            NodeRequest::Stage { key, cell, code, extent_bytes, generation, .. } => {
+            NodeRequest::Stage { key, cell, code, extent_bytes, generation, .. }
+            | NodeRequest::StageKeep { key, cell, code, extent_bytes, generation, .. } => {
                 let code = CodeSpec::from_descriptor(code).unwrap();
                 let payload_bytes = Geometry::new(*extent_bytes, code.k()).shard_bytes();
                 let (extent, index) = (key.extent.id(), ShardIndex::new(key.index));
                 let identity = BirthIdentity { cell: cell.id(), extent, generation: *generation, index, payload_bytes };
                 // Not zeros: a byte never sent must not look like padding.
                 let fragment = Fragment { identity, payload: vec![0xee; payload_bytes as usize], crcs: Vec::new() };
-                self.stages.insert(*key, Stage { fragment, taken: BTreeSet::new(), sealed: None });
-                NodeReply::StageOpen
+                let is_kept = matches!(request, NodeRequest::StageKeep { .. });
+                let stage = Stage { fragment, taken: BTreeSet::new(), sealed: None, is_kept };
+                if !is_kept {
+                    self.stages.insert(*key, stage);
+                    return (NodeReply::StageOpen, Body::new());
+                }
+                let found = self.stages.keys().find(|old| old.index == key.index && self.stages[old].is_kept).copied();
+                let stage = found.and_then(|old| self.stages.remove(&old)).unwrap_or(stage);
+                let block = BLOCK_BYTES as u64;
+                let written = stage.taken.iter().fold(Vec::<(u64, u64)>::new(), |mut written, at| {
+                    match written.last_mut().filter(|last| last.1 == at * block) {
+                        Some(last) => last.1 += block,
+                        None => written.push((at * block, (at + 1) * block)),
+                    }
+                    written
+                });
+                self.stages.insert(*key, stage);
+                NodeReply::StageKept { written }
             }
             NodeRequest::StageData { key, offset } => match self.stages.get_mut(key) {
                 Some(stage) => stage.take(*offset, body),
@@ -155,6 +173,28 @@ impl FakeNode {
                 (NodeReply::Data { crcs }, Body::copy_from_slice(&found.payload[offset..][..bytes]))
             }
         }
+    }
+
+    /// These blocks of a fragment are staged and kept.
+    pub(crate) fn stage(&mut self, attempt: AttemptId, original: &Fragment, blocks: &[usize]) {
+        let mut fragment = Fragment { payload: vec![0xee; original.payload.len()], ..original.clone() };
+        for at in blocks.iter().map(|block| block * BLOCK_BYTES) {
+            fragment.payload[at..at + BLOCK_BYTES].copy_from_slice(&original.payload[at..at + BLOCK_BYTES]);
+        }
+        let key = StageKey { attempt, extent: extent(), index: original.identity.index.get() };
+        let taken = blocks.iter().map(|block| *block as u64).collect();
+        self.stages.insert(key, Stage { fragment, taken, sealed: None, is_kept: true });
+    }
+
+    /// Blocks that a stage has of this fragment.
+    pub(crate) fn staged_blocks(&self, index: u16) -> usize {
+        self.stages.iter().filter(|(key, _)| key.index == index).map(|(_, stage)| stage.taken.len()).sum()
+    }
+
+    /// A byte of what is staged changes on its disk.
+    pub(crate) fn rot_staged(&mut self, index: u16, at: usize) {
+        let stages = self.stages.iter_mut().filter(|(key, _)| key.index == index);
+        stages.for_each(|(_, stage)| stage.fragment.payload[at] ^= 1);
     }
 
     /// The payload of a sealed stage.

@@ -47,6 +47,7 @@ pub(super) struct Totals {
     pub(super) minimum_read_bytes: u64,
     pub(super) written_bytes: u64,
     pub(super) chained_bytes: u64,
+    pub(super) resumed_bytes: u64,
     pub(super) chains_broken: u64,
 }
 
@@ -239,6 +240,7 @@ impl Coordinator {
         totals.minimum_read_bytes += outcome.minimum_read_bytes;
         totals.written_bytes += outcome.written_bytes;
         totals.chained_bytes += outcome.chained_bytes;
+        totals.resumed_bytes += outcome.resumed_bytes;
         totals.chains_broken += u64::from(outcome.chain_fault.is_some());
         totals.rebuilt_bytes += outcome.rebuilt_bytes;
         for suspect in &outcome.suspects {
@@ -280,8 +282,12 @@ impl Coordinator {
             *done += 1;
         }
         let took = self.now.since(running.began).0;
+        let resumed = match outcome.resumed_bytes {
+            0 => String::new(),
+            bytes => format!(" and {bytes} staged before"),
+        };
         let text = format!(
-            "extent {extent} has {} fragments again: {} bytes rebuilt from {} read (the least is {}) in {took} ms",
+            "extent {extent} has {} fragments again: {} bytes rebuilt from {} read (the least is {}){resumed} in {took} ms",
             outcome.published.len(),
             outcome.rebuilt_bytes,
             outcome.read_bytes,
@@ -295,6 +301,7 @@ impl Coordinator {
             ("written_bytes", outcome.written_bytes.to_string()),
             ("took_ms", took.to_string()),
             ("chained_bytes", outcome.chained_bytes.to_string()),
+            ("resumed_bytes", outcome.resumed_bytes.to_string()),
         ];
         fields.extend(outcome.chain_fault.clone().map(|fault| ("chain_fault", fault)));
         self.note("repair_done", text, fields);

@@ -174,6 +174,8 @@ pub struct RepairsReport {
     pub chained_bytes: u64,
     /// Repairs that gave their chain up and read every source.
     pub chains_broken: u64,
+    /// Payload that was staged already by a repair that was cut off, and was neither read for nor sent again.
+    pub resumed_bytes: u64,
     /// Until the last one ends that can be done as things are, at the pace so far; none where nothing is known.
     pub eta_seconds: Option<f64>,
 }
@@ -225,9 +227,9 @@ pub struct RunningReport {
     pub lost: Vec<u16>,
     /// Further losses it surely survives.
     pub margin: usize,
-    /// Payload sent so far.
+    /// Payload staged so far.
     pub done_bytes: u64,
-    /// Payload to send; none where the extent's length is not known to this life of the daemon.
+    /// Payload to stage; none where the extent's length is not known to this life of the daemon.
     pub total_bytes: Option<u64>,
 }
 
@@ -377,6 +379,7 @@ impl Coordinator {
             written_bytes: repairs.totals.written_bytes,
             chained_bytes: repairs.totals.chained_bytes,
             chains_broken: repairs.totals.chains_broken,
+            resumed_bytes: repairs.totals.resumed_bytes,
             eta_seconds: repairs.campaign.and_then(|(since, done)| eta_seconds(self.now.since(since), done, left)),
         }
     }

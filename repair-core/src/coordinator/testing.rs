@@ -754,6 +754,9 @@ impl Store {
             StoreCall::Read { .. } | StoreCall::Combine { .. } => {
                 return Err(StoreError::Io("not read in these tests".into()));
             }
+            StoreCall::KeepStage { .. } | StoreCall::LeaveStage { .. } | StoreCall::DropKept { .. } => {
+                return Err(StoreError::Io("repairs here open plain stages".into()));
+            }
             StoreCall::Touch
             | StoreCall::SyncFolder { .. }
             | StoreCall::UnlinkQuarantined { .. }

@@ -17,6 +17,8 @@ enum Promise {
     Nothing,
     /// Sent anew whenever the process started anew: what is staged does not outlive it.
     Stage(Made),
+    /// Opened again then: what has come to it is still there.
+    Keep(Made),
     /// The row, and all files its list owes here.
     Heard(Box<Owner>),
     Prepared(Made),
@@ -67,13 +69,13 @@ fn history() -> History {
     owner.reclaim();
     acts.push(plain(owner.fence(), Promise::Heard(Box::new(owner.clone()))));
     // Another member's extent, taken over; then rebuilt here.
-    let c = owner.make(5000);
+    let c = owner.make(20_000);
     owner.commit(&c);
     owner.trim();
     let listed = [&b, &c].map(|made| Listed { extent: made.extent, hash: made.hash }).to_vec();
     let adopt = NodeRequest::Adopt { authority: owner.authority(), page: 0, last: true, listed, tombstones: vec![] };
     acts.push(plain(adopt, Promise::Nothing));
-    acts.push(plain(owner.stage(&c), Promise::Stage(c.clone())));
+    acts.push(plain(owner.keep_as(&c, c.key()), Promise::Keep(c.clone())));
     let request = owner.publish(c.key());
     acts.push(Act { request, body: c.record.clone(), promise: Promise::Restored(c.clone()) });
     heard(&owner, &mut acts);
@@ -93,6 +95,9 @@ fn perform(world: &mut World, act: &Act) -> Option<Promise> {
         world.answer(id)?;
         return Some(Promise::Nothing);
     }
+    if let Promise::Keep(made) = &act.promise {
+        return keep(world, act, made);
+    }
     let id = world.send(act.request.clone(), act.body.clone());
     let answer = world.answer(id)?.clone();
     let (good, promise) = match (&act.promise, &answer) {
@@ -107,13 +112,31 @@ fn perform(world: &mut World, act: &Act) -> Option<Promise> {
     Some(promise)
 }
 
+/// Opens a kept stage and sends what is not there, block by block; the root is that of all of it.
+fn keep(world: &mut World, act: &Act, made: &Made) -> Option<Promise> {
+    let key = made.key();
+    let id = world.send(act.request.clone(), Body::new());
+    let NodeReply::StageKept { written } = world.answer(id)?.clone() else { panic!("not kept") };
+    for (offset, piece) in (0..).step_by(4096).zip(made.payload.chunks(4096)) {
+        if !written.iter().any(|(from, to)| (*from..*to).contains(&offset)) {
+            world.send(NodeRequest::StageData { key, offset }, Body::copy_from_slice(piece));
+        }
+    }
+    let id = world.send(NodeRequest::StageSeal { key }, Body::new());
+    let record = ec_core::fragment::ExtentRecord::parse(&made.record).unwrap();
+    assert_eq!(world.answer(id)?, &NodeReply::StageSealed { root: *record.fragments[1].root.as_bytes() });
+    Some(Promise::Nothing)
+}
+
 fn check(world: &World, promises: &[Promise]) {
+    let kept: Vec<_> = world.disk.kept().into_iter().map(|fragment| (fragment, false)).collect();
+    assert_eq!(world.node.kept().collect::<Vec<_>>(), kept, "something is kept without a reservation");
     let node = &world.node;
     let listed = |made: &Made| node.list(PG).is_some_and(|list| list.get(&made.extent) == Some(&made.hash));
     for (at, promise) in promises.iter().enumerate() {
         let settled = |ends: &dyn Fn(&Promise) -> bool| promises[at + 1..].iter().any(ends);
         match promise {
-            Promise::Nothing | Promise::Stage(_) => {}
+            Promise::Nothing | Promise::Stage(_) | Promise::Keep(_) => {}
             Promise::Heard(owner) => {
                 assert!(node.heard(PG).unwrap().order() >= owner.row.order());
                 assert!(node.token(PG).unwrap().order() >= owner.token.order());
@@ -186,6 +209,7 @@ fn run(history: &History, ops: usize, cut: Cut, keeps: bool) -> bool {
         (Cut::Torn, StoreCall::AppendJournal { pg, bytes }) => {
             world.disk.journals.get_mut(&pg).unwrap().extend_from_slice(&bytes[..bytes.len() * 2 / 3]);
         }
+        (Cut::Torn, StoreCall::WriteStage { key, offset, body }) => _ = world.disk.tear_write(key, offset, &body),
         (Cut::Torn, _) => {}
     }
     let mut world = world.restart(keeps);
@@ -193,7 +217,7 @@ fn run(history: &History, ops: usize, cut: Cut, keeps: bool) -> bool {
     check_always(&world, history);
     // Stages are gone: the one of the act that follows is sent again.
     if at > 0
-        && let Some(Act { promise: Promise::Stage(_), .. }) = history.acts.get(at - 1)
+        && let Some(Act { promise: Promise::Stage(_) | Promise::Keep(_), .. }) = history.acts.get(at - 1)
     {
         at -= 1;
     }
@@ -201,7 +225,7 @@ fn run(history: &History, ops: usize, cut: Cut, keeps: bool) -> bool {
         promises.push(perform(&mut world, act).expect("no answer"));
         assert!(world.node.is_idle());
         // What was written behind a torn record is read back, too.
-        if !matches!(act.promise, Promise::Stage(_)) {
+        if !matches!(act.promise, Promise::Stage(_) | Promise::Keep(_)) {
             world = world.restart(false);
         }
         check_always(&world, history);
@@ -211,6 +235,7 @@ fn run(history: &History, ops: usize, cut: Cut, keeps: bool) -> bool {
     let kept: Vec<FragmentKey> = world.disk.files.keys().copied().collect();
     let owed = [history.made[1].fragment(), history.made[3].fragment()];
     assert_eq!(kept, owed, "nothing else is left in the folder");
+    assert_eq!((world.disk.stages(), world.disk.kept()), (0, vec![]), "nor staged");
     assert_eq!(world.node.heard(PG), Some(&history.end.row));
     true
 }
@@ -236,7 +261,7 @@ fn a_second_crash_soon_after_the_first_changes_nothing() {
     // The very same history, a restart after every act.
     for act in &history.acts {
         perform(&mut world, act).unwrap();
-        if !matches!(act.promise, Promise::Stage(_)) {
+        if !matches!(act.promise, Promise::Stage(_) | Promise::Keep(_)) {
             world = world.restart(false).restart(true);
             check_always(&world, &history);
         }

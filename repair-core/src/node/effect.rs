@@ -96,7 +96,9 @@ pub enum NodeEvent {
     /// A journal was found. All there are come before [`NodeEvent::Boot`], one after the other: a disk full of fragments has more than
     /// should lie in memory at once.
     Journal(JournalFile),
-    /// The process begins. Nothing but journals comes before it.
+    /// Something staged was found that an earlier life kept ([`StoreCall::KeepStage`]). All there are come before [`NodeEvent::Boot`].
+    Kept(FragmentKey),
+    /// The process begins. Nothing but journals and what was kept comes before it.
     Boot {
         /// The disk, from its label.
         disk: DiskId,
@@ -124,7 +126,7 @@ pub enum NodeEvent {
         /// Its body.
         body: Body,
     },
-    /// A connection ended; what it staged and nobody prepared is dropped.
+    /// A connection ended; what it staged and nobody prepared is dropped, or let go of where it is kept.
     PeerGone {
         /// Which.
         peer: PeerId,
@@ -292,6 +294,24 @@ pub enum StoreCall {
         /// The fragment's header.
         header: Box<Header>,
     },
+    /// As [`StoreCall::OpenStage`], with a file that stays when the process ends, or the one that is there already of this very fragment:
+    /// same cell, code and lengths. Of any other it is dropped first. Ends as [`StoreOk::Kept`].
+    KeepStage {
+        /// Names the stage, until it is let go of.
+        key: StageKey,
+        /// The fragment's header.
+        header: Box<Header>,
+    },
+    /// Make durable what has come to a kept stage and let go of it: it stays, and has no key any more.
+    LeaveStage {
+        /// Which stage.
+        key: StageKey,
+    },
+    /// Remove a kept stage that nobody has open.
+    DropKept {
+        /// Which fragment it was to be.
+        fragment: FragmentKey,
+    },
     /// Write payload and take it into the hash.
     WriteStage {
         /// Which stage.
@@ -301,7 +321,7 @@ pub enum StoreCall {
         /// The bytes.
         body: Body,
     },
-    /// The root of the payload, of the bytes as received.
+    /// The root of the payload: of the bytes as received, and of those that an earlier opening left as they come from the device.
     SealStage {
         /// Which stage.
         key: StageKey,
@@ -415,6 +435,9 @@ pub enum StoreOk {
     Done,
     /// The root of a sealed stage.
     Root([u8; 32]),
+    /// A stage that is kept, and what of its payload is there and durable: beginnings and ends, whole blocks, in order and apart. `None`
+    /// where the store does not keep this one: it is a stage like any other.
+    Kept(Option<Vec<(u64, u64)>>),
     /// Published; false where something has the name already.
     Published(bool),
     /// Payload and CRCs.

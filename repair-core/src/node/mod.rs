@@ -11,6 +11,7 @@ mod faults;
 mod finding;
 mod group;
 mod journal;
+mod keep;
 mod ledger;
 mod link;
 mod list;
@@ -63,6 +64,8 @@ pub struct NodeConfig {
     pub trust_disk: bool,
     /// A journal longer than this, and four times as long as what it says, is written anew.
     pub journal_bytes_max: u64,
+    /// How long what a repair staged is kept after it was last used, for the next one to go on with.
+    pub staged_for: Millis,
 }
 
 impl Default for NodeConfig {
@@ -80,6 +83,8 @@ impl Default for NodeConfig {
             quarantine_for: Millis(24 * 3_600_000),
             trust_disk: false,
             journal_bytes_max: 64 << 10,
+            // Repairs begin again within a minute of what cut them off. An hour is time to start a host again by hand.
+            staged_for: Millis(3_600_000),
         }
     }
 }
@@ -113,6 +118,8 @@ enum Pending {
     /// The mutation in work of this placement group.
     Mutation(PgId),
     Stage(StageKey),
+    /// A kept stage goes that nobody has open.
+    DropKept(FragmentKey),
     Read {
         asker: Asker,
         fragment: FragmentKey,
@@ -185,6 +192,7 @@ impl Node {
         self.now = self.now.max(now);
         match event {
             NodeEvent::Journal(file) => self.replay(&file),
+            NodeEvent::Kept(fragment) => self.found_kept(fragment),
             NodeEvent::Boot { disk, cell, life, boot, domain, address, door } => {
                 if self.host.is_none() {
                     self.link.life = Life::after(life, boot);
@@ -212,6 +220,7 @@ impl Node {
             self.link_due();
             self.scrub_due();
             self.sweep_condemned();
+            self.expire_kept();
             self.ask_to_be_woken();
         }
     }
@@ -282,7 +291,11 @@ impl Node {
             NodeRequest::Holdings { pg, after } => self.holdings(asker, pg, after),
             NodeRequest::Digest { pg } => self.digest(asker, pg),
             NodeRequest::Stage { token, cell: theirs, key, generation, code, extent_bytes } => {
-                let wish = stage::Wish { token, cell: theirs, key, generation, code, extent_bytes };
+                let wish = stage::Wish { token, cell: theirs, key, generation, code, extent_bytes, keep: false };
+                self.open_stage(asker, cell, &wish);
+            }
+            NodeRequest::StageKeep { token, cell: theirs, key, generation, code, extent_bytes } => {
+                let wish = stage::Wish { token, cell: theirs, key, generation, code, extent_bytes, keep: true };
                 self.open_stage(asker, cell, &wish);
             }
             NodeRequest::StageData { key, offset } => self.stage_data(asker, key, offset, body),
@@ -313,6 +326,8 @@ impl Node {
             Some(Pending::Cell(cell, life)) => self.cell_stored(cell, life, result),
             Some(Pending::Mutation(pg)) => self.mutation_stored(pg, result),
             Some(Pending::Stage(key)) => self.stage_stored(key, result),
+            // What could not be removed is found again by the next start.
+            Some(Pending::DropKept(fragment)) => self.forget_kept(fragment),
             Some(Pending::Read { asker, fragment }) => self.read_done(asker, fragment, result),
             Some(Pending::Record { asker, hash }) => self.record_done(asker, hash, result),
             Some(Pending::Holdings { asker, pg, want }) => self.holdings_done(asker, pg, want, result),
@@ -375,7 +390,8 @@ impl Node {
 
     fn ask_to_be_woken(&mut self) {
         let condemned = self.groups.values().filter_map(|group| group.condemned_until).min();
-        let next = [self.link_wake(), self.scrub_wake(), condemned].into_iter().flatten().min();
+        let next =
+            [self.link_wake(), self.scrub_wake(), condemned, self.stages.kept_until()].into_iter().flatten().min();
         let Some(next) = next.filter(|next| self.wake.is_none_or(|wake| *next < wake)) else { return };
         self.wake = Some(next);
         self.effects.push_back(NodeEffect::WakeAt(next));
@@ -429,6 +445,11 @@ impl Node {
         self.groups.get(&fragment.extent.pg()).is_some_and(|group| group.ledger.damaged.contains_key(&fragment))
     }
 
+    /// What is staged and kept, by the fragments it is to be; whether somebody has it open.
+    pub fn kept(&self) -> impl Iterator<Item = (FragmentKey, bool)> + '_ {
+        self.stages.kept_now()
+    }
+
     /// Why the daemon does not take this node, where it said so last.
     pub fn refusal(&self) -> Option<&Refusal> {
         self.link.refusal.as_ref()
@@ -467,6 +488,8 @@ mod faults_tests;
 mod finding_tests;
 #[cfg(test)]
 mod idempotence_tests;
+#[cfg(test)]
+mod keep_tests;
 #[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]

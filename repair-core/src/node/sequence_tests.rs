@@ -2,7 +2,7 @@
 //! middle of it where it can be half done. Most bugs of crash safety need no more than that.
 //!
 //! After each restart and at the end: nothing that was answered is lost, nothing shows as committed that no row said, nothing
-//! prepared that nobody asked for, and no stage stays.
+//! prepared that nobody asked for, and no stage stays but those that are kept: they are known, and hold nothing that did not come.
 //!
 //! Not looked at here: two crashes in one sequence (`crash_tests`), failing store operations and other orders of several
 //! requests (`random_tests`), and the real store's own steps inside one operation.
@@ -12,6 +12,7 @@ use super::*;
 use crate::id::ExtentKey;
 use crate::wire::node::Listed;
 use ec_core::fragment::ExtentRecord;
+use ec_core::geometry::BLOCK_BYTES;
 use std::fmt;
 
 /// Extents there are before the sequence begins: as many as it can delete.
@@ -46,7 +47,7 @@ impl Op {
 #[derive(Clone)]
 enum Doing {
     Ask(NodeRequest, Body),
-    /// Sent anew whenever the process started anew: what is staged does not outlive it.
+    /// Sent anew whenever the process started anew: what is staged does not outlive it, but for what is kept, and that is not sent again.
     Stage(NodeRequest, StageKey, Body),
     /// The disk damages a file.
     Rot(Made),
@@ -121,7 +122,8 @@ impl Plan {
 
     fn publish(&mut self, made: &Made) {
         let key = StageKey { attempt: self.owner.attempt(), ..made.key() };
-        self.stage(made, key);
+        let (request, payload) = (self.owner.keep_as(made, key), Body::from(made.payload.clone()));
+        self.push(Doing::Stage(request, key, payload), Fact::Nothing);
         let request = self.owner.publish(key);
         self.ask(request, made.record.clone(), Fact::Restored(made.clone()));
     }
@@ -179,7 +181,8 @@ impl Plan {
     }
 
     fn join(&mut self) {
-        let made = self.owner.make(5000);
+        // Three blocks.
+        let made = self.owner.make(20_000);
         self.owner.commit(&made);
         self.owner.trim();
         self.listed.push(made.clone());
@@ -237,8 +240,15 @@ fn perform(world: &mut World, act: &Act) -> Option<Fact> {
         }
         Doing::Stage(request, key, payload) => {
             let id = world.send(request.clone(), Body::new());
-            world.answer(id)?;
-            world.send(NodeRequest::StageData { key: *key, offset: 0 }, payload.clone());
+            let written = match world.answer(id)? {
+                NodeReply::StageKept { written } => written.clone(),
+                _ => Vec::new(),
+            };
+            for (offset, piece) in (0..).step_by(BLOCK_BYTES).zip(payload.chunks(BLOCK_BYTES)) {
+                if !written.iter().any(|(from, to)| (*from..*to).contains(&offset)) {
+                    world.send(NodeRequest::StageData { key: *key, offset }, Body::copy_from_slice(piece));
+                }
+            }
             let id = world.send(NodeRequest::StageSeal { key: *key }, Body::new());
             world.answer(id)?;
         }
@@ -266,6 +276,8 @@ fn check(world: &World, plan: &Plan, done: usize, facts: &[Fact]) {
     let node = &world.node;
     assert!(!node.is_journal_lost(PG), "the journal is lost");
     assert_eq!(world.disk.stages(), 0, "a stage outlived the process");
+    let kept: Vec<_> = world.disk.kept().into_iter().map(|fragment| (fragment, false)).collect();
+    assert_eq!(node.kept().collect::<Vec<_>>(), kept, "something is kept without a reservation");
     let heard = node.heard(PG).expect("a row was heard").order();
     let list = node.list(PG).unwrap();
     assert_eq!(Some(list), plan.lists.get(&heard), "the list is not that of the row {heard:?}");
@@ -396,6 +408,8 @@ fn cut(disk: &mut Disk, call: StoreCall, cut: Cut) -> bool {
         (call @ StoreCall::ReplaceJournal { .. }, 1) => drop(disk.perform(call)),
         // A file without a name is gone, however much of it was written.
         (StoreCall::FinishStage { .. }, 0) => {}
+        // Some of the bytes are there, and the map of what is kept does not say so.
+        (StoreCall::WriteStage { key, offset, body }, 0) => return disk.tear_write(key, offset, &body),
         // The first of the names that wait for it.
         (StoreCall::SyncFolder { .. }, 0) => {
             if let Some(file) = disk.files.values_mut().find(|file| !file.durable) {
@@ -482,6 +496,7 @@ fn finish(mut world: World, plan: &Plan) {
     assert_eq!(world.ask(NodeRequest::Scrub), NodeReply::Scrubbing);
     assert!(world.node.is_idle());
     assert_eq!(world.node.prepared(PG).unwrap().len(), 0, "something stays prepared");
+    assert_eq!(world.disk.kept(), [], "a kept stage outlived its fragment's publication");
     let kept: BTreeSet<FragmentKey> = world.disk.files.keys().copied().collect();
     assert_eq!(kept, plan.listed.iter().map(Made::fragment).collect(), "list and folder differ");
     let mut rotten = BTreeSet::new();

@@ -1,6 +1,7 @@
 //! Fragments on their way in: room reserved, pieces taken in any order, sealed by their root. What happens to one stage happens
 //! in the order it was asked for, one store operation at a time.
 
+use super::keep::{Hold, Kept, kept_as};
 use super::ledger::GENERATION;
 use super::{Asker, Body, Node, PeerId, Pending, StoreCall, StoreError, StoreOk, write_failed};
 use crate::id::{AttemptId, CellKey, Token};
@@ -31,22 +32,47 @@ pub(super) struct Wish {
     pub(super) generation: u64,
     pub(super) code: [u8; DESCRIPTOR_BYTES],
     pub(super) extent_bytes: u64,
+    /// Whether it is to outlive connection and process.
+    pub(super) keep: bool,
 }
 
 /// Something to be done with a stage.
 #[derive(Debug)]
 pub(super) enum StageWork {
-    Open { asker: Asker, header: Box<Header> },
-    Data { asker: Asker, offset: u64, body: Body },
-    Seal { asker: Asker },
-    Drop { asker: Option<Asker> },
+    Open {
+        asker: Asker,
+        header: Box<Header>,
+        keep: bool,
+    },
+    Data {
+        asker: Asker,
+        offset: u64,
+        body: Body,
+    },
+    Seal {
+        asker: Asker,
+    },
+    Drop {
+        asker: Option<Asker>,
+    },
+    /// What is kept is let go of, what is not is dropped.
+    Leave,
 }
 
 impl StageWork {
-    fn asker(&self) -> Option<Asker> {
+    pub(super) fn asker(&self) -> Option<Asker> {
         match self {
             Self::Open { asker, .. } | Self::Data { asker, .. } | Self::Seal { asker } => Some(*asker),
             Self::Drop { asker } => *asker,
+            Self::Leave => None,
+        }
+    }
+
+    /// The kept stage that it would open.
+    fn keeps(&self) -> Option<FragmentKey> {
+        match self {
+            Self::Open { header, keep: true, .. } => kept_as(header),
+            _ => None,
         }
     }
 }
@@ -60,6 +86,10 @@ struct Stage {
     root: Option<[u8; 32]>,
     /// Set while a mutation makes a fragment of it.
     taken: bool,
+    /// What was said when it was opened.
+    answer: NodeReply,
+    /// Of one that outlives connection and process: what it is to be.
+    kept: Option<FragmentKey>,
 }
 
 /// The place of a stage, also before it is open and until it is gone.
@@ -83,6 +113,7 @@ impl Slot {
 #[derive(Debug, Default)]
 pub(super) struct Stages {
     slots: BTreeMap<StageKey, Slot>,
+    pub(super) kept: Kept,
     /// Bytes free and in all, where they were measured.
     room: Option<(u64, u64)>,
     measurements: u64,
@@ -153,6 +184,20 @@ impl Stages {
         Some(sealed.map(|root| (&stage.header, root)).ok_or_else(refused))
     }
 
+    /// Stages whose next work this is; none of them waits for the store.
+    pub(super) fn next_is(&self, is_it: impl Fn(Option<FragmentKey>) -> bool) -> Vec<StageKey> {
+        let next = |slot: &Slot| slot.busy.is_none() && is_it(slot.waiting.front().and_then(StageWork::keeps));
+        self.slots.iter().filter(|(_, slot)| next(slot)).map(|(key, _)| *key).collect()
+    }
+
+    /// Takes all that waits for a stage, and lets go of it or drops it as the next thing.
+    pub(super) fn clear_for(&mut self, key: &StageKey, work: StageWork) -> VecDeque<StageWork> {
+        let Some(slot) = self.slots.get_mut(key) else { return VecDeque::new() };
+        let waited = std::mem::take(&mut slot.waiting);
+        slot.waiting.push_back(work);
+        waited
+    }
+
     /// From now on the stage belongs to the mutation in work.
     pub(super) fn take(&mut self, key: &StageKey) {
         if let Some(stage) = self.slots.get_mut(key).and_then(|slot| slot.stage.as_mut()) {
@@ -172,12 +217,16 @@ impl Node {
             return self.refuse(asker, Refusal::NoSpace(reason));
         }
         let new = !self.stages.slots.contains_key(&wish.key);
-        if new && self.stages.slots.len() >= self.config.stages_max {
+        // One that is kept and gone on with is counted already.
+        let found = wish.keep && kept_as(&header).is_some_and(|fragment| self.stages.kept.is_idle(&fragment));
+        let others = self.stages.slots.len() + self.stages.kept.idle() - usize::from(found);
+        if new && others >= self.config.stages_max {
+            self.give_way();
             let reason = format!("{} fragments are on their way in", self.config.stages_max);
             return self.refuse(asker, Refusal::Busy(reason));
         }
         self.stages.slots.entry(wish.key).or_default();
-        self.stage_work(asker, wish.key, StageWork::Open { asker, header: Box::new(header) });
+        self.stage_work(asker, wish.key, StageWork::Open { asker, header: Box::new(header), keep: wish.keep });
     }
 
     /// The header of the fragment, where everything about it makes sense.
@@ -230,11 +279,14 @@ impl Node {
             return self.refuse(asker, Refusal::Busy(format!("{WAITING_MAX} requests of this stage wait")));
         }
         slot.waiting.push_back(work);
+        if let Some(fragment) = slot.stage.as_ref().and_then(|stage| stage.kept) {
+            self.stages.kept.used(fragment, self.now + self.config.staged_for);
+        }
         self.run_stage(key);
     }
 
     /// Does what waits, until the store has to be waited for.
-    fn run_stage(&mut self, key: StageKey) {
+    pub(super) fn run_stage(&mut self, key: StageKey) {
         while let Some(work) = self.next_work(&key) {
             match self.begin_work(key, &work) {
                 Begun::Asked(call) => {
@@ -249,11 +301,17 @@ impl Node {
                         self.reply(asker, reply);
                     }
                 }
-                Begun::AfterDrop => {
+                Begun::After(first) => {
                     if let Some(slot) = self.stages.slots.get_mut(&key) {
                         slot.waiting.push_front(work);
-                        slot.waiting.push_front(StageWork::Drop { asker: None });
+                        slot.waiting.push_front(first);
                     }
+                }
+                Begun::Behind(holder) => {
+                    if let Some(slot) = self.stages.slots.get_mut(&key) {
+                        slot.waiting.push_front(work);
+                    }
+                    return self.take_over(holder);
                 }
             }
         }
@@ -274,12 +332,14 @@ impl Node {
         match (work, stage) {
             // The very request comes again: a network may do that.
             (StageWork::Open { asker, .. }, Some(stage)) if stage.opened == *asker => {
-                Begun::Answered(NodeReply::StageOpen)
+                Begun::Answered(stage.answer.clone())
             }
-            (StageWork::Open { .. }, Some(_)) => Begun::AfterDrop,
-            (StageWork::Open { header, .. }, None) => self.begin_open(key, header),
-            (StageWork::Drop { .. }, None) => Begun::Answered(NodeReply::StageDropped),
-            (StageWork::Drop { .. }, Some(_)) => Begun::Asked(StoreCall::DropStage { key }),
+            (StageWork::Open { keep: true, .. }, Some(stage)) if stage.kept.is_some() => Begun::After(StageWork::Leave),
+            (StageWork::Open { .. }, Some(_)) => Begun::After(StageWork::Drop { asker: None }),
+            (StageWork::Open { header, keep, .. }, None) => self.begin_open(key, header, *keep),
+            (StageWork::Drop { .. } | StageWork::Leave, None) => Begun::Answered(NodeReply::StageDropped),
+            (StageWork::Leave, Some(stage)) if stage.kept.is_some() => Begun::Asked(StoreCall::LeaveStage { key }),
+            (StageWork::Drop { .. } | StageWork::Leave, Some(_)) => Begun::Asked(StoreCall::DropStage { key }),
             (_, None) => refused(Refusal::NotStaged("no such stage".into())),
             (StageWork::Data { offset, body, .. }, Some(stage)) => {
                 let end = offset.saturating_add(body.len() as u64);
@@ -302,25 +362,42 @@ impl Node {
         }
     }
 
-    fn begin_open(&mut self, key: StageKey, header: &Header) -> Begun {
+    fn begin_open(&mut self, key: StageKey, header: &Header, keep: bool) -> Begun {
+        let fragment = kept_as(header).filter(|_| keep);
+        let found = match fragment.and_then(|fragment| self.stages.kept.hold(&fragment)) {
+            Some(Hold::By(holder)) => return Begun::Behind(Some(holder)),
+            Some(Hold::Going) => return Begun::Behind(None),
+            Some(Hold::Idle) => true,
+            None => false,
+        };
         let bytes = header.layout().file_bytes;
-        if !self.stages.has_room(bytes, self.config.headroom_bytes) {
-            let reason = format!("{bytes} bytes, with {} to be left free", self.config.headroom_bytes);
-            return Begun::Answered(NodeReply::Refused(Refusal::NoSpace(reason)));
+        // What was found has its room.
+        if !found {
+            if !self.stages.has_room(bytes, self.config.headroom_bytes) {
+                self.give_way();
+                let reason = format!("{bytes} bytes, with {} to be left free", self.config.headroom_bytes);
+                return Begun::Answered(NodeReply::Refused(Refusal::NoSpace(reason)));
+            }
+            self.stages.reserve(&key, bytes);
         }
-        self.stages.reserve(&key, bytes);
-        Begun::Asked(StoreCall::OpenStage { key, header: Box::new(*header) })
+        let header = Box::new(*header);
+        let Some(fragment) = fragment else { return Begun::Asked(StoreCall::OpenStage { key, header }) };
+        self.stages.kept.take(fragment, key, self.now + self.config.staged_for);
+        Begun::Asked(StoreCall::KeepStage { key, header })
     }
 
     pub(super) fn stage_stored(&mut self, key: StageKey, result: Result<StoreOk, StoreError>) {
         let Some(slot) = self.stages.slots.get_mut(&key) else { return };
         let Some(work) = slot.busy.take() else { return };
         let asker = work.asker();
+        // Who waits for a kept stage goes on once it is free.
+        let mut freed = work.keeps().filter(|_| !matches!(result, Ok(StoreOk::Kept(Some(_)))));
         let reply = match (work, result) {
-            (StageWork::Open { asker, header }, Ok(_)) => {
-                let (header, written) = (*header, Written::default());
-                slot.stage = Some(Stage { opened: asker, header, written, root: None, taken: false });
-                NodeReply::StageOpen
+            (StageWork::Open { asker, header, keep }, Ok(done)) => {
+                let stage = Stage::opened(asker, *header, keep, done);
+                let answer = stage.answer.clone();
+                slot.stage = Some(stage);
+                answer
             }
             (StageWork::Data { offset, body, .. }, Ok(_)) => {
                 if let Some(stage) = &mut slot.stage {
@@ -334,8 +411,18 @@ impl Node {
                 }
                 NodeReply::StageSealed { root }
             }
-            (StageWork::Drop { .. }, _) => {
-                slot.stage = None;
+            (StageWork::Leave, Ok(_)) if slot.stage.as_ref().is_some_and(|stage| stage.kept.is_some()) => {
+                // Its room is still taken, and soon measured.
+                let left = slot.stage.take().and_then(|stage| stage.kept);
+                left.into_iter().for_each(|fragment| self.left_kept(fragment));
+                NodeReply::StageDropped
+            }
+            (StageWork::Leave, Err(_)) if slot.stage.as_ref().is_some_and(|stage| stage.kept.is_some()) => {
+                slot.waiting.push_front(StageWork::Drop { asker: None });
+                NodeReply::StageDropped
+            }
+            (StageWork::Drop { .. } | StageWork::Leave, _) => {
+                freed = slot.stage.take().and_then(|stage| stage.kept);
                 self.stages.give_back(&key);
                 NodeReply::StageDropped
             }
@@ -352,6 +439,7 @@ impl Node {
         if let Some(asker) = asker {
             self.reply(asker, reply);
         }
+        freed.into_iter().for_each(|fragment| self.forget_kept(fragment));
         self.run_stage(key);
     }
 
@@ -364,13 +452,14 @@ impl Node {
             }
             slot.waiting.push_front(StageWork::Drop { asker: None });
         } else {
-            slot.stage = None;
+            let named = slot.stage.take().and_then(|stage| stage.kept);
             self.stages.give_back(key);
+            named.into_iter().for_each(|fragment| self.forget_kept(fragment));
         }
         self.run_stage(*key);
     }
 
-    /// What a peer staged and nobody took goes with it.
+    /// What a peer staged and nobody took goes with it, or stays where it is kept.
     pub(super) fn drop_stages_of(&mut self, peer: PeerId) {
         let of_peer = |asker: Option<Asker>| asker.is_some_and(|asker| asker.peer == peer);
         let keys: Vec<StageKey> = self.stages.slots.keys().copied().collect();
@@ -381,7 +470,7 @@ impl Node {
             let opening = matches!(&slot.busy, Some(StageWork::Open { asker, .. }) if asker.peer == peer);
             if opened || opening {
                 // Where a mutation has taken it, this waits for the end of that and finds nothing to drop.
-                slot.waiting.push_front(StageWork::Drop { asker: None });
+                slot.waiting.push_front(StageWork::Leave);
             }
             self.run_stage(key);
         }
@@ -390,12 +479,15 @@ impl Node {
     /// What was staged for an attempt that is dead goes.
     pub(super) fn drop_stages_of_attempt(&mut self, attempt: AttemptId) {
         let keys: Vec<StageKey> = self.stages.slots.keys().filter(|key| key.attempt == attempt).copied().collect();
-        for key in keys {
-            if let Some(slot) = self.stages.slots.get_mut(&key) {
-                slot.waiting.push_back(StageWork::Drop { asker: None });
-            }
-            self.run_stage(key);
+        keys.into_iter().for_each(|key| self.drop_stage(key));
+    }
+
+    /// A stage goes, behind what was asked of it.
+    pub(super) fn drop_stage(&mut self, key: StageKey) {
+        if let Some(slot) = self.stages.slots.get_mut(&key) {
+            slot.waiting.push_back(StageWork::Drop { asker: None });
         }
+        self.run_stage(key);
     }
 }
 
@@ -404,8 +496,23 @@ impl Node {
 enum Begun {
     Asked(StoreCall),
     Answered(NodeReply),
-    /// What is open has to go first.
-    AfterDrop,
+    /// This has to be done first.
+    After(StageWork),
+    /// It waits for a kept stage that another one has, or that is going.
+    Behind(Option<StageKey>),
+}
+
+impl Stage {
+    fn opened(asker: Asker, header: Header, keep: bool, done: StoreOk) -> Self {
+        let (kept, ranges) = match done {
+            StoreOk::Kept(Some(ranges)) => (kept_as(&header).filter(|_| keep), ranges),
+            _ => (None, Vec::new()),
+        };
+        let mut written = Written::default();
+        ranges.iter().for_each(|(from, to)| written.add(*from, *to));
+        let answer = if keep { NodeReply::StageKept { written: ranges } } else { NodeReply::StageOpen };
+        Self { opened: asker, header, written, root: None, taken: false, answer, kept }
+    }
 }
 
 fn stage_failed(result: Result<StoreOk, StoreError>) -> Refusal {

@@ -8,6 +8,7 @@ use crate::wire::node::{Authority, Head, Place};
 use crate::wire::{DaemonReply, DaemonRequest};
 use ec_core::code::DESCRIPTOR_BYTES;
 use ec_core::fragment::{BirthIdentity, Content, ExtentRecord, FragmentEntry, Hash, Header, StreamId};
+use ec_core::geometry::BLOCK_BYTES;
 use ec_core::{CodeSpec, Geometry, ShardIndex};
 
 pub(super) const CELL: CellKey = CellKey(0xce11 << 112 | 5);
@@ -37,6 +38,14 @@ struct StagedFile {
     header: Header,
     payload: Vec<u8>,
     record: Option<Body>,
+    /// Blocks that its map says are there; none has one that is not kept.
+    map: Option<BTreeSet<usize>>,
+}
+
+impl StagedFile {
+    fn fragment(&self) -> FragmentKey {
+        keep::kept_as(&self.header).unwrap()
+    }
 }
 
 /// A disk.
@@ -47,6 +56,10 @@ pub(super) struct Disk {
     pub(super) journals: BTreeMap<PgId, Vec<u8>>,
     pub(super) unlinked: Vec<FragmentKey>,
     stages: BTreeMap<StageKey, StagedFile>,
+    /// Kept stages that nobody has open.
+    kept: BTreeMap<FragmentKey, StagedFile>,
+    /// Whether it keeps any.
+    pub(super) keeps_none: bool,
     /// Calls of these names fail once each.
     pub(super) failing: Vec<(&'static str, StoreError)>,
     /// All calls performed.
@@ -56,6 +69,9 @@ pub(super) struct Disk {
 pub(super) fn call_name(call: &StoreCall) -> &'static str {
     match call {
         StoreCall::OpenStage { .. } => "open",
+        StoreCall::KeepStage { .. } => "keep",
+        StoreCall::LeaveStage { .. } => "leave",
+        StoreCall::DropKept { .. } => "drop kept",
         StoreCall::WriteStage { .. } => "write",
         StoreCall::SealStage { .. } => "seal",
         StoreCall::FinishStage { .. } => "finish",
@@ -87,13 +103,26 @@ impl Disk {
         let no_stage = || StoreError::Invalid("no stage".into());
         match call {
             StoreCall::OpenStage { key, header } => {
-                let payload = vec![0; header.identity.payload_bytes as usize];
-                let old = self.stages.insert(key, StagedFile { header: *header, payload, record: None });
-                assert!(old.is_none(), "a stage opened over another");
+                self.open(key, *header, None);
+            }
+            StoreCall::KeepStage { key, header } => return Ok(StoreOk::Kept(self.keep(key, *header))),
+            StoreCall::LeaveStage { key } => {
+                let stage = self.stages.remove(&key).ok_or_else(no_stage)?;
+                assert!(stage.map.is_some(), "left, and not kept");
+                self.kept.insert(stage.fragment(), stage);
+            }
+            StoreCall::DropKept { fragment } => {
+                let is_open = self.stages.values().any(|stage| stage.map.is_some() && stage.fragment() == fragment);
+                assert!(!is_open, "a kept stage removed that is open");
+                self.kept.remove(&fragment).ok_or(StoreError::NotFound)?;
             }
             StoreCall::WriteStage { key, offset, body } => {
                 let stage = self.stages.get_mut(&key).ok_or_else(no_stage)?;
                 stage.payload[offset as usize..offset as usize + body.len()].copy_from_slice(&body);
+                for block in (offset as usize..offset as usize + body.len()).step_by(BLOCK_BYTES) {
+                    let is_new = stage.map.as_mut().is_none_or(|map| map.insert(block / BLOCK_BYTES));
+                    assert!(is_new, "a piece that was there came again");
+                }
             }
             StoreCall::SealStage { key } => {
                 let stage = self.stages.get(&key).ok_or_else(no_stage)?;
@@ -165,6 +194,40 @@ impl Disk {
         Ok(StoreOk::Done)
     }
 
+    fn open(&mut self, key: StageKey, header: Header, map: Option<BTreeSet<usize>>) {
+        let payload = vec![0; header.identity.payload_bytes as usize];
+        let old = self.stages.insert(key, StagedFile { header, payload, record: None, map });
+        assert!(old.is_none(), "a stage opened over another");
+    }
+
+    fn keep(&mut self, key: StageKey, header: Header) -> Option<Vec<(u64, u64)>> {
+        let fragment = keep::kept_as(&header).unwrap();
+        let is_open = self.stages.values().any(|stage| stage.map.is_some() && stage.fragment() == fragment);
+        assert!(!is_open, "a kept stage opened twice");
+        let found = self.kept.remove(&fragment).filter(|found| found.header == header);
+        if self.keeps_none {
+            self.open(key, header, None);
+            return None;
+        }
+        let Some(found) = found else {
+            self.open(key, header, Some(BTreeSet::new()));
+            return Some(Vec::new());
+        };
+        let block = BLOCK_BYTES as u64;
+        let blocks = found.map.iter().flatten().map(|at| (*at as u64 * block, (*at as u64 + 1) * block)).collect();
+        let old = self.stages.insert(key, found);
+        assert!(old.is_none(), "a stage opened over another");
+        Some(blocks)
+    }
+
+    /// The middle of a write is all that reached a kept stage, and its map knows nothing of it.
+    pub(super) fn tear_write(&mut self, key: StageKey, offset: u64, body: &Body) -> bool {
+        let Some(stage) = self.stages.get_mut(&key).filter(|stage| stage.map.is_some()) else { return false };
+        let (from, to) = (offset as usize + body.len() / 3, offset as usize + body.len() / 2);
+        stage.payload[from..to].fill(0xa5);
+        true
+    }
+
     fn publish(&mut self, key: StageKey) -> Result<StoreOk, StoreError> {
         let fragment = FragmentKey { extent: key.extent, generation: 1, index: key.index };
         if self.files.contains_key(&fragment) {
@@ -178,15 +241,30 @@ impl Disk {
         Ok(StoreOk::Published(true))
     }
 
-    /// The power goes: stages and names that were not synced are gone, or, where `keeps`, happened to be written.
+    /// The power goes: stages and names that were not synced are gone, or, where `keeps`, happened to be written. Kept stages stay.
     pub(super) fn crash(&mut self, keeps: bool) {
-        self.stages.clear();
+        let stages = std::mem::take(&mut self.stages);
+        self.kept
+            .extend(stages.into_values().filter(|stage| stage.map.is_some()).map(|stage| (stage.fragment(), stage)));
         self.failing.clear();
         self.files.retain(|_, file| file.durable || keeps);
     }
 
+    /// Stages that are open.
     pub(super) fn stages(&self) -> usize {
         self.stages.len()
+    }
+
+    /// Kept stages, those that nobody has open.
+    pub(super) fn kept(&self) -> Vec<FragmentKey> {
+        self.kept.keys().copied().collect()
+    }
+
+    /// A byte of a kept stage changes on the medium, where its map says that something is.
+    pub(super) fn rot_kept(&mut self, fragment: FragmentKey) {
+        let stage = self.kept.get_mut(&fragment).unwrap();
+        let block = *stage.map.as_ref().and_then(BTreeSet::first).unwrap();
+        stage.payload[block * BLOCK_BYTES] ^= 1;
     }
 }
 
@@ -364,6 +442,15 @@ impl Owner {
         let extent_bytes = ExtentRecord::parse(&made.record).unwrap().extent_bytes;
         NodeRequest::Stage { token: self.token, cell: CELL, key, generation: 1, code, extent_bytes }
     }
+
+    pub(super) fn keep_as(&self, made: &Made, key: StageKey) -> NodeRequest {
+        match self.stage_as(made, key) {
+            NodeRequest::Stage { token, cell, key, generation, code, extent_bytes } => {
+                NodeRequest::StageKeep { token, cell, key, generation, code, extent_bytes }
+            }
+            other => other,
+        }
+    }
 }
 
 /// A node on its disk.
@@ -419,6 +506,7 @@ impl World {
         };
         let (domain, address) = ("a/b/c/d".into(), "localhost:1".into());
         journals.into_iter().for_each(|journal| world.event(NodeEvent::Journal(journal)));
+        world.disk.kept().into_iter().for_each(|fragment| world.event(NodeEvent::Kept(fragment)));
         world.event(NodeEvent::Boot {
             disk: DISK,
             cell,

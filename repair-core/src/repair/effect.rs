@@ -54,6 +54,9 @@ pub struct RepairOutcome {
     pub chain_fault: Option<String>,
     /// The least the code must read for these losses in one joint repair; 0 where nothing was published.
     pub minimum_read_bytes: u64,
+    /// Payload that targets had already, kept from an earlier repair that was cut off: neither read for nor sent again. Where there was
+    /// some, less than `minimum_read_bytes` may have been read.
+    pub resumed_bytes: u64,
     /// Payload sent to targets, also in tries that failed.
     pub written_bytes: u64,
     /// Payload of the fragments published.

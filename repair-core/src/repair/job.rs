@@ -1,13 +1,14 @@
 //! The repair job: reads sources, computes what is lost, streams it to the disks that need it, publishes what is proven.
 
 mod chain;
+mod resume;
 
 use super::prove::{Prover, Verdict};
 use super::recipe::{Recipe, by_another_kernel};
 use super::{RepairOutcome, RepairSpec, Suspect};
 use crate::client::source::{RecordSearch, Sources, proven_payload, read_request};
 use crate::client::{ExtentEffect, ExtentEvent, Outbox, slice_bytes};
-use crate::id::{CellKey, DiskId};
+use crate::id::DiskId;
 use crate::node::Body;
 use crate::pg::CallId;
 use crate::rng::Dice;
@@ -58,6 +59,12 @@ struct Target {
     step: Step,
     /// Whether it has something staged.
     staged: bool,
+    /// Whether it is to keep what is staged beyond this repair, and go on with what is kept.
+    keeps: bool,
+    /// What it had before this repair: beginnings and ends.
+    written: Vec<(u64, u64)>,
+    /// Whether any piece was sent to it.
+    was_sent: bool,
 }
 
 /// One slice of all fragments.
@@ -117,6 +124,8 @@ pub struct RepairJob {
     recipe: Option<Recipe>,
     slices: BTreeMap<u64, Slice>,
     next_offset: u64,
+    /// Where slices end besides: what a target has begins or ends there, and so it has all of a slice or nothing.
+    cuts: BTreeSet<u64>,
     /// Sources whose bytes went into this round.
     used: BTreeMap<(u16, DiskId), Place>,
     round: u32,
@@ -144,7 +153,8 @@ impl RepairJob {
         let likeliest = sources.available(true).len();
         Dice::new(seed).child("record", 0).shuffle(&mut candidates[..likeliest]);
         let target = |(index, place): (&u16, &Place)| {
-            (*index, Target { place: place.clone(), step: Step::Opening, staged: false })
+            let (step, written) = (Step::Opening, Vec::new());
+            (*index, Target { place: place.clone(), step, staged: false, keeps: true, written, was_sent: false })
         };
         Self {
             phase: Phase::Searching(RecordSearch::new(spec.extent, spec.hash, candidates)),
@@ -157,6 +167,7 @@ impl RepairJob {
             recipe: None,
             slices: BTreeMap::new(),
             next_offset: 0,
+            cuts: BTreeSet::new(),
             used: BTreeMap::new(),
             round: 0,
             another_kernel: false,
@@ -189,11 +200,11 @@ impl RepairJob {
         &self.spec
     }
 
-    /// Payload computed and sent so far, and in all; 0 and 0 before the record was read.
+    /// Payload computed and sent so far, or there before, and in all; 0 and 0 before the record was read.
     pub fn progress(&self) -> (u64, u64) {
         let Some(layout) = &self.layout else { return (0, 0) };
         let total = layout.shard_bytes * self.targets.len() as u64;
-        (self.tally.written_bytes.min(total), total)
+        ((self.tally.written_bytes + self.tally.resumed_bytes).min(total), total)
     }
 
     /// Payload sent to targets so far.
@@ -234,33 +245,17 @@ impl RepairJob {
         match pending {
             Pending::Read { slice, range, index, place } => self.take_payload(slice, &range, index, place, result),
             Pending::Sums { slice, chain } => self.take_sums(slice, chain, result),
-            Pending::Open { index } => {
-                self.take_target_reply(index, result, |reply| matches!(reply, NodeReply::StageOpen), Step::Writing);
-            }
+            Pending::Open { index } => self.take_opened(index, result),
             Pending::Data { slice, index } => self.acknowledged(slice, index, result),
             Pending::Seal { index } => self.take_root(index, result),
-            Pending::Publish { index } => {
-                self.take_target_reply(index, result, |reply| matches!(reply, NodeReply::Published), Step::Published);
-            }
-        }
-    }
-
-    /// A target's plain yes leads to `next`; anything else ends it.
-    fn take_target_reply(
-        &mut self,
-        index: u16,
-        result: Result<(NodeReply, Body), CallError>,
-        is_yes: fn(&NodeReply) -> bool,
-        next: Step,
-    ) {
-        match result {
-            Ok((reply, _)) if is_yes(&reply) => {
-                if let Some(target) = self.targets.get_mut(&index) {
-                    target.staged = next != Step::Published;
-                    target.step = next;
+            Pending::Publish { index } => match result {
+                Ok((NodeReply::Published, _)) => {
+                    if let Some(target) = self.targets.get_mut(&index) {
+                        (target.staged, target.step) = (false, Step::Published);
+                    }
                 }
-            }
-            other => self.fail_target(index, &refused(other)),
+                other => self.fail_target(index, &refused(other)),
+            },
         }
     }
 
@@ -374,26 +369,18 @@ impl RepairJob {
         self.begin_round();
     }
 
-    /// Opens a stage on every target that is to be written. One that is there already is begun anew.
+    /// Opens a stage on every target that is to be written. One of this repair that is there already is begun anew.
     fn begin_round(&mut self) {
         self.round += 1;
         (self.recipe, self.next_offset) = (None, 0);
         self.slices.clear();
+        self.cuts.clear();
         self.used.clear();
-        let Some(layout) = &self.layout else { return };
-        let (cell, extent_bytes) = (CellKey(layout.record.cell.0), layout.record.extent_bytes);
-        let code = layout.record.code.to_descriptor();
         for index in self.at_step(&Step::Opening) {
-            let Some(entry) = self.entry(index) else { continue };
-            let request = NodeRequest::Stage {
-                token: self.spec.authority.token,
-                cell,
-                key: self.key(index),
-                generation: entry.identity.generation,
-                code,
-                extent_bytes,
-            };
-            self.call_target(index, request, Body::new(), self.config.call_deadline, Pending::Open { index });
+            if let Some(target) = self.targets.get_mut(&index) {
+                target.written.clear();
+            }
+            self.open(index);
         }
     }
 
@@ -448,11 +435,18 @@ impl RepairJob {
         }
         for index in self.at_step(&Step::Writing) {
             if self.slices.values().all(|slice| !slice.waiting_for.contains(&index)) {
-                self.step(index, Step::Sealing);
-                let request = NodeRequest::StageSeal { key: self.key(index) };
-                self.call_target(index, request, Body::new(), self.config.call_deadline, Pending::Seal { index });
+                self.seal(index);
             }
         }
+    }
+
+    fn seal(&mut self, index: u16) {
+        self.step(index, Step::Sealing);
+        // What it had before, it reads from its disk now.
+        let reads = self.targets.get(&index).is_some_and(Target::is_resumed);
+        let deadline = if reads { self.config.publish_deadline } else { self.config.call_deadline };
+        let request = NodeRequest::StageSeal { key: self.key(index) };
+        self.call_target(index, request, Body::new(), deadline, Pending::Seal { index });
     }
 
     fn choose_recipe(&mut self) -> Result<(), String> {
@@ -461,7 +455,10 @@ impl RepairJob {
         let code = code.as_ref().unwrap_or(&layout.code);
         let all = ShardSet::first(code.n());
         let available: ShardSet = self.sources.available(true).iter().filter(|index| all.contains(*index)).collect();
-        let targets: ShardSet = self.at_step(&Step::Writing).into_iter().map(ShardIndex::new).collect();
+        let targets: ShardSet = self.unfinished().into_iter().map(ShardIndex::new).collect();
+        if targets.is_empty() {
+            return Ok(());
+        }
         let error = match Recipe::new(code, &targets, &available) {
             Ok(recipe) => {
                 self.recipe = Some(recipe);
@@ -485,10 +482,9 @@ impl RepairJob {
         loop {
             self.slices.retain(|_, slice| !slice.decoded || !slice.waiting_for.is_empty());
             while self.slices.len() < self.config.slices_in_flight.max(1)
-                && self.layout.as_ref().is_some_and(|layout| self.next_offset < layout.shard_bytes)
+                && let Some(offset) = self.next_slice()
             {
-                self.slices.insert(self.next_offset, Slice::default());
-                self.next_offset = self.range_at(self.next_offset).end;
+                self.slices.insert(offset, Slice::default());
             }
             let undecoded = self.slices.iter().filter(|(_, slice)| !slice.decoded).map(|(offset, _)| *offset);
             let mut decoded = false;
@@ -502,12 +498,21 @@ impl RepairJob {
     }
 
     fn range_at(&self, offset: u64) -> Range<u64> {
-        let end = self.layout.as_ref().map_or(offset, |layout| (offset + layout.slice_bytes).min(layout.shard_bytes));
+        let end = self.layout.as_ref().map_or(offset, |layout| {
+            let next = offset - offset % layout.slice_bytes.max(1) + layout.slice_bytes;
+            let cut = self.cuts.range(offset + 1..).next().copied();
+            cut.unwrap_or(next).min(next).min(layout.shard_bytes)
+        });
         offset..end
     }
 
     /// Reads what the recipe wants of a slice; once all of it is there, computes and sends. True where it did.
     fn advance_slice(&mut self, offset: u64) -> Result<bool, String> {
+        if self.lacking(&self.range_at(offset)).is_empty() {
+            // Who lacked it failed.
+            self.send_pieces(offset, BTreeMap::new());
+            return Ok(true);
+        }
         if self.ask_chain(offset) {
             return Ok(false);
         }
@@ -552,11 +557,16 @@ impl RepairJob {
     }
 
     /// Sends targets their pieces of a slice, which is done with.
-    fn send_pieces(&mut self, offset: u64, made: BTreeMap<u16, Body>) {
+    fn send_pieces(&mut self, offset: u64, mut made: BTreeMap<u16, Body>) {
+        let lacking = self.lacking(&self.range_at(offset));
+        made.retain(|index, _| lacking.contains(index));
         let Some(slice) = self.slices.get_mut(&offset) else { return };
         slice.decoded = true;
         slice.waiting_for = made.keys().copied().collect();
         for (index, body) in made {
+            if let Some(target) = self.targets.get_mut(&index) {
+                target.was_sent = true;
+            }
             self.tally.written_bytes += body.len() as u64;
             let request = NodeRequest::StageData { key: self.key(index), offset };
             let pending = Pending::Data { slice: offset, index };
@@ -575,6 +585,9 @@ impl RepairJob {
     fn prove(&mut self) {
         if self.round >= self.config.rounds_max {
             return self.give_mismatches_up("still another root than the one on record");
+        }
+        if self.begin_without_resumed() {
+            return;
         }
         let Some(layout) = &self.layout else { return };
         let used = std::mem::take(&mut self.used);
@@ -610,6 +623,10 @@ impl RepairJob {
 
     fn give_mismatches_up(&mut self, reason: &str) {
         for index in self.at_step(&Step::Mismatch) {
+            if let Some(target) = self.targets.get_mut(&index) {
+                // Wrong bytes are left to nobody.
+                target.keeps = false;
+            }
             self.fail_target(index, reason);
         }
         self.end();
@@ -622,7 +639,7 @@ impl RepairJob {
         self.end();
     }
 
-    /// Everything is published or failed: counts, and drops what is staged in vain.
+    /// Everything is published or failed: counts, and drops what is staged in vain. What was cut off stays, for the next repair.
     fn end(&mut self) {
         self.phase = Phase::Ended;
         self.slices.clear();
@@ -631,7 +648,7 @@ impl RepairJob {
             if let Step::Failed(reason) = &target.step {
                 self.tally.failed.insert(*index, reason.clone());
             }
-            if target.staged {
+            if target.staged && !target.is_left() {
                 let request = NodeRequest::StageDrop { key: self.key(*index) };
                 self.outbox.call(&target.place, request, Body::new(), self.config.call_deadline);
             }
@@ -658,6 +675,9 @@ fn refused(result: Result<(NodeReply, Body), CallError>) -> String {
 #[cfg(test)]
 #[path = "chain_tests.rs"]
 mod chain_tests;
+#[cfg(test)]
+#[path = "resume_tests.rs"]
+mod resume_tests;
 #[cfg(test)]
 #[path = "job_tests.rs"]
 mod tests;

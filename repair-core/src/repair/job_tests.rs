@@ -194,7 +194,7 @@ fn a_root_that_stays_wrong_though_all_sources_are_proven_ends_after_another_kern
     });
     let outcome = run(&mut world, &spec);
     assert!(outcome.published.is_empty() && suspected(&outcome).is_empty(), "{outcome:?}");
-    let stages = |request: &&NodeRequest| matches!(request, NodeRequest::Stage { .. });
+    let stages = |request: &&NodeRequest| matches!(request, NodeRequest::StageKeep { .. } | NodeRequest::Stage { .. });
     assert_eq!(world.node(0).requests.iter().filter(stages).count(), 2, "once more by another kernel, then no more");
     check_published(&mut world, &originals, &[]);
 }

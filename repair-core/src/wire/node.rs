@@ -362,6 +362,22 @@ pub enum NodeRequest {
     },
     /// How are you? Answered from memory.
     Health,
+    /// Begin a fragment, or go on with what is staged of it, under whatever attempt it came: as [`NodeRequest::Stage`], but what has come
+    /// outlives connection and process for some time, where the store can do that. Who had it open has it no more.
+    StageKeep {
+        /// The owner's token the grant came with.
+        token: Token,
+        /// Cell of the fragment.
+        cell: CellKey,
+        /// Attempt, extent, index.
+        key: StageKey,
+        /// The fragment's generation.
+        generation: u64,
+        /// The code, as a descriptor.
+        code: [u8; DESCRIPTOR_BYTES],
+        /// Length of the extent.
+        extent_bytes: u64,
+    },
 }
 
 /// A node's answer. The word in brackets is the body.
@@ -475,4 +491,9 @@ pub enum NodeReply {
     },
     /// How it is.
     Health(Box<NodeHealth>),
+    /// To StageKeep: room is reserved, and this much of the payload is there and durable, to be sent no more.
+    StageKept {
+        /// Beginnings and ends, whole blocks, in order and apart, at most [`KEPT_RANGES_MAX`](crate::limits::KEPT_RANGES_MAX).
+        written: Vec<(u64, u64)>,
+    },
 }

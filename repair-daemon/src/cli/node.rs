@@ -59,6 +59,9 @@ pub struct NodeCommand {
     /// Store new fragments again on a disk that had acknowledged some and did not have them whole: somebody has seen to it.
     #[arg(long)]
     trust_disk: bool,
+    /// How long what a repair has staged is kept after its last use, for the next one to go on with. An hour without it.
+    #[arg(long, value_name = "SECONDS")]
+    staged_period: Option<u64>,
     #[command(flatten)]
     store: super::node_store::StoreArgs,
     /// End when the process that started this one ends, however it does.
@@ -93,6 +96,9 @@ impl NodeCommand {
             config.quarantine_for = Millis(seconds.saturating_mul(1000));
         }
         config.trust_disk = self.trust_disk;
+        if let Some(seconds) = self.staged_period {
+            config.staged_for = Millis(seconds.saturating_mul(1000));
+        }
         config.headroom_bytes = self.headroom.unwrap_or(config.headroom_bytes);
         config.scrub_bytes_per_second = self.scrub_rate.unwrap_or(config.scrub_bytes_per_second);
         match self.scrub_period {

@@ -1,7 +1,7 @@
 //! One repair or audit: its machine on a thread of its own, its calls on the runtime, its connections its own.
 //!
-//! The connections are not shared with others: what a target has staged lives as long as the connection it came by, and
-//! so a repair that ends, however it ends, leaves nothing staged.
+//! The connections are not shared with other repairs: what a target has staged belongs to the connection it came by, and so a repair that
+//! ends, however it ends, leaves nothing staged but what the next one of the same fragment goes on with.
 
 use crate::process::Clock;
 use crate::transport::{Pool, ToNode};
@@ -78,7 +78,7 @@ impl Machine for RepairJob {
     }
 
     fn progress(&self, job: JobId) -> Option<CoordinatorEvent> {
-        Some(CoordinatorEvent::RepairProgress { job, written_bytes: self.written_bytes() })
+        Some(CoordinatorEvent::RepairProgress { job, written_bytes: self.progress().0 })
     }
 }
 

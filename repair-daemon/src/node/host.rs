@@ -108,6 +108,7 @@ async fn run_with(
     for journal in store.journals().map_err(FilesError::io(&options.data, "read the journals in"))? {
         node.handle(clock.now(), NodeEvent::Journal(journal));
     }
+    store.kept().into_iter().for_each(|fragment| node.handle(clock.now(), NodeEvent::Kept(fragment)));
     let (free_bytes, total_bytes) = store.room().map_err(FilesError::io(&options.data, "measure the room for"))?;
     let workers = Workers::start(&store, &inputs, options.disk_threads)?;
     let _ = writeln!(io::stderr(), "ninefold node: disk {} listening on {}", store.disk(), server.address());

@@ -2,12 +2,14 @@
 
 use super::contract::{FragmentStore, Published, ReadFrom, Staged};
 use super::faulty::{Fault, Faults, Faulty, is_injected};
+use super::kept_model::{Keeping, content};
 use super::label::Label;
 use super::model::{Bytes, Model};
 use repair_core::id::{CellKey, DiskId, ExtentKey, PgId};
 use repair_core::node::StoreError;
 use repair_core::rng::Dice;
 use repair_core::wire::node::FragmentKey;
+use std::ops::Range;
 use std::sync::Barrier;
 
 /// Rounds of random work in each phase: enough for every operation to meet every state of a name some times.
@@ -54,7 +56,7 @@ pub fn conformance<S: FragmentStore>(
     let fails = Faults::default().with(Fault::Eio, 30).with(Fault::NoSpace, 40).with(Fault::FailedSync, 40);
     for (phase, faults) in [("alone", Faults::default()), ("behind faults", fails)] {
         let store = Faulty::new(make(), Faults::default(), seed);
-        let mut kit = Kit { store, dice: dice.child(phase, 0), model: Model::default() };
+        let mut kit = Kit { store, dice: dice.child(phase, 0), model: Model::default(), kept: Keeping::default() };
         let difference = |round: usize| move |what: String| Difference { phase, round, what };
         let label = kit.check_label().map_err(difference(0))?;
         kit.store.set_faults(faults);
@@ -125,13 +127,14 @@ struct Kit<S> {
     store: Faulty<S>,
     dice: Dice,
     model: Model,
+    kept: Keeping,
 }
 
 impl<S: FragmentStore> Kit<S> {
     fn crash(self, reopen: &mut impl FnMut(S) -> S) -> Self {
-        let Self { store, dice, mut model } = self;
+        let Self { store, dice, mut model, kept } = self;
         model.crashed();
-        Self { store: store.reopen(reopen), dice, model }
+        Self { store: store.reopen(reopen), dice, model, kept }
     }
 
     fn check_label(&mut self) -> Result<Label, String> {
@@ -167,7 +170,8 @@ impl<S: FragmentStore> Kit<S> {
             6..10 => self.read(fragment),
             10 | 11 => self.list(fragment.extent.pg()),
             12 | 13 => self.set_aside(fragment),
-            14 => self.purge(fragment),
+            14 if self.dice.chance(1, 2) => self.purge(fragment),
+            14 => self.keep(fragment),
             _ => self.sync(fragment.extent.pg()),
         }
     }
@@ -214,6 +218,73 @@ impl<S: FragmentStore> Kit<S> {
             },
             _ => Ok(Some(stage)),
         }
+    }
+
+    /// Opens what is kept under a name, holds what is there against what came, writes some more, and leaves it, drops it, or gives it its name.
+    fn keep(&mut self, fragment: FragmentKey) -> Result<(), String> {
+        let identity = [u8::from(self.dice.chance(1, 5)); 32];
+        let bytes = content(fragment, identity);
+        let mut stage = match self.store.begin_kept(fragment, identity, bytes.len() as u64) {
+            Ok(Some(stage)) => stage,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                self.kept.unknown(fragment);
+                return only_injected("begin kept", &error);
+            }
+        };
+        let found = stage.found();
+        self.kept.opened(fragment, identity, &found)?;
+        let worked = self.work_on_kept(fragment, &mut *stage, &bytes, &found);
+        drop(stage);
+        match worked {
+            Ok(()) => Ok(()),
+            Err((what, error)) => {
+                self.kept.unknown(fragment);
+                only_injected(what, &error)
+            }
+        }
+    }
+
+    fn work_on_kept(
+        &mut self,
+        fragment: FragmentKey,
+        stage: &mut dyn Staged,
+        bytes: &Bytes,
+        found: &[Range<u64>],
+    ) -> Result<(), (&'static str, StoreError)> {
+        for range in found {
+            let mut read = vec![0; (range.end - range.start) as usize];
+            stage.read_back(range.start, &mut read).map_err(|error| ("read back", error))?;
+            if read != bytes[range.start as usize..range.end as usize] {
+                return Err(("read back", StoreError::Invalid(format!("{range:?} of what was kept is other bytes"))));
+            }
+        }
+        let mut pieces: Vec<(usize, &[u8])> = bytes.chunks(9000).enumerate().collect();
+        self.dice.shuffle(&mut pieces);
+        let some = self.dice.below(pieces.len() as u64 + 1) as usize;
+        let all = self.dice.chance(1, 3);
+        for (number, piece) in &pieces[..if all { pieces.len() } else { some }] {
+            let offset = *number as u64 * 9000;
+            stage.write_at(offset, piece).map_err(|error| ("write", error))?;
+            self.kept.wrote(fragment, offset..offset + piece.len() as u64);
+            if self.dice.chance(1, 3) {
+                stage.checkpoint().map_err(|error| ("checkpoint", error))?;
+            }
+        }
+        match self.dice.below(4) {
+            0 => self.kept.dropped(fragment),
+            1 if all => {
+                self.kept.dropped(fragment);
+                stage.seal(bytes.len() as u64).map_err(|error| ("seal", error))?;
+                let published = self.publish(stage, fragment, bytes);
+                published.map_err(|what| ("publish what was kept", StoreError::Invalid(what)))?;
+            }
+            _ => {
+                stage.leave().map_err(|error| ("leave", error))?;
+                self.kept.left(fragment);
+            }
+        }
+        Ok(())
     }
 
     /// Whatever is not sealed gets no name.

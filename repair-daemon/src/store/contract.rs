@@ -7,7 +7,7 @@
 //!    has that name. Publishing never replaces.
 //! 2. **Sealed is durable**, whatever happens next; so is a name once [`FragmentStore::sync`] has ended well, and whatever
 //!    [`FragmentStore::set_aside`] and [`FragmentStore::purge`] did once they have.
-//! 3. **What is not published leaves nothing behind**, after a crash neither.
+//! 3. **What is not published leaves nothing behind**, after a crash neither; but for what [`FragmentStore::begin_kept`] is asked to keep.
 //! 4. **[`StoreError::NotFound`] is said only by who knows.** It lowers redundancy at once and begins repairs. A store that cannot
 //!    look, or looks at a place that may not be its own, says [`StoreError::Io`].
 //! 5. **Listings are complete**: a name is listed from the moment [`Staged::publish`] ended until [`FragmentStore::set_aside`] did.
@@ -21,6 +21,7 @@ use repair_core::node::StoreError;
 use repair_core::wire::node::FragmentKey;
 use std::fmt::Debug;
 use std::fs::File;
+use std::ops::Range;
 
 /// What a store can do beyond what all must.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,34 @@ pub trait FragmentStore: Send + Sync + Debug {
     /// [`StoreError::NoSpace`]; nothing is left then.
     fn begin(&self, bytes: u64) -> Result<Box<dyn Staged>, StoreError>;
 
+    /// As [`FragmentStore::begin`], with a file that is found again by this name when it was left ([`Staged::leave`]) or the process ended: then it holds at
+    /// least what the last [`Staged::checkpoint`] made durable. One of another `identity` is discarded first. At most one of a name is open. `None` from a
+    /// store that keeps none, as this one does.
+    ///
+    /// # Errors
+    /// [`StoreError::NoSpace`]; nothing is left then.
+    fn begin_kept(
+        &self,
+        _fragment: FragmentKey,
+        _identity: [u8; 32],
+        _bytes: u64,
+    ) -> Result<Option<Box<dyn Staged>>, StoreError> {
+        Ok(None)
+    }
+
+    /// Names of what is kept, asked at the start.
+    fn kept(&self) -> Vec<FragmentKey> {
+        Vec::new()
+    }
+
+    /// Discards what is kept under a name and not open; nothing to discard is well too.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    fn drop_kept(&self, _fragment: FragmentKey) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Length of a published file.
     ///
     /// # Errors
@@ -162,7 +191,7 @@ pub trait FragmentStore: Send + Sync + Debug {
     }
 }
 
-/// A file without a name. Dropped unpublished, it is discarded.
+/// A file without a name. Dropped unpublished, it is discarded, unless it was left.
 pub trait Staged: Send + Debug {
     /// Writes a piece inside the room reserved.
     ///
@@ -188,4 +217,25 @@ pub trait Staged: Send + Debug {
     /// # Errors
     /// [`StoreError::Invalid`] where it is not sealed, or has a name.
     fn publish(&mut self, fragment: FragmentKey) -> Result<Published, StoreError>;
+
+    /// Of a kept one: ranges that an earlier opening made durable, in order and apart. They may be written again.
+    fn found(&self) -> Vec<Range<u64>> {
+        Vec::new()
+    }
+
+    /// Of a kept one: makes durable what was written, and remembers that it is there.
+    ///
+    /// # Errors
+    /// Any: the stage is of no more use.
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Of a kept one: does as [`Staged::checkpoint`], and stays when it is dropped.
+    ///
+    /// # Errors
+    /// Any: the stage is of no more use, and discarded.
+    fn leave(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

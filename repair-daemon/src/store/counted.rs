@@ -6,6 +6,7 @@ use repair_core::id::PgId;
 use repair_core::node::StoreError;
 use repair_core::wire::node::FragmentKey;
 use std::fs::File;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -20,6 +21,8 @@ pub struct Counts {
     pub written_bytes: u64,
     /// Pieces of stages read back.
     pub read_backs: u64,
+    /// Checkpoints of kept stages, and lettings go of them.
+    pub checkpoints: u64,
     /// Stages sealed.
     pub seals: u64,
     /// Names given, or found taken.
@@ -53,6 +56,7 @@ enum Kind {
     Write,
     WrittenBytes,
     ReadBack,
+    Checkpoint,
     Seal,
     Publish,
     Read,
@@ -68,7 +72,7 @@ enum Kind {
 }
 
 #[derive(Debug, Default)]
-struct Counters([AtomicU64; 16]);
+struct Counters([AtomicU64; 17]);
 
 impl Counters {
     fn add(&self, kind: Kind, number: u64) {
@@ -110,6 +114,7 @@ impl<S: FragmentStore> Counted<S> {
             writes: get(Kind::Write),
             written_bytes: get(Kind::WrittenBytes),
             read_backs: get(Kind::ReadBack),
+            checkpoints: get(Kind::Checkpoint),
             seals: get(Kind::Seal),
             publishes: get(Kind::Publish),
             reads: get(Kind::Read),
@@ -146,6 +151,26 @@ impl<S: FragmentStore> FragmentStore for Counted<S> {
     fn begin(&self, bytes: u64) -> Result<Box<dyn Staged>, StoreError> {
         let inner = self.counters.count(Kind::Begin, || self.inner.begin(bytes))?;
         Ok(Box::new(CountedStaged { inner, counters: Arc::clone(&self.counters) }))
+    }
+
+    fn begin_kept(
+        &self,
+        fragment: FragmentKey,
+        identity: [u8; 32],
+        bytes: u64,
+    ) -> Result<Option<Box<dyn Staged>>, StoreError> {
+        let kept = self.inner.begin_kept(fragment, identity, bytes)?;
+        let counted = |inner| self.counters.count(Kind::Begin, || Ok(inner));
+        let Some(inner) = kept.map(counted).transpose()? else { return Ok(None) };
+        Ok(Some(Box::new(CountedStaged { inner, counters: Arc::clone(&self.counters) })))
+    }
+
+    fn kept(&self) -> Vec<FragmentKey> {
+        self.inner.kept()
+    }
+
+    fn drop_kept(&self, fragment: FragmentKey) -> Result<(), StoreError> {
+        self.inner.drop_kept(fragment)
     }
 
     fn length(&self, fragment: FragmentKey) -> Result<u64, StoreError> {
@@ -218,5 +243,17 @@ impl Staged for CountedStaged {
 
     fn publish(&mut self, fragment: FragmentKey) -> Result<Published, StoreError> {
         self.counters.count(Kind::Publish, || self.inner.publish(fragment))
+    }
+
+    fn found(&self) -> Vec<Range<u64>> {
+        self.inner.found()
+    }
+
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.counters.count(Kind::Checkpoint, || self.inner.checkpoint())
+    }
+
+    fn leave(&mut self) -> Result<(), StoreError> {
+        self.counters.count(Kind::Checkpoint, || self.inner.leave())
     }
 }

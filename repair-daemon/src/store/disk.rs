@@ -150,6 +150,11 @@ impl DiskStore {
         self.journals.read_all()
     }
 
+    /// What an earlier life kept staged.
+    pub fn kept(&self) -> Vec<FragmentKey> {
+        self.files.kept()
+    }
+
     /// Bytes free and bytes in all.
     ///
     /// # Errors
@@ -205,6 +210,12 @@ impl DiskStore {
                 self.check()?;
                 self.stages.begin(&*self.files, key, *header)
             }
+            StoreCall::KeepStage { key, header } => {
+                self.check()?;
+                self.stages.keep(&*self.files, key, *header)
+            }
+            StoreCall::LeaveStage { key } => self.stages.leave(key),
+            StoreCall::DropKept { fragment } => self.files.drop_kept(fragment).map(|()| StoreOk::Done),
             StoreCall::WriteStage { key, offset, body } => self.stages.write(key, offset, &body),
             StoreCall::SealStage { key } => self.stages.seal(key),
             StoreCall::FinishStage { key, record } => {

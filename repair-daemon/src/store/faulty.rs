@@ -10,6 +10,7 @@ use repair_core::node::StoreError;
 use repair_core::rng::Dice;
 use repair_core::wire::node::FragmentKey;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -255,6 +256,29 @@ impl<S: FragmentStore> FragmentStore for Faulty<S> {
         Ok(Box::new(FaultyStaged { inner: Some(inner), shared: Arc::clone(&self.shared) }))
     }
 
+    fn begin_kept(
+        &self,
+        fragment: FragmentKey,
+        identity: [u8; 32],
+        bytes: u64,
+    ) -> Result<Option<Box<dyn Staged>>, StoreError> {
+        self.check()?;
+        if self.shared.strikes(Fault::NoSpace) {
+            return Err(StoreError::NoSpace("injected: nothing is free".into()));
+        }
+        let inner = self.shared.changing(|| self.inner.begin_kept(fragment, identity, bytes))?;
+        let staged = |inner| FaultyStaged { inner: Some(inner), shared: Arc::clone(&self.shared) };
+        Ok(inner.map(|inner| Box::new(staged(inner)) as Box<dyn Staged>))
+    }
+
+    fn kept(&self) -> Vec<FragmentKey> {
+        self.inner.kept()
+    }
+
+    fn drop_kept(&self, fragment: FragmentKey) -> Result<(), StoreError> {
+        self.shared.changing(|| self.inner.drop_kept(fragment))
+    }
+
     fn length(&self, fragment: FragmentKey) -> Result<u64, StoreError> {
         self.reading()?;
         if self.shared.strikes(Fault::Stale)
@@ -395,6 +419,24 @@ impl Staged for FaultyStaged {
         inner.read_back(offset, buffer)?;
         self.shared.may_flip(buffer);
         Ok(())
+    }
+
+    fn found(&self) -> Vec<Range<u64>> {
+        self.inner.as_ref().map_or_else(Vec::new, |inner| inner.found())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        if self.shared.strikes(Fault::FailedSync) || self.shared.fails() != Fails::Not {
+            return self.lost(injected("a sync failed"));
+        }
+        self.inner()?.checkpoint()
+    }
+
+    fn leave(&mut self) -> Result<(), StoreError> {
+        if self.shared.strikes(Fault::FailedSync) || self.shared.fails() != Fails::Not {
+            return self.lost(injected("a sync failed"));
+        }
+        self.inner()?.leave()
     }
 
     fn seal(&mut self, bytes: u64) -> Result<(), StoreError> {

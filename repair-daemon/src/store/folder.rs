@@ -38,6 +38,11 @@ pub struct Unnamed {
 }
 
 impl Unnamed {
+    /// A file of the staging folder that has a name there.
+    pub(super) fn named(file: File, name: String) -> Self {
+        Self { file, name: Some(name) }
+    }
+
     /// The file has its final name: nothing is to be discarded any more.
     pub fn keep(&mut self) {
         self.name = None;
@@ -307,7 +312,7 @@ impl Folder {
 }
 
 /// Reserves room, so that a full disk shows before the work and not after.
-fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+pub(super) fn reserve(file: &File, bytes: u64) -> io::Result<()> {
     if bytes == 0 {
         return Ok(());
     }

@@ -4,9 +4,11 @@ use super::contract::{Capabilities, FragmentStore, Published, ReadFrom, Room, St
 use super::data_folder::{DataFolder, OpenError, Unlabelled};
 use super::folder::{Folder, Unnamed};
 use super::fragments::{file_name, name_of, ours};
+use super::kept::{Kept, KeptNames};
 use super::label::Label;
 use super::quarantine::Quarantine;
-use super::sweep::{SUFFIX, Sweep};
+use super::slice_map::Owner;
+use super::sweep::{AT_START, SUFFIX, Sweep};
 use super::{as_store_error, invalid};
 use crate::files::direct::{DirectReader, open_direct};
 use crate::files::fragment_file::unreadable;
@@ -21,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroU64;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,6 +42,7 @@ pub struct FolderStore {
     staged: AtomicU64,
     /// Names in the folder of each group that were no fragments of it when it was last listed.
     junk: Mutex<BTreeMap<PgId, u64>>,
+    kept: KeptNames,
     /// Ends before the folder is unlocked.
     sweep: Sweep,
     groups: Arc<Groups>,
@@ -64,6 +67,8 @@ struct StagedFile {
     direct: OnceLock<Option<File>>,
     room_bytes: u64,
     state: State,
+    /// Of one that is kept.
+    kept: Option<Kept>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,17 +101,19 @@ impl FolderStore {
         Ok(store)
     }
 
-    /// The fragments of an open data folder, which still has to be synced. What an earlier life left staged is removed, beside the work where it is much.
+    /// The fragments of an open data folder, which still has to be synced. What an earlier life left staged and did not keep
+    /// is removed, beside the work where it is much.
     pub(super) fn of(home: &Arc<DataFolder>) -> Result<Self, OpenError> {
         let io = |action: &'static str| move |source: io::Error| OpenError::Io { action, source };
         let folder = home.part("fragments").map_err(io("open the fragments"))?;
         let staging = || home.part("staging").map_err(io("open the staging folder"));
         let random = random_u128().map_err(|error| io("name this life's stages")(io::Error::other(error)))?;
         let life = format!("{:016x}-", random as u64);
-        let sweep = Sweep::begin(staging()?, life.clone()).map_err(io("empty the staging folder"))?;
+        let kept = KeptNames::find(&staging()?, AT_START).map_err(io("look for what is kept staged"))?;
+        let sweep = Sweep::begin(staging()?, life.clone(), kept.clone()).map_err(io("empty the staging folder"))?;
         let quarantine = Quarantine::new(home.part("quarantine").map_err(io("open the quarantine"))?);
         let groups = Arc::new(Groups { home: Arc::clone(home), folder, staging: staging()?, named: Mutex::default() });
-        Ok(Self { quarantine, life, staged: AtomicU64::new(0), junk: Mutex::default(), sweep, groups })
+        Ok(Self { quarantine, life, staged: AtomicU64::new(0), junk: Mutex::default(), kept, sweep, groups })
     }
 
     fn listed_junk(&self) -> MutexGuard<'_, BTreeMap<PgId, u64>> {
@@ -176,7 +183,32 @@ impl FragmentStore for FolderStore {
         let file = self.groups.staging.unnamed(name, bytes);
         let file = file.map_err(|error| as_store_error("make room for a fragment", &error))?;
         let (groups, direct) = (Arc::clone(&self.groups), OnceLock::new());
-        Ok(Box::new(StagedFile { groups, file, direct, room_bytes: bytes, state: State::Open }))
+        Ok(Box::new(StagedFile { groups, file, direct, room_bytes: bytes, state: State::Open, kept: None }))
+    }
+
+    fn begin_kept(
+        &self,
+        fragment: FragmentKey,
+        identity: [u8; 32],
+        bytes: u64,
+    ) -> Result<Option<Box<dyn Staged>>, StoreError> {
+        self.groups.home.fence.check()?;
+        self.groups.home.is_there()?;
+        let opened = Kept::open(&self.groups.staging, &self.kept, Owner { fragment, identity }, bytes);
+        let (kept, file) = opened.map_err(|error| as_store_error("make room for a fragment", &error))?;
+        let (groups, direct) = (Arc::clone(&self.groups), OnceLock::new());
+        Ok(Some(Box::new(StagedFile { groups, file, direct, room_bytes: bytes, state: State::Open, kept: Some(kept) })))
+    }
+
+    fn kept(&self) -> Vec<FragmentKey> {
+        self.kept.lock().iter().copied().collect()
+    }
+
+    fn drop_kept(&self, fragment: FragmentKey) -> Result<(), StoreError> {
+        // Of a disk that is not there nothing is removed.
+        self.groups.home.is_there()?;
+        let removed = self.kept.remove(&self.groups.staging, fragment);
+        removed.map_err(|error| as_store_error("remove what was kept staged", &error))
     }
 
     fn length(&self, fragment: FragmentKey) -> Result<u64, StoreError> {
@@ -309,7 +341,37 @@ impl Staged for StagedFile {
         }
         self.state = State::Ended;
         self.write_pieces(offset, bytes).map_err(|error| as_store_error("write a fragment", &error))?;
+        if let Some(kept) = &mut self.kept {
+            kept.wrote(offset..offset + bytes.len() as u64);
+        }
         self.state = State::Open;
+        Ok(())
+    }
+
+    fn found(&self) -> Vec<Range<u64>> {
+        self.kept.as_ref().map_or_else(Vec::new, |kept| kept.found.clone())
+    }
+
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        if self.state != State::Open {
+            return Err(invalid("the stage is sealed"));
+        }
+        self.state = State::Ended;
+        let done = kept.checkpoint(&self.groups.staging, &self.file.file);
+        done.map_err(|error| as_store_error("force a fragment to the disk", &error))?;
+        self.state = State::Open;
+        Ok(())
+    }
+
+    fn leave(&mut self) -> Result<(), StoreError> {
+        if self.state == State::Open {
+            self.checkpoint()?;
+        }
+        // What an operation failed on is not left to anybody.
+        if let Some(kept) = self.kept.as_mut().filter(|_| self.state != State::Ended) {
+            kept.is_left = true;
+        }
         Ok(())
     }
 
@@ -349,6 +411,10 @@ impl Staged for StagedFile {
         }
         self.groups.home.fence.check()?;
         let target = self.groups.find_or_make(fragment.extent.pg())?;
+        if let Some(kept) = &mut self.kept {
+            let ended = kept.end(&self.groups.staging);
+            ended.map_err(|error| as_store_error("publish a fragment", &error))?;
+        }
         match self.groups.staging.name(&self.file, &target, &name_of(fragment).to_string()) {
             Ok(()) => {
                 self.file.keep();
@@ -363,6 +429,10 @@ impl Staged for StagedFile {
 
 impl Drop for StagedFile {
     fn drop(&mut self) {
-        self.groups.staging.discard(&self.file);
+        match &self.kept {
+            Some(kept) if kept.is_left => {}
+            Some(kept) => kept.forget(&self.groups.staging),
+            None => self.groups.staging.discard(&self.file),
+        }
     }
 }

@@ -10,7 +10,8 @@
 //! DIR/fragments/PG/EXTENT.GENERATION.INDEX.frag
 //! DIR/journal/PG.journal       the truth about each placement group
 //! DIR/quarantine/              what was put aside, and `reasons`
-//! DIR/staging/                 fragments without a name yet, where the file system needs names; emptied from the start on
+//! DIR/staging/                 fragments without a name yet, where the file system needs names; emptied from the start on, but for
+//!                              what repairs keep there (`kept`)
 //! DIR/reserve                  room for journals and deletes on a full disk
 //! DIR/index.redb               a cache of records
 //! DIR/door                     the socket of `crate::door`
@@ -44,6 +45,10 @@ mod index;
 mod journal_file;
 #[cfg(test)]
 mod junk_tests;
+mod kept;
+mod kept_model;
+#[cfg(test)]
+mod kept_tests;
 mod label;
 mod memory;
 mod model;
@@ -52,6 +57,7 @@ mod over_tests;
 mod quarantine;
 mod read_back;
 mod reserve;
+mod slice_map;
 #[cfg(test)]
 pub(crate) mod small_disk;
 mod stage;

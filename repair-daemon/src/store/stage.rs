@@ -1,19 +1,34 @@
 //! Fragments on their way in: files without a name, hashed as they arrive.
 //!
-//! The root is that of the bytes as received, never of bytes read back: those are only compared with it, where [`ReadBack`] says so. A stage that met
+//! The root is that of the bytes as received, never of bytes read back: those are only compared with it, where [`ReadBack`] says so. But of what an
+//! earlier opening of a kept stage left, it is of the bytes as they come from the device: nothing else is there any more. A stage that met
 //! any error is gone: what a failed write or sync left on the disk is not known, and a second sync of the same file would not tell.
 
 use super::contract::{FragmentStore, Published, Staged};
 use super::read_back::{ReadBack, ReadBacks, Written};
-use super::{Fence, invalid};
+use super::{Fence, as_store_error, invalid};
+use crate::buffers::BufferPool;
 use crate::files::slices::ShardSums;
-use ec_core::fragment::{Hash, Header, build_tail};
+use ec_core::fragment::{Hash, Header, Layout, build_tail};
 use ec_core::geometry::BLOCK_BYTES;
 use repair_core::id::ExtentKey;
+use repair_core::limits::KEPT_RANGES_MAX;
 use repair_core::node::{Body, StoreError, StoreOk};
 use repair_core::wire::node::{FragmentKey, StageKey};
 use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Of a kept stage so much may come before it is made durable and remembered: what is lost is less than a slice of all sources, and the syncs are
+/// few beside the bytes.
+const CHECKPOINT_BYTES_MIN: u64 = 1 << 20;
+/// Checkpoints of a long fragment.
+const CHECKPOINTS: u64 = 64;
+/// A shorter payload is rebuilt anew as quickly as it is found again, and is not kept.
+const KEPT_BYTES_MIN: u64 = 4 * CHECKPOINT_BYTES_MIN;
+/// Read at a time of what was kept.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// All stages of a disk.
 #[derive(Debug)]
@@ -27,6 +42,10 @@ struct Stage {
     file: Box<dyn Staged>,
     header: Header,
     state: State,
+    /// Of the payload, what an earlier opening left: hashed when it is sealed, from the device.
+    found: Vec<Range<u64>>,
+    /// Payload that came since the last checkpoint; none for one that is not kept.
+    since_checkpoint: Option<u64>,
 }
 
 enum State {
@@ -71,10 +90,37 @@ impl Stages {
     ) -> Result<StoreOk, StoreError> {
         self.forget(key);
         let file = files.begin(header.layout().file_bytes)?;
-        let sums = ShardSums::new(header.identity.seed(), header.identity.payload_bytes);
-        let stage = Stage { file, header, state: State::Receiving(sums) };
-        self.open().insert(key, Arc::new(Mutex::new(stage)));
+        self.add(key, Stage::new(file, header, Vec::new(), None));
         Ok(StoreOk::Done)
+    }
+
+    fn add(&self, key: StageKey, stage: Stage) {
+        self.open().insert(key, Arc::new(Mutex::new(stage)));
+    }
+
+    /// Opens a stage that outlives this process, or goes on with the one that is there, where the store keeps one of this length.
+    pub(super) fn keep(&self, files: &dyn FragmentStore, key: StageKey, header: Header) -> Result<StoreOk, StoreError> {
+        self.forget(key);
+        let (layout, identity) = (header.layout(), Hash::of(&header.to_bytes()));
+        let fragment = fragment(&header, key.extent);
+        let kept = match layout.payload_bytes {
+            KEPT_BYTES_MIN.. => files.begin_kept(fragment, *identity.as_bytes(), layout.file_bytes)?,
+            _ => None,
+        };
+        let Some(file) = kept else {
+            return self.begin(files, key, header).map(|_| StoreOk::Kept(None));
+        };
+        let found = payload_blocks(&layout, file.found());
+        let written = found.iter().map(|range| (range.start, range.end)).collect();
+        self.add(key, Stage::new(file, header, found, Some(0)));
+        Ok(StoreOk::Kept(Some(written)))
+    }
+
+    /// Lets go of a kept stage, which stays.
+    pub(super) fn leave(&self, key: StageKey) -> Result<StoreOk, StoreError> {
+        let left = self.step(key, |stage| stage.file.leave());
+        self.forget(key);
+        left.map(|()| StoreOk::Done)
     }
 
     /// Forgets a stage, if there is one.
@@ -127,7 +173,41 @@ impl Stages {
     }
 }
 
+/// An orderly end leaves what a crash would leave, and the rest of it too.
+impl Drop for Stages {
+    fn drop(&mut self) {
+        for (_, stage) in self.open().drain() {
+            let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
+            if stage.since_checkpoint.is_some() && !matches!(stage.state, State::Broken) {
+                // What cannot be left is discarded.
+                let _ = stage.file.leave();
+            }
+        }
+    }
+}
+
+/// The fragment that a stage becomes.
+fn fragment(header: &Header, extent: ExtentKey) -> FragmentKey {
+    let identity = &header.identity;
+    FragmentKey { extent, generation: identity.generation, index: identity.index.get() }
+}
+
+/// The whole blocks of payload in ranges of a file, as ranges of the payload; no more of them than are told.
+fn payload_blocks(layout: &Layout, found: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    let block = BLOCK_BYTES as u64;
+    let in_payload = |at: u64| at.saturating_sub(layout.payload_at).min(layout.payload_bytes);
+    let blocks = found
+        .into_iter()
+        .map(|range| in_payload(range.start).next_multiple_of(block)..in_payload(range.end) / block * block);
+    blocks.filter(|range| !range.is_empty()).take(KEPT_RANGES_MAX).collect()
+}
+
 impl Stage {
+    fn new(file: Box<dyn Staged>, header: Header, found: Vec<Range<u64>>, since_checkpoint: Option<u64>) -> Self {
+        let sums = ShardSums::new(header.identity.seed(), header.identity.payload_bytes);
+        Self { file, header, state: State::Receiving(sums), found, since_checkpoint }
+    }
+
     fn write(&mut self, offset: u64, body: &[u8]) -> Result<StoreOk, StoreError> {
         let State::Receiving(sums) = &self.state else { return Err(invalid("the stage is sealed")) };
         let block = BLOCK_BYTES as u64;
@@ -139,12 +219,43 @@ impl Stage {
         let at = self.header.layout().payload_at + offset;
         self.file.write_at(at, body)?;
         sums.add(offset, body).map_err(|error| invalid(&error.to_string()))?;
+        self.checkpoint(body.len() as u64)?;
         Ok(StoreOk::Done)
+    }
+
+    /// Of a kept stage, makes durable what has come once it is worth it.
+    fn checkpoint(&mut self, bytes: u64) -> Result<(), StoreError> {
+        let Some(since) = &mut self.since_checkpoint else { return Ok(()) };
+        *since += bytes;
+        if *since >= CHECKPOINT_BYTES_MIN.max(self.header.identity.payload_bytes / CHECKPOINTS) {
+            *since = 0;
+            self.file.checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Takes what an earlier opening left into the hash, as it comes from the device: memory may hold what never reached it.
+    fn hash_found(&self, sums: &ShardSums) -> Result<(), StoreError> {
+        if self.found.is_empty() {
+            return Ok(());
+        }
+        let memory = |error| as_store_error("have memory to read a fragment back", &io::Error::other(error));
+        let mut buffer = BufferPool::shared().take(PIECE_BYTES).map_err(memory)?;
+        let payload_at = self.header.layout().payload_at;
+        for range in &self.found {
+            for offset in range.clone().step_by(PIECE_BYTES) {
+                let bytes = usize::try_from(range.end - offset).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+                self.file.read_back(payload_at + offset, &mut buffer[..bytes])?;
+                sums.add(offset, &buffer[..bytes]).map_err(|error| invalid(&error.to_string()))?;
+            }
+        }
+        Ok(())
     }
 
     fn seal(&mut self) -> Result<StoreOk, StoreError> {
         match std::mem::replace(&mut self.state, State::Broken) {
             State::Receiving(sums) => {
+                self.hash_found(&sums)?;
                 // A piece missing or sent twice.
                 let (payload, table) = sums.finish().map_err(|error| invalid(&error.to_string()))?;
                 let root = self.header.identity.root(&payload);
@@ -196,8 +307,7 @@ impl Stage {
     }
 
     fn fragment(&self, extent: ExtentKey) -> FragmentKey {
-        let identity = &self.header.identity;
-        FragmentKey { extent, generation: identity.generation, index: identity.index.get() }
+        fragment(&self.header, extent)
     }
 
     fn publish(&mut self, key: StageKey) -> Result<bool, StoreError> {

@@ -1,7 +1,8 @@
 //! What an earlier life left in the staging folder, removed: a little before the start goes on, the rest beside the work. However many names there are,
-//! they pass by one at a time, and nobody waits for them.
+//! they pass by one at a time, and nobody waits for them. What is kept stays ([`super::kept`]).
 
 use super::folder::Folder;
+use super::kept::{KeptNames, fragment_of};
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::thread::JoinHandle;
 /// Ends the name of a stage that needs one.
 pub(super) const SUFFIX: &str = ".part";
 /// Names looked at before the start goes on: more than the stages of a life that was killed.
-const AT_START: usize = 4096;
+pub(super) const AT_START: usize = 4096;
 
 /// The removal; it ends when this is dropped.
 #[derive(Debug)]
@@ -25,18 +26,19 @@ struct Work {
     staging: Folder,
     /// Begins the names of this life's own stages.
     ours: String,
+    kept: KeptNames,
     is_over: AtomicBool,
     /// Names that are no stages, or cannot be removed.
     junk: AtomicU64,
 }
 
 impl Sweep {
-    /// Begins to remove the stages in this folder whose names do not begin with `ours`.
+    /// Begins to remove the stages in this folder whose names do not begin with `ours` and that are not among `kept`.
     ///
     /// # Errors
     /// That of the system, where the folder cannot be listed.
-    pub(super) fn begin(staging: Folder, ours: String) -> io::Result<Self> {
-        let work = Arc::new(Work { staging, ours, is_over: AtomicBool::new(false), junk: AtomicU64::new(0) });
+    pub(super) fn begin(staging: Folder, ours: String, kept: KeptNames) -> io::Result<Self> {
+        let work = Arc::new(Work { staging, ours, kept, is_over: AtomicBool::new(false), junk: AtomicU64::new(0) });
         let mut looked = 0;
         let is_done = work.run(|| {
             looked += 1;
@@ -69,10 +71,10 @@ impl Work {
                 if is_cut {
                     return ControlFlow::Break(());
                 }
-                match name {
-                    Some(name) if name.starts_with(&self.ours) => {}
-                    Some(name) if name.ends_with(SUFFIX) && self.staging.remove(name).is_ok() => removed += 1,
-                    _ => junk += 1,
+                match name.map(|name| self.look(name)) {
+                    Some(Found::Ours) => {}
+                    Some(Found::Removed) => removed += 1,
+                    Some(Found::Junk) | None => junk += 1,
                 }
                 ControlFlow::Continue(())
             })?;
@@ -85,6 +87,29 @@ impl Work {
                 return Ok(true);
             }
         }
+    }
+}
+
+/// What became of a name.
+enum Found {
+    Ours,
+    Removed,
+    Junk,
+}
+
+impl Work {
+    fn look(&self, name: &str) -> Found {
+        if name.starts_with(&self.ours) {
+            return Found::Ours;
+        }
+        // Held until it is removed: one that is begun meanwhile is begun behind that.
+        let kept = fragment_of(name).map(|fragment| (self.kept.lock(), fragment));
+        match &kept {
+            Some((kept, fragment)) if kept.contains(fragment) => return Found::Ours,
+            None if !name.ends_with(SUFFIX) => return Found::Junk,
+            _ => {}
+        }
+        if self.staging.remove(name).is_ok() { Found::Removed } else { Found::Junk }
     }
 }
 
@@ -105,7 +130,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     fn begin(path: &std::path::Path) -> Sweep {
-        Sweep::begin(Folder::open(path).unwrap(), "ours-".into()).unwrap()
+        Sweep::begin(Folder::open(path).unwrap(), "ours-".into(), KeptNames::default()).unwrap()
     }
 
     #[test]

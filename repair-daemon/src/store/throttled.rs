@@ -6,6 +6,7 @@ use repair_core::id::PgId;
 use repair_core::node::StoreError;
 use repair_core::wire::node::FragmentKey;
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -85,6 +86,26 @@ impl<S: FragmentStore> FragmentStore for Throttled<S> {
         Ok(Box::new(ThrottledStaged { inner, pace: Arc::clone(&self.pace) }))
     }
 
+    fn begin_kept(
+        &self,
+        fragment: FragmentKey,
+        identity: [u8; 32],
+        bytes: u64,
+    ) -> Result<Option<Box<dyn Staged>>, StoreError> {
+        self.pace.pass(0);
+        let Some(inner) = self.inner.begin_kept(fragment, identity, bytes)? else { return Ok(None) };
+        Ok(Some(Box::new(ThrottledStaged { inner, pace: Arc::clone(&self.pace) })))
+    }
+
+    fn kept(&self) -> Vec<FragmentKey> {
+        self.inner.kept()
+    }
+
+    fn drop_kept(&self, fragment: FragmentKey) -> Result<(), StoreError> {
+        self.pace.pass(0);
+        self.inner.drop_kept(fragment)
+    }
+
     fn length(&self, fragment: FragmentKey) -> Result<u64, StoreError> {
         self.pace.pass(0);
         self.inner.length(fragment)
@@ -143,6 +164,20 @@ impl Staged for ThrottledStaged {
     fn read_back(&self, offset: u64, buffer: &mut [u8]) -> Result<(), StoreError> {
         self.pace.pass(buffer.len());
         self.inner.read_back(offset, buffer)
+    }
+
+    fn found(&self) -> Vec<Range<u64>> {
+        self.inner.found()
+    }
+
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.pace.pass(0);
+        self.inner.checkpoint()
+    }
+
+    fn leave(&mut self) -> Result<(), StoreError> {
+        self.pace.pass(0);
+        self.inner.leave()
     }
 
     fn seal(&mut self, bytes: u64) -> Result<(), StoreError> {

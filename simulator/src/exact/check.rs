@@ -207,6 +207,11 @@ impl World {
 
     fn restart_holds(&self, node: usize) -> Result<(), Violation> {
         let host = &self.nodes[node];
+        let reserved: Vec<FragmentKey> = host.machine.kept().map(|(fragment, _)| fragment).collect();
+        if let Some(stray) = host.disk.kept().into_iter().find(|fragment| !reserved.contains(fragment)) {
+            let what = format!("node {node} keeps {stray:?} staged, and no reservation lives");
+            return Err(Violation::new(Invariant::AnswersDurable, what));
+        }
         let hurt = |pg: &PgId| host.injured_journals.contains(pg);
         for (pg, before) in host.tokens.iter().filter(|(pg, _)| !hurt(pg)) {
             match host.machine.token(*pg) {

@@ -259,6 +259,7 @@ impl World {
         let endpoint = repair.endpoint;
         self.chained.0 += outcome.chained_bytes;
         self.chained.1 += u64::from(outcome.chain_fault.is_some());
+        self.resumed_bytes += outcome.resumed_bytes;
         self.daemons[daemon].repairs.remove(&job);
         self.close(endpoint, Site::Daemon(daemon));
         let now = self.queue.now();

@@ -21,6 +21,24 @@ struct Stage {
     blocks: BTreeSet<usize>,
     file: FakeFile,
     is_finished: bool,
+    /// Of one that is kept.
+    kept: Option<KeptStage>,
+}
+
+/// What makes a stage one that is kept: what its map says is there, by the first byte of each block.
+#[derive(Clone, Debug, Default)]
+struct KeptStage {
+    map: BTreeSet<usize>,
+    /// Of it, what an earlier opening left: read from the device for the root.
+    found: BTreeSet<usize>,
+}
+
+/// A kept stage that nobody has open.
+#[derive(Clone, Debug)]
+struct LeftStage {
+    header: Header,
+    file: FakeFile,
+    map: BTreeSet<usize>,
 }
 
 /// A file under its name.
@@ -64,6 +82,7 @@ pub struct FakeDisk {
     /// The life beside its label.
     pub life: Option<Life>,
     stages: BTreeMap<StageKey, Stage>,
+    left: BTreeMap<FragmentKey, LeftStage>,
     names: BTreeMap<FragmentKey, NamedFile>,
     quarantine: BTreeMap<FragmentKey, FakeFile>,
     journals: BTreeMap<PgId, Journal>,
@@ -87,6 +106,7 @@ impl FakeDisk {
             cell: None,
             life: None,
             stages: BTreeMap::new(),
+            left: BTreeMap::new(),
             names: BTreeMap::new(),
             quarantine: BTreeMap::new(),
             journals: BTreeMap::new(),
@@ -115,6 +135,11 @@ impl FakeDisk {
         })
     }
 
+    /// Kept stages that nobody has open, as a process finds them.
+    pub fn kept(&self) -> Vec<FragmentKey> {
+        self.left.keys().copied().collect()
+    }
+
     /// Stages open.
     pub fn stages(&self) -> usize {
         self.stages.len()
@@ -127,6 +152,12 @@ impl FakeDisk {
     pub fn perform(&mut self, call: &StoreCall) -> Result<StoreOk, StoreError> {
         match call {
             StoreCall::OpenStage { key, header } => self.open(*key, header),
+            StoreCall::KeepStage { key, header } => self.keep(*key, header),
+            StoreCall::LeaveStage { key } => self.leave(key),
+            StoreCall::DropKept { fragment } => {
+                self.left.remove(fragment);
+                Ok(StoreOk::Done)
+            }
             StoreCall::WriteStage { key, offset, body } => self.write(key, *offset, body),
             StoreCall::SealStage { key } => self.seal(key),
             StoreCall::FinishStage { key, record } => self.finish(key, record),
@@ -205,9 +236,64 @@ impl FakeDisk {
             blocks: BTreeSet::new(),
             file: FakeFile::new(ec_core::fragment::HEADER_BYTES + payload),
             is_finished: false,
+            kept: None,
         };
         self.stages.insert(key, stage);
         Ok(StoreOk::Done)
+    }
+
+    fn keep(&mut self, key: StageKey, header: &Header) -> Result<StoreOk, StoreError> {
+        let fragment = fragment_of(&key, header);
+        let is_this = |stage: &Stage| stage.kept.is_some() && stage.header.identity == header.identity;
+        if self.stages.values().any(is_this) {
+            return invalid("the kept stage is open already");
+        }
+        self.open(key, header)?;
+        let left = self.left.remove(&fragment).filter(|left| left.header == *header);
+        let Some(stage) = self.stages.get_mut(&key) else { return invalid("no such stage") };
+        let mut kept = KeptStage::default();
+        if let Some(mut left) = left {
+            left.file.resize(stage.file.bytes());
+            stage.file = left.file;
+            stage.blocks = left.map.clone();
+            kept = KeptStage { map: left.map.clone(), found: left.map };
+        }
+        let mut written: Vec<(u64, u64)> = Vec::new();
+        for at in kept.found.iter().map(|at| *at as u64) {
+            match written.last_mut().filter(|last| last.1 == at) {
+                Some(last) => last.1 += BLOCK_BYTES as u64,
+                None => written.push((at, at + BLOCK_BYTES as u64)),
+            }
+        }
+        stage.kept = Some(kept);
+        Ok(StoreOk::Kept(Some(written)))
+    }
+
+    /// Makes durable what has come to a kept stage, and then its map.
+    fn checkpoint(&mut self, key: &StageKey) {
+        let (lost, dice) = (&mut self.lost_writes, &mut self.dice);
+        let Some(stage) = self.stages.get_mut(key) else { return };
+        let Some(kept) = &mut stage.kept else { return };
+        stage.file.sync(|_| {
+            let loses = *lost > 0 && dice.chance(1, 2);
+            *lost -= u32::from(loses);
+            loses
+        });
+        kept.map = stage.blocks.clone();
+    }
+
+    fn leave(&mut self, key: &StageKey) -> Result<StoreOk, StoreError> {
+        self.checkpoint(key);
+        let Some(stage) = self.stages.remove(key) else { return invalid("no such stage") };
+        self.found_left(key, stage);
+        Ok(StoreOk::Done)
+    }
+
+    /// What stays of a stage: a file without a map is none.
+    fn found_left(&mut self, key: &StageKey, stage: Stage) {
+        let Some(kept) = stage.kept.filter(|kept| !kept.map.is_empty()) else { return };
+        let left = LeftStage { header: stage.header, file: stage.file, map: kept.map };
+        self.left.insert(fragment_of(key, &stage.header), left);
     }
 
     fn write(&mut self, key: &StageKey, offset: u64, body: &Body) -> Result<StoreOk, StoreError> {
@@ -221,6 +307,9 @@ impl FakeDisk {
         }
         stage.received[at..end].copy_from_slice(body);
         stage.file.write(ec_core::fragment::HEADER_BYTES + at, body);
+        if stage.kept.is_some() && self.dice.chance(1, 2) {
+            self.checkpoint(key);
+        }
         Ok(StoreOk::Done)
     }
 
@@ -228,6 +317,10 @@ impl FakeDisk {
         let Some(stage) = self.stages.get_mut(key) else { return invalid("no such stage") };
         if stage.blocks.len() * BLOCK_BYTES != stage.received.len() {
             return invalid("not all of the payload came");
+        }
+        for at in stage.kept.iter().flat_map(|kept| &kept.found) {
+            let from = ec_core::fragment::HEADER_BYTES + at;
+            stage.received[*at..at + BLOCK_BYTES].copy_from_slice(&stage.file.read(from..from + BLOCK_BYTES));
         }
         let root = stage.header.identity.root(&Hash::of(&stage.received));
         if self.mutation == Some(DiskMutation::StagedByteFlipped) && !stage.received.is_empty() {
@@ -281,8 +374,7 @@ impl FakeDisk {
         let Some(stage) = self.stages.get(key).filter(|stage| stage.is_finished) else {
             return invalid("no such finished stage");
         };
-        let BirthIdentity { generation, index, .. } = stage.header.identity;
-        let fragment = FragmentKey { extent: key.extent, generation, index: index.get() };
+        let fragment = fragment_of(key, &stage.header);
         if self.names.contains_key(&fragment) {
             return Ok(StoreOk::Published(false));
         }
@@ -358,9 +450,12 @@ impl FakeDisk {
     /// The process stops. With `power` the machine too: what was not durable is kept, dropped or torn by the dice. Without, the
     /// operating system still has it, and it is as little durable as before.
     pub fn crash(&mut self, power: bool) {
-        self.stages.clear();
+        for (key, stage) in std::mem::take(&mut self.stages) {
+            self.found_left(&key, stage);
+        }
         let dice = &mut self.dice;
         if power {
+            self.left.values_mut().for_each(|left| left.file.crash(dice));
             self.names.retain(|_, named| named.is_named_durably || dice.chance(1, 2));
             for named in self.names.values_mut() {
                 named.file.crash(dice);
@@ -391,8 +486,14 @@ impl FakeDisk {
     /// An operation fails; what it wrote may lie there all the same.
     pub fn fail(&mut self, call: &StoreCall) {
         match call {
-            StoreCall::FinishStage { key, .. } | StoreCall::WriteStage { key, .. } | StoreCall::SealStage { key } => {
+            StoreCall::FinishStage { key, .. }
+            | StoreCall::WriteStage { key, .. }
+            | StoreCall::SealStage { key }
+            | StoreCall::LeaveStage { key } => {
                 self.stages.remove(key);
+            }
+            StoreCall::KeepStage { key, header } => {
+                self.left.remove(&fragment_of(key, header));
             }
             StoreCall::AppendJournal { .. } | StoreCall::PublishStage { .. } => self.crash_in(call),
             _ => (),
@@ -427,6 +528,12 @@ impl FakeDisk {
     pub fn journal_pgs(&self) -> Vec<PgId> {
         self.journals.keys().copied().collect()
     }
+}
+
+/// The fragment that a stage becomes.
+fn fragment_of(key: &StageKey, header: &Header) -> FragmentKey {
+    let BirthIdentity { generation, index, .. } = header.identity;
+    FragmentKey { extent: key.extent, generation, index: index.get() }
 }
 
 /// Header, table and record of a file that is whole as far as they go.

@@ -52,15 +52,18 @@ fn finished(seed: u64) -> FakeDisk {
     disk
 }
 
-/// Stages and finishes the fragment.
-fn stage(disk: &mut FakeDisk) {
-    let header = Header {
+fn header() -> Box<Header> {
+    Box::new(Header {
         identity: identity(1),
         code: "replicate:3".parse().unwrap(),
         extent_bytes: payload().len() as u64,
         record_bytes: 1,
-    };
-    disk.perform(&StoreCall::OpenStage { key: key(), header: Box::new(header) }).unwrap();
+    })
+}
+
+/// Stages and finishes the fragment.
+fn stage(disk: &mut FakeDisk) {
+    disk.perform(&StoreCall::OpenStage { key: key(), header: header() }).unwrap();
     for offset in [BLOCK_BYTES, 0] {
         let body = Body::copy_from_slice(&payload()[offset..offset + BLOCK_BYTES]);
         disk.perform(&StoreCall::WriteStage { key: key(), offset: offset as u64, body }).unwrap();
@@ -131,6 +134,40 @@ fn a_disk_that_loses_a_write_says_nothing_and_what_is_not_named_is_gone() {
     let mut disk = finished(7);
     disk.crash(false);
     assert_eq!((disk.stages(), disk.names().len()), (0, 0));
+}
+
+#[test]
+fn what_a_kept_stage_remembers_is_there_after_a_crash_unless_the_disk_lied() {
+    let right = StoreOk::Root(*identity(1).root(&Hash::of(&payload())).as_bytes());
+    let (mut resumed, mut wrong) = (0, 0);
+    for seed in 0..60 {
+        let mut disk = FakeDisk::new(DiskId(1), Dice::new(seed));
+        let lies = seed % 2 == 1;
+        disk.lost_writes = u32::from(lies);
+        let write = |disk: &mut FakeDisk, offset: usize| {
+            let body = Body::copy_from_slice(&payload()[offset..offset + BLOCK_BYTES]);
+            disk.perform(&StoreCall::WriteStage { key: key(), offset: offset as u64, body }).unwrap();
+        };
+        let keep = StoreCall::KeepStage { key: key(), header: header() };
+        assert_eq!(disk.perform(&keep), Ok(StoreOk::Kept(Some(vec![]))));
+        write(&mut disk, 0);
+        disk.crash(true);
+        let Ok(StoreOk::Kept(Some(written))) = disk.perform(&keep) else { panic!("not kept") };
+        let first = written == [(0, BLOCK_BYTES as u64)];
+        assert!(first || written.is_empty(), "{written:?}");
+        resumed += u32::from(first);
+        (usize::from(first)..2).for_each(|block| write(&mut disk, block * BLOCK_BYTES));
+        let is_right = disk.perform(&StoreCall::SealStage { key: key() }) == Ok(right.clone());
+        assert!(is_right || lies && first, "seed {seed}");
+        wrong += u32::from(!is_right);
+        // Let go of, all of it is there.
+        disk.perform(&StoreCall::LeaveStage { key: key() }).unwrap();
+        disk.crash(true);
+        assert_eq!(disk.kept(), [fragment()]);
+        disk.perform(&StoreCall::DropKept { fragment: fragment() }).unwrap();
+        assert!(disk.kept().is_empty());
+    }
+    assert!((10..50).contains(&resumed) && wrong > 3, "{resumed} resumed, {wrong} wrong");
 }
 
 #[test]

@@ -100,6 +100,7 @@ fn node_request(f: &mut fmt::Formatter<'_>, request: &NodeRequest) -> fmt::Resul
         NodeRequest::List { pg, .. } => write!(f, "List pg {pg}"),
         NodeRequest::Holdings { pg, .. } => write!(f, "Holdings pg {pg}"),
         NodeRequest::Stage { key, .. } => write!(f, "Stage {}", stage(key)),
+        NodeRequest::StageKeep { key, .. } => write!(f, "StageKeep {}", stage(key)),
         NodeRequest::StageData { key, offset } => write!(f, "StageData {} at {offset}", stage(key)),
         NodeRequest::StageSeal { key } => write!(f, "StageSeal {}", stage(key)),
         NodeRequest::StageDrop { key } => write!(f, "StageDrop {}", stage(key)),
@@ -195,6 +196,9 @@ impl Display for Call<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             StoreCall::OpenStage { key, .. } => write!(f, "OpenStage {}", stage(key)),
+            StoreCall::KeepStage { key, .. } => write!(f, "KeepStage {}", stage(key)),
+            StoreCall::LeaveStage { key } => write!(f, "LeaveStage {}", stage(key)),
+            StoreCall::DropKept { fragment: of } => write!(f, "DropKept {}", fragment(of)),
             StoreCall::WriteStage { key, offset, body } => {
                 write!(f, "WriteStage {} {offset}+{}", stage(key), body.len())
             }

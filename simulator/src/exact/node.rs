@@ -131,6 +131,9 @@ impl NodeHost {
         for journal in self.disk.journals() {
             self.machine.handle(now, NodeEvent::Journal(journal));
         }
+        for fragment in self.disk.kept() {
+            self.machine.handle(now, NodeEvent::Kept(fragment));
+        }
         let (disk, cell, life) = (self.disk.id, self.disk.cell, self.disk.life);
         self.machine.handle(now, NodeEvent::Boot { disk, cell, life, boot: 0, domain, address, door: None });
         while self.machine.poll_effect().is_some() {}
@@ -145,6 +148,7 @@ impl NodeHost {
     fn takes(&mut self, call: &StoreCall) -> u64 {
         let usual = match call {
             StoreCall::FinishStage { .. }
+            | StoreCall::LeaveStage { .. }
             | StoreCall::SyncFolder { .. }
             | StoreCall::AppendJournal { .. }
             | StoreCall::ReplaceJournal { .. }
@@ -156,9 +160,18 @@ impl NodeHost {
 
     /// Whether two operations of one journal or one stage are under way at once.
     fn clash(&self, call: &StoreCall) -> bool {
+        // Of a kept stage, those that open it, let go of it or remove it, whatever its key.
+        let kept = |call: &StoreCall| match call {
+            StoreCall::KeepStage { key, .. } | StoreCall::LeaveStage { key } => Some((key.extent, key.index)),
+            StoreCall::DropKept { fragment } => Some((fragment.extent, fragment.index)),
+            _ => None,
+        };
+        let same_kept = |other: &StoreCall| kept(call).is_some() && kept(call) == kept(other);
         let subject = |call: &StoreCall| match call {
             StoreCall::AppendJournal { pg, .. } | StoreCall::ReplaceJournal { pg, .. } => Some((Some(*pg), None)),
             StoreCall::OpenStage { key, .. }
+            | StoreCall::KeepStage { key, .. }
+            | StoreCall::LeaveStage { key }
             | StoreCall::WriteStage { key, .. }
             | StoreCall::SealStage { key }
             | StoreCall::FinishStage { key, .. }
@@ -167,16 +180,20 @@ impl NodeHost {
             _ => None,
         };
         let this = subject(call);
-        this.is_some() && self.work.values().any(|work| matches!(work, Work::Store(other) if subject(other) == this))
+        let same = |other: &StoreCall| this.is_some() && subject(other) == this || same_kept(other);
+        self.work.values().any(|work| matches!(work, Work::Store(other) if same(other)))
     }
 
     fn injected(&mut self, call: &StoreCall) -> Option<StoreError> {
-        if self.is_full && matches!(call, StoreCall::OpenStage { .. }) {
+        if self.is_full && matches!(call, StoreCall::OpenStage { .. } | StoreCall::KeepStage { .. }) {
             return Some(StoreError::NoSpace("simulated".into()));
         }
         let can_fail = matches!(
             call,
             StoreCall::OpenStage { .. }
+                | StoreCall::KeepStage { .. }
+                | StoreCall::LeaveStage { .. }
+                | StoreCall::DropKept { .. }
                 | StoreCall::WriteStage { .. }
                 | StoreCall::FinishStage { .. }
                 | StoreCall::PublishStage { .. }
@@ -220,9 +237,10 @@ impl World {
             address: address(node),
             door: None,
         };
-        let journals = host.disk.journals();
+        let (journals, kept) = (host.disk.journals(), host.disk.kept());
         self.trace.line(now, format_args!("node {node} starts, life {life}, disk {}", host.disk.id));
         journals.into_iter().for_each(|journal| self.node_event(node, NodeEvent::Journal(journal)));
+        kept.into_iter().for_each(|fragment| self.node_event(node, NodeEvent::Kept(fragment)));
         self.node_event(node, boot);
         self.node_event(node, NodeEvent::Room { free_bytes: DISK_BYTES / 2, total_bytes: DISK_BYTES });
         self.queue.after(1_000, Event::NodeLink { node, life });
@@ -468,7 +486,8 @@ impl World {
         }
         let losing = host.disk.lost_writes;
         let result = host.disk.perform(call);
-        if let StoreCall::FinishStage { key, .. } = call
+        // What a kept stage forces to the disk on its way may be lost too.
+        if let StoreCall::FinishStage { key, .. } | StoreCall::WriteStage { key, .. } = call
             && host.disk.lost_writes < losing
         {
             host.lossy.insert(*key);

@@ -44,6 +44,8 @@ pub struct Run {
     pub chained: (u64, u64),
     /// Audits that found an extent sound, and others.
     pub audited: (u64, u64),
+    /// Payload that repairs found staged by one before them.
+    pub resumed_bytes: u64,
     /// Virtual time it took.
     pub virtual_ms: u64,
     /// The code of its cell.
@@ -105,6 +107,7 @@ pub fn run(seed: u64, options: Options) -> Run {
         extents: world.oracle.extents(),
         chained: world.chained,
         audited: world.audited,
+        resumed_bytes: world.resumed_bytes,
         virtual_ms: world.queue.now().0 / 1000,
         code,
         violation: world.violation,

@@ -260,6 +260,8 @@ pub struct World {
     pub chained: (u64, u64),
     /// Audits that found an extent sound, and others.
     pub audited: (u64, u64),
+    /// Payload that repairs found staged by one before them.
+    pub resumed_bytes: u64,
     /// What broke.
     pub violation: Option<Violation>,
     rpcs: BTreeMap<u64, Rpc>,
@@ -288,6 +290,7 @@ impl World {
             phase: Phase::Faults,
             chained: (0, 0),
             audited: (0, 0),
+            resumed_bytes: 0,
             violation: None,
             rpcs: BTreeMap::new(),
             deliveries: BTreeMap::new(),
