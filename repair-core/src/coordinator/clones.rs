@@ -127,12 +127,14 @@ impl Coordinator {
             let all = &mut self.clones.turned_away;
             all.retain(|_, one| one.last + FORGOTTEN_AFTER > now);
             let since = all.get(&(id, wanted.boot)).map(|one| one.since);
-            if since.is_some() || all.len() < TURNED_AWAY_MAX {
+            // Who is not remembered would be told of every second.
+            let has_place = since.is_some() || all.len() < TURNED_AWAY_MAX;
+            if has_place {
                 let (address, reason) = (wanted.row.address.clone(), reason.clone());
                 let one = TurnedAway { address, reason, since: since.unwrap_or(now), last: now };
                 all.insert((id, wanted.boot), one);
             }
-            if since.is_none() {
+            if has_place && since.is_none() {
                 let text = format!("the node at {} ({}) is not taken: {reason}", wanted.row.address, wanted.row.domain);
                 let fields = vec![
                     ("disk", id.to_string()),

@@ -75,6 +75,19 @@ fn a_copy_beside_the_disk_is_refused_and_told_once_and_nothing_else_happens() {
 }
 
 #[test]
+fn more_copies_than_are_remembered_are_refused_and_told_no_more() {
+    let mut world = cell();
+    let old = Some(Life { number: 0, boot: 5 });
+    for _ in 0..2 {
+        for boot in 100..200 {
+            let copy = comes(&world, old, boot);
+            assert!(is_copy(&world.ask(copy)));
+        }
+    }
+    assert_eq!(events(&world, "disk_refused"), 64);
+}
+
+#[test]
 fn a_copy_that_comes_first_to_a_new_daemon_is_refused_while_the_disk_lives() {
     let mut world = cell();
     world.start_daemon_unseen_by(Some(DISK));
