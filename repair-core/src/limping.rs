@@ -22,6 +22,8 @@ const LASTS: Millis = Millis(60_000);
 const STALE: Millis = Millis(600_000);
 /// At most one in so many disks limps, though always one may: where many are slow, it is the load or the network.
 const SHARE: usize = 10;
+/// Every node tells every ten seconds, and the opinion is of all of them: in a big cell, to form it at each word would be all that the daemon does.
+const JUDGED_EVERY: Millis = Millis(1_000);
 /// Kinds of operations that are listened to, of a node that tells more.
 const KINDS_MAX: usize = 8;
 
@@ -46,6 +48,30 @@ struct Told {
     moved: Time,
 }
 
+impl Told {
+    fn counts(&self, now: Time) -> bool {
+        self.count >= COUNT_MIN && self.moved + STALE > now
+    }
+}
+
+/// The kind by which a disk is slowest beside its peers, and how many times theirs it is.
+fn slowest(now: Time, watched: &Watched, means: &BTreeMap<&str, Vec<u64>>) -> Option<(u64, Evidence)> {
+    let slow = watched.told.iter().filter(|(_, told)| told.counts(now) && told.mean_us >= SLOW_US);
+    let judged = slow.filter_map(|(kind, told)| {
+        let peers_us = median_of_others(means.get(kind.as_str())?, told.mean_us)?;
+        let evidence = Evidence { kind: kind.clone(), mean_us: told.mean_us, peers_us, since: now };
+        Some((told.mean_us / peers_us.max(1), evidence))
+    });
+    judged.max_by(|a, b| a.0.cmp(&b.0))
+}
+
+/// The median of ordered means without this one, which is among them; none of too few.
+fn median_of_others(means: &[u64], own: u64) -> Option<u64> {
+    let others = means.len().checked_sub(1).filter(|others| *others >= PEERS_MIN)?;
+    let (at, own_at) = (others / 2, means.partition_point(|mean| *mean < own));
+    means.get(if at < own_at { at } else { at + 1 }).copied()
+}
+
 #[derive(Debug, Default)]
 struct Watched {
     told: BTreeMap<String, Told>,
@@ -57,6 +83,7 @@ struct Watched {
 #[derive(Debug, Default)]
 pub struct Limping {
     disks: BTreeMap<DiskId, Watched>,
+    judged: Option<Time>,
 }
 
 impl Limping {
@@ -78,10 +105,20 @@ impl Limping {
         self.disks.remove(&disk);
     }
 
+    /// [`Limping::judge`], where the last time is some time ago.
+    pub fn judge_now_and_then(&mut self, now: Time) -> Vec<(DiskId, bool)> {
+        if self.judged.is_some_and(|judged| judged + JUDGED_EVERY > now) {
+            return Vec::new();
+        }
+        self.judge(now)
+    }
+
     /// Forms the opinion anew; gives the disks that turned, and whether they limp now.
     pub fn judge(&mut self, now: Time) -> Vec<(DiskId, bool)> {
+        self.judged = Some(now);
+        let means = self.means(now);
         let found: BTreeMap<DiskId, Option<(u64, Evidence)>> =
-            self.disks.keys().map(|disk| (*disk, self.slowest(now, *disk))).collect();
+            self.disks.iter().map(|(disk, watched)| (*disk, slowest(now, watched, &means))).collect();
         for (disk, found) in &found {
             let Some(watched) = self.disks.get_mut(disk) else { continue };
             let factor = if watched.limps { WELL_FACTOR } else { FACTOR };
@@ -116,21 +153,15 @@ impl Limping {
         turned
     }
 
-    /// The kind by which a disk is slowest beside its peers, and how many times theirs it is.
-    fn slowest(&self, now: Time, disk: DiskId) -> Option<(u64, Evidence)> {
-        let fresh = |told: &&Told| told.count >= COUNT_MIN && told.moved + STALE > now;
-        let own = self.disks.get(&disk)?.told.iter().filter(|(_, told)| fresh(told));
-        let judged = own.filter_map(|(kind, told)| {
-            let others = self.disks.iter().filter(|(other, _)| **other != disk);
-            let mut peers: Vec<u64> =
-                others.filter_map(|(_, other)| other.told.get(kind).filter(fresh)).map(|told| told.mean_us).collect();
-            peers.sort_unstable();
-            let peers_us = *peers.get(peers.len() / 2).filter(|_| peers.len() >= PEERS_MIN)?;
-            let ratio = told.mean_us / peers_us.max(1);
-            let evidence = Evidence { kind: kind.clone(), mean_us: told.mean_us, peers_us, since: now };
-            (told.mean_us >= SLOW_US).then_some((ratio, evidence))
-        });
-        judged.max_by(|a, b| a.0.cmp(&b.0))
+    /// By kind, what all disks told that counts, in order.
+    fn means(&self, now: Time) -> BTreeMap<&str, Vec<u64>> {
+        let mut means: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        let told = self.disks.values().flat_map(|watched| &watched.told);
+        for (kind, told) in told.filter(|(_, told)| told.counts(now)) {
+            means.entry(kind).or_default().push(told.mean_us);
+        }
+        means.values_mut().for_each(|means| means.sort_unstable());
+        means
     }
 
     /// By what a disk limps, if it does.
@@ -176,6 +207,33 @@ mod tests {
         assert!(tell(&mut limping, 61_000, 6, between).is_empty() && limping.limps(DiskId(3)));
         assert_eq!(tell(&mut limping, 62_000, 6, one(10_000)), [(DiskId(3), false)]);
         assert!(!limping.limps(DiskId(3)));
+    }
+
+    #[test]
+    fn the_median_is_of_the_others() {
+        for means in [vec![1, 2, 3, 4, 5], vec![7, 7, 7, 7, 7, 9], vec![1, 2, 3, 4, 5, 6, 7, 8]] {
+            for own in 0..means.len() {
+                let mut others = means.clone();
+                let own = others.remove(own);
+                assert_eq!(median_of_others(&means, own), Some(others[others.len() / 2]), "{means:?} without {own}");
+            }
+        }
+        assert_eq!(median_of_others(&[1, 2, 3, 4], 2), None);
+        assert_eq!(median_of_others(&[], 2), None);
+    }
+
+    #[test]
+    fn an_opinion_of_ten_thousand_disks_is_formed_in_a_moment_and_once_a_second() {
+        let mut limping = Limping::default();
+        let begun = std::time::Instant::now();
+        for round in 0..3 {
+            tell(&mut limping, round * 60_000, 10_000, |number| if number == 3 { 900_000 } else { 60_000 });
+        }
+        // About 10 ms each; by comparing each with all it was half a minute.
+        assert!(limping.limps(DiskId(3)) && begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+        limping.tell(at(120_500), DiskId(3), &[ServiceTime { kind: "journal".into(), count: 9_000_000, mean_us: 1 }]);
+        assert!(limping.judge_now_and_then(at(120_500)).is_empty());
+        assert_eq!(limping.judge_now_and_then(at(121_000)), [(DiskId(3), false)]);
     }
 
     #[test]

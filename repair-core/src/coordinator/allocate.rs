@@ -101,7 +101,7 @@ impl Coordinator {
         for (pg, group) in &self.groups {
             match group.owner.can_create() {
                 Ok(_) if !self.has_room(group, bytes) => {
-                    reasons.insert(format!("a member of placement group {pg} is full"));
+                    reasons.insert(format!("a member of placement group {pg} is full, or takes nothing new"));
                 }
                 Ok(false) => whole.push(*pg),
                 Ok(true) => gaps.push(*pg),
@@ -147,12 +147,15 @@ impl Coordinator {
         }
     }
 
-    /// Whether every member has room for its fragment, as far as was told.
+    /// Whether every member that may get its fragment has room for it, as far as was told. What one that is away told last is no hindrance: its
+    /// place stays empty for now.
     fn has_room(&self, group: &Group, bytes: u64) -> bool {
         let Some(row) = group.owner.row() else { return false };
         let Ok(spec) = row.code_spec() else { return false };
         let shard = Geometry::new(bytes, spec.k()).shard_bytes();
-        row.members.iter().filter_map(|disk| self.disks.get(disk)?.room()).all(|room| room >= shard + ROOM_BESIDE_BYTES)
+        let members = row.members.iter().filter_map(|disk| self.disks.get(disk));
+        let mut rooms = members.filter(|disk| disk.health.is_healthy()).filter_map(super::disks::Disk::room);
+        rooms.all(|room| room >= shard + ROOM_BESIDE_BYTES)
     }
 
     fn grant_from(&mut self, pg: PgId, wanted: &Allocation) -> Option<Grant> {

@@ -327,6 +327,7 @@ impl Coordinator {
                 self.fragment_damaged(id, report.fragment, &report.class);
             }
         }
+        self.judge_limping();
     }
 
     fn heard(&mut self, id: DiskId) {

@@ -64,8 +64,9 @@ impl Coordinator {
         self.judge_limping();
     }
 
-    fn judge_limping(&mut self) {
-        for (id, limps) in self.limping.judge(self.now) {
+    /// At beats too: what nobody tells any more has its end.
+    pub(super) fn judge_limping(&mut self) {
+        for (id, limps) in self.limping.judge_now_and_then(self.now) {
             let evidence = self.limping.evidence(id).cloned();
             let (kind, text) = match evidence.filter(|_| limps) {
                 Some(Evidence { kind, mean_us, peers_us, .. }) => {

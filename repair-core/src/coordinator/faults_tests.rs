@@ -7,7 +7,7 @@ use crate::node::{Body, RequestId};
 use crate::time::Millis;
 use crate::wire::daemon::Subject;
 use crate::wire::node::{FaultCount, ServiceTime};
-use crate::wire::{DaemonReply, DaemonRequest};
+use crate::wire::{DaemonReply, DaemonRequest, Refusal};
 
 const DISK: DiskId = DiskId(3);
 
@@ -124,6 +124,7 @@ fn a_disk_that_limps_gets_nothing_new_and_its_data_stays_counted() {
     for number in 1..=9 {
         tell(&mut world, DiskId(number), &[], &[(200, 10_000)]);
     }
+    world.pass(Millis(1_100));
     assert!(world.kinds()[seen..].contains(&"disk_recovered"));
     assert!(granted(&mut world, 4, 60) > 0);
 }
@@ -156,4 +157,21 @@ fn a_disk_that_limps_is_used_where_there_are_no_others() {
     limp(&mut world, 5, DISK);
     assert!(told_disk(&world, DISK).limping.is_some());
     assert_eq!(granted(&mut world, 1, 5), 5);
+}
+
+#[test]
+fn a_disk_without_room_hinders_puts_while_it_is_there_and_not_when_it_is_away() {
+    let config = CoordinatorConfig { grace: Millis(3_600_000), code: Some("rs:4+2".parse().unwrap()), ..hasty() };
+    let mut world = World::new(6, config);
+    world.put(StreamKey(9), "a", &[1; 5_000]);
+    world.settle();
+    world.fill_disk(DISK);
+    world.until("it is there", |world| world.healthy() == 6);
+    world.pass(Millis(1_000));
+    world.begin(StreamKey(1));
+    let reply = world.ask(DaemonRequest::Allocate { stream: StreamKey(1), ordinal: 0, bytes: 5_000 });
+    assert!(matches!(reply, DaemonReply::Refused(Refusal::NoPlace(_))), "{reply:?}");
+    world.kill_node(DISK);
+    let grant = world.allocate(StreamKey(1), 0, 5_000);
+    assert_eq!(grant.places.iter().flatten().count(), 5, "its place stays empty");
 }

@@ -298,6 +298,13 @@ impl World {
         self.soon(Happening::Node(disk, self.nodes[&disk].life, NodeEvent::Broken { reason }));
     }
 
+    /// The node measures that nothing is free, and says so.
+    pub(super) fn fill_disk(&mut self, disk: DiskId) {
+        let life = self.nodes[&disk].life;
+        self.soon(Happening::Node(disk, life, NodeEvent::Room { free_bytes: 0, total_bytes: 1 << 40 }));
+        self.reconnect(disk);
+    }
+
     /// A node gives its connection to the daemon up and makes a new one.
     pub(super) fn reconnect(&mut self, disk: DiskId) {
         let peer = self.node_peer(disk);
