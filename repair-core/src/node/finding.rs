@@ -42,7 +42,9 @@ impl Node {
         let missing = class == Class::Missing.as_str();
         let counts = if missing { self.must_hold(&fragment) } else { self.owes(&fragment) };
         let Some(group) = self.groups.get_mut(&fragment.extent.pg()).filter(|_| counts) else { return };
-        if group.ledger.damaged.get(&fragment).is_none_or(|known| known != class) {
+        // What was torn stays that until it is sound: a device that reads it now and then does not lie once more each time.
+        let is_news = |known: &String| known != class && known != Class::TornCommitted.as_str();
+        if group.ledger.damaged.get(&fragment).is_none_or(is_news) {
             group.apply_lazily(Change::Damaged(fragment, class.into()));
             group.note_due = true;
             self.report(fragment, class.into());
@@ -94,7 +96,8 @@ impl Node {
         }
     }
 
-    /// Fragments that the disk said were durable and were not, since it was new or somebody vouched for it.
+    /// Fragments that the disk said were durable and were not, since it was new or somebody vouched for it. A journal that is not what was
+    /// written is one.
     fn torn(&self) -> u64 {
         self.groups.values().map(|group| u64::from(group.ledger.torn)).sum()
     }
@@ -103,8 +106,15 @@ impl Node {
     pub(super) fn distrusted(&self) -> Option<String> {
         let torn = self.torn();
         (torn >= u64::from(TORN_MAX)).then(|| {
-            format!("{torn} fragments were acknowledged by this disk and are not whole on it: it takes nothing new")
+            format!("{torn} times this disk did not have whole what it had acknowledged: it takes nothing new")
         })
+    }
+
+    /// Who starts a node on a disk that takes nothing new should hear it again.
+    pub(super) fn say_distrust(&mut self) {
+        if let Some(reason) = self.distrusted() {
+            self.effects.push_back(NodeEffect::Say(Notice::Distrusted { reason }));
+        }
     }
 
     /// Somebody vouches for the disk: what it did before is forgiven.

@@ -108,6 +108,7 @@ fn a_disk_that_lied_twice_takes_nothing_new_until_somebody_vouches_for_it() {
     for life in 0..2 {
         let NodeReply::Health(health) = world.ask(NodeRequest::Health) else { panic!("no health") };
         assert!(matches!(health.state, NodeState::Fenced { .. }), "{health:?}");
+        assert!(life == 0 || matches!(world.said[..], [Notice::Distrusted { .. }]), "{:?}", world.said);
         assert_eq!(room(&mut world), 0, "{life}");
         let reply = world.ask(owner.stage(&owner.clone().make(5000)));
         assert!(matches!(refused(&reply), Refusal::NoSpace(_)), "{reply:?}");
@@ -126,4 +127,45 @@ fn a_disk_that_lied_twice_takes_nothing_new_until_somebody_vouches_for_it() {
     world.head(owner.fence());
     assert!(room(&mut world) > 0);
     world.create(&mut owner);
+}
+
+#[test]
+fn a_fragment_that_is_read_now_and_then_is_one_lie() {
+    let (mut world, _, made) = with(1);
+    for found in ["torn.committed", "unreadable", "torn.committed", "rot.payload", "torn.uncommitted"] {
+        class(&mut world, made[0].fragment(), found);
+    }
+    assert_eq!(world.said, [Notice::Torn { fragment: made[0].fragment(), total: 1 }]);
+    // Sound again, and then torn again: that is another one.
+    class(&mut world, made[0].fragment(), "healthy");
+    class(&mut world, made[0].fragment(), "torn.committed");
+    assert!(
+        matches!(world.said[..], [_, Notice::Torn { total: 2, .. }, Notice::Distrusted { .. }]),
+        "{:?}",
+        world.said
+    );
+}
+
+#[test]
+fn a_damaged_journal_counts_too() {
+    let (world, _, _) = with(2);
+    let torn = vec![JournalFile { pg: PG, bytes: Err("sector".into()) }];
+    let mut world = World::boot_with(config(), world.disk, Some(CELL), torn);
+    assert!(room(&mut world) > 0 && world.said.is_empty(), "once may be an accident");
+    assert_eq!(world.node.groups[&PG].ledger.torn, 1);
+}
+
+#[test]
+fn a_disk_that_lied_takes_over_no_place_of_another() {
+    let (mut world, mut owner, made) = with(2);
+    class(&mut world, made[0].fragment(), "torn.committed");
+    class(&mut world, made[1].fragment(), "torn.committed");
+    // It was replaced, and comes back as the one that joins.
+    owner.row.members[1] = DiskId(99);
+    owner.row.joining = [(1, DISK)].into();
+    (owner.row.seq, owner.row.epoch) = (owner.row.seq + 1, owner.row.epoch + 1);
+    assert!(world.head(owner.hear()).level);
+    let key = StageKey { attempt: owner.attempt(), ..made[0].key() };
+    let reply = world.ask(owner.stage_as(&made[0], key));
+    assert!(matches!(refused(&reply), Refusal::NoSpace(_)), "{reply:?}");
 }

@@ -48,7 +48,8 @@ pub(super) enum Coming {
 impl Ledger {
     /// What is left where a journal cannot be believed.
     pub(super) fn of_lost_journal() -> Self {
-        Self { lost: true, ..Self::default() }
+        // It had been synced, too. What it said of the disk before is lost with it.
+        Self { lost: true, torn: 1, ..Self::default() }
     }
 
     pub(super) fn list(&self) -> &BTreeMap<ExtentKey, RecordHash> {
@@ -89,6 +90,12 @@ impl Ledger {
     /// Whether the list says that we should hold this fragment.
     pub(super) fn owes(&self, fragment: &FragmentKey, disk: DiskId) -> bool {
         self.list().contains_key(&fragment.extent) && self.fragment(fragment.extent, disk).as_ref() == Some(fragment)
+    }
+
+    /// Whether the list says so, and nobody else has this fragment's place: one that is joining takes it over from another.
+    pub(super) fn is_place_of(&self, fragment: &FragmentKey, disk: DiskId) -> bool {
+        let is_member = self.heard.as_ref().is_some_and(|row| row.index_of(disk).is_some());
+        self.owes(fragment, disk) && is_member
     }
 
     /// Whether a fragment's absence is damage: a member that the row excuses, or one still joining, may lack it.

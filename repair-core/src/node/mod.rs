@@ -242,6 +242,7 @@ impl Node {
         if self.config.trust_disk {
             self.trust_disk();
         }
+        self.say_distrust();
         let pgs: Vec<PgId> = self.groups.keys().copied().collect();
         pgs.iter().for_each(|pg| self.run_group(*pg));
         self.begin_scrubs();

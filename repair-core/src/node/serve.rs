@@ -276,6 +276,11 @@ impl Node {
         self.asked_of_ledger(fragment, super::ledger::Ledger::owes)
     }
 
+    /// Whether this is a fragment that nobody else can keep for us.
+    pub(super) fn is_place_of(&self, fragment: &FragmentKey) -> bool {
+        self.asked_of_ledger(fragment, super::ledger::Ledger::is_place_of)
+    }
+
     pub(super) fn must_hold(&self, fragment: &FragmentKey) -> bool {
         self.asked_of_ledger(fragment, super::ledger::Ledger::must_hold)
     }

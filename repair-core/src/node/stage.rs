@@ -213,7 +213,7 @@ impl Node {
             Err(refusal) => return self.refuse(asker, refusal),
         };
         let fragment = FragmentKey { extent: wish.key.extent, generation: wish.generation, index: wish.key.index };
-        if let Some(reason) = self.distrusted().filter(|_| !self.owes(&fragment)) {
+        if let Some(reason) = self.distrusted().filter(|_| !self.is_place_of(&fragment)) {
             return self.refuse(asker, Refusal::NoSpace(reason));
         }
         let new = !self.stages.slots.contains_key(&wish.key);
