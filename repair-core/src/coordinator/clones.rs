@@ -71,8 +71,9 @@ impl Coordinator {
                 return self
                     .refuse(asker, Refusal::Unavailable("another process of this disk is being looked at".into()));
             }
-            (*waits, *other) = (asker, wanted);
-            return;
+            let earlier = std::mem::replace(waits, asker);
+            *other = wanted;
+            return self.superseded(earlier);
         }
         self.clones.waiting.insert(id, (asker, wanted));
         self.call(id, NodeCall::Other, NodeRequest::Info, Body::new(), self.config.pg.call_deadline);

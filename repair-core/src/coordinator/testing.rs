@@ -467,7 +467,7 @@ impl World {
         self.send_over(CLIENT, request, body)
     }
 
-    fn send_over(&mut self, peer: PeerId, request: DaemonRequest, body: Body) -> u64 {
+    pub(super) fn send_over(&mut self, peer: PeerId, request: DaemonRequest, body: Body) -> u64 {
         self.sequence += 1;
         let id = self.sequence;
         self.tell(CoordinatorEvent::Request { peer, id: RequestId(id), request, body });

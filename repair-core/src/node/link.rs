@@ -3,6 +3,7 @@
 use super::{Node, NodeEffect, Pending, StoreError, StoreOk};
 use crate::id::{AttemptId, CellKey, DiskId, PgId};
 use crate::lineage::{Claim, Life};
+use crate::rng::Dice;
 use crate::time::{Millis, Time};
 use crate::wire::daemon::AttemptState;
 use crate::wire::node::{DamageReport, FragmentKey};
@@ -115,6 +116,8 @@ impl Node {
     /// Shows the daemon which disk this is and which of its lives.
     fn show(&mut self) {
         let Some(host) = &self.host else { return };
+        // The daemon refuses what was asked before and is not answered yet: that says nothing any more.
+        self.link.questions.retain(|_, question| !matches!(question, Question::Register));
         let (disk, cell, boot) = (host.disk, host.cell, host.boot);
         let (domain, address) = (host.domain.clone(), host.address.clone());
         let claim = Claim { had: host.life, life: self.link.life };
@@ -133,9 +136,16 @@ impl Node {
             if self.host.as_ref().is_some_and(|host| host.life == Some(self.link.life)) {
                 self.link.life.number = self.link.life.number.saturating_add(1);
             }
-            self.link.next_life = self.now + self.config.life_every;
+            self.link.next_life = self.now + self.life_span();
             self.show();
         }
+    }
+
+    /// How long a life lasts: three to five quarters of what is set, so that no two disks of a cell go on together for long.
+    pub(super) fn life_span(&self) -> Millis {
+        let (every, host) = (self.config.life_every.0, self.host.as_ref());
+        let seed = host.map_or(0, |host| (host.disk.0 >> 64) as u64 ^ host.disk.0 as u64 ^ host.boot);
+        Millis(every - every / 4 + Dice::new(seed).below(every / 2 + 1))
     }
 
     fn ask(&mut self, question: Question, request: DaemonRequest) {
@@ -203,7 +213,7 @@ impl Node {
         }
         (self.link.registered, self.link.refusal) = (true, None);
         if self.link.next_life <= self.now {
-            self.link.next_life = self.now + self.config.life_every;
+            self.link.next_life = self.now + self.life_span();
         }
         self.link.beat_every = Millis(beat_every.0.max(1));
         // It takes us for sound as long as nobody says otherwise.
