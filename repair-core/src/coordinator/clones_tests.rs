@@ -246,3 +246,67 @@ fn who_asks_again_while_the_other_process_is_called_is_answered_both_times() {
     assert!(matches!(world.answer(first).0, DaemonReply::Refused(Refusal::Unavailable(_))));
     assert!(is_copy(&world.answer(second).0));
 }
+
+#[test]
+fn a_folder_without_a_life_takes_the_place_of_a_lost_disk_only_and_then_the_disk_is_refused() {
+    let mut world = cell();
+    let original = shown(&world);
+    let bare = comes(&world, None, 99);
+    assert!(is_copy(&world.ask(bare.clone())));
+    world.kill_node(DISK);
+    world.pass(Millis(60_000));
+    assert!(is_copy(&world.ask(bare.clone())), "the disk may come back");
+    world.pass(Millis(3_700_000));
+    assert_eq!(events(&world, "disk_lost"), 1);
+    let reply = world.ask(bare);
+    assert!(matches!(reply, DaemonReply::WelcomeAs { life_number: 2, .. }), "{reply:?}");
+    // It is gone before it stored that, and after.
+    for had in [None, Some(Life { number: 2, boot: 99 })] {
+        world.tell(CoordinatorEvent::PeerGone { peer: CLIENT });
+        world.pass(Millis(5_000));
+        let disk = comes(&world, original, 100);
+        assert!(is_copy(&world.ask_over(OTHER, disk)), "{had:?}");
+        if let Some(had) = had {
+            let kept = with_claim(&world, Claim { had: Some(had), life: had });
+            assert!(matches!(world.ask(kept), DaemonReply::Welcome { .. }));
+        }
+    }
+}
+
+fn with_claim(world: &World, shown: Claim) -> DaemonRequest {
+    let mut request = comes(world, None, shown.life.boot);
+    if let DaemonRequest::RegisterLife { claim, .. } = &mut request {
+        *claim = shown;
+    }
+    request
+}
+
+#[test]
+fn a_refused_copy_at_the_disks_old_address_does_not_keep_the_disk_out() {
+    let mut world = cell();
+    let old = shown(&world);
+    world.kill_node(DISK);
+    world.start_node(DISK);
+    world.until("it is back", |world| world.healthy() == 4);
+    world.pass(Millis(100));
+    let disk = comes(&world, shown(&world), 99);
+    world.kill_node(DISK);
+    world.nodes.get_mut(&DISK).unwrap().put_back(old);
+    world.start_node(DISK);
+    world.until("the copy is refused", |world| events(world, "disk_refused") == 1);
+    assert!(matches!(world.ask(disk), DaemonReply::Welcome { .. }));
+}
+
+#[test]
+fn a_disk_that_was_started_again_and_did_not_ask_yet_is_not_taken_for_gone() {
+    let mut world = cell();
+    let copy = comes(&world, shown(&world), 99);
+    world.stop_daemon();
+    world.kill_node(DISK);
+    world.start_node(DISK);
+    world.pass(Millis(10));
+    world.start_daemon_unseen_by(Some(DISK));
+    world.until("the others are there", |world| world.healthy() == 3);
+    assert!(is_copy(&world.ask(copy)));
+    world.until("the disk is there", |world| world.healthy() == 4);
+}

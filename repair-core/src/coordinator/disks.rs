@@ -73,6 +73,8 @@ pub(super) struct Disk {
     asker: Option<Asker>,
     /// Whether that one only begins the next life of a process that is welcome: it beats meanwhile.
     renewing: bool,
+    /// The number it says that its life has.
+    claimed: Option<u64>,
     writing: bool,
     /// A call failed and none succeeded since: its beats prove nothing, it is asked who it is.
     mute: bool,
@@ -104,6 +106,7 @@ impl Disk {
             peer: None,
             asker: None,
             renewing: false,
+            claimed: None,
             writing: false,
             mute: false,
             probing: false,
@@ -176,6 +179,7 @@ impl Coordinator {
         disk.renewing = disk.is_life_of(asker.peer, wanted.boot);
         disk.domain = wanted.row.domain.parse().ok();
         (disk.row, disk.lineage) = (wanted.row, lineage);
+        disk.claimed = wanted.claim.map(|claim| claim.life.number);
         (disk.free_bytes, disk.total_bytes) = (wanted.free_bytes, wanted.total_bytes);
         let gone = disk.peer.replace(asker.peer).filter(|peer| *peer != asker.peer);
         disk.boot = Some(wanted.boot);
@@ -302,7 +306,13 @@ impl Coordinator {
         let first = !std::mem::replace(&mut disk.announced, true);
         let text = format!("{} (disk {id}) at {}", disk.row.domain, disk.row.address);
         let fields = vec![("disk", id.to_string()), ("domain", disk.row.domain.clone())];
-        self.reply(asker, DaemonReply::Welcome { cell: cell.cell, beat_every: self.config.beat_every });
+        let other = disk.lineage.map(|known| known.life.number).filter(|_| disk.claimed.is_some());
+        let (cell, beat_every) = (cell.cell, self.config.beat_every);
+        let reply = match other.filter(|number| Some(*number) != disk.claimed) {
+            Some(life_number) => DaemonReply::WelcomeAs { cell, beat_every, life_number },
+            None => DaemonReply::Welcome { cell, beat_every },
+        };
+        self.reply(asker, reply);
         if turn == Some(Turn::Back) {
             self.note(if first { "disk_registered" } else { "disk_back" }, text, fields);
             self.tell_groups(id, true);

@@ -74,6 +74,11 @@ impl Host {
         self.store.life
     }
 
+    /// Puts an earlier state of it back, as far as its lives go.
+    pub(super) fn put_back(&mut self, life: Option<Life>) {
+        self.store.life = life;
+    }
+
     pub(super) fn node(&self) -> &Node {
         self.node.as_ref().unwrap()
     }

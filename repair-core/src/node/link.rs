@@ -28,7 +28,7 @@ const TIMES_EVERY: Millis = Millis(10_000);
 
 #[derive(Debug)]
 enum Question {
-    Register,
+    Register(Claim),
     Beat(Vec<DamageReport>),
     /// What was told of faults, by version and by operations.
     Faults(u64, u64),
@@ -46,6 +46,8 @@ pub(super) struct Link {
     storing_cell: bool,
     /// The life of the disk that this process lives, or begins.
     pub(super) life: Life,
+    /// The life that the daemon knows to be stored.
+    confirmed: Option<Life>,
     /// When to begin the next.
     next_life: Time,
     /// Whether the daemon is asked as those before it were: it did not know what it was asked.
@@ -71,6 +73,7 @@ impl Link {
             refusal: None,
             storing_cell: false,
             life: Life { number: 1, boot: 0 },
+            confirmed: None,
             next_life: Time::ZERO,
             is_old: false,
             beat_every,
@@ -105,6 +108,12 @@ impl Link {
 }
 
 impl Node {
+    /// There is a connection, perhaps to another daemon than before.
+    pub(super) fn reached(&mut self) {
+        self.link.is_old = false;
+        self.register();
+    }
+
     pub(super) fn register(&mut self) {
         if self.host.is_some() {
             (self.link.reached, self.link.registered) = (true, false);
@@ -117,7 +126,7 @@ impl Node {
     fn show(&mut self) {
         let Some(host) = &self.host else { return };
         // The daemon refuses what was asked before and is not answered yet: that says nothing any more.
-        self.link.questions.retain(|_, question| !matches!(question, Question::Register));
+        self.link.questions.retain(|_, question| !matches!(question, Question::Register(_)));
         let (disk, cell, boot) = (host.disk, host.cell, host.boot);
         let (domain, address) = (host.domain.clone(), host.address.clone());
         let claim = Claim { had: host.life, life: self.link.life };
@@ -127,7 +136,7 @@ impl Node {
         } else {
             DaemonRequest::RegisterLife { disk, cell, domain, address, free_bytes, total_bytes, claim }
         };
-        self.ask(Question::Register, request);
+        self.ask(Question::Register(claim), request);
     }
 
     /// A life that has lasted for long enough is followed by the next. One that is not stored yet is shown again.
@@ -163,11 +172,20 @@ impl Node {
         match (question, result) {
             // Silence: the next beat or registration is due anyway.
             (_, Err(_)) => {}
-            (Question::Register, Ok(DaemonReply::Welcome { cell, beat_every })) => self.welcome(cell, beat_every),
+            (Question::Register(claim), Ok(DaemonReply::Welcome { cell, beat_every })) => {
+                if claim.had == Some(claim.life) {
+                    self.link.confirmed = claim.had;
+                }
+                self.welcome(cell, beat_every);
+            }
+            (Question::Register(_), Ok(DaemonReply::WelcomeAs { cell, beat_every, life_number })) => {
+                self.link.life.number = self.link.life.number.max(life_number);
+                self.welcome(cell, beat_every);
+            }
             // The beat beside them says it too.
             (Question::Faults(..), Ok(DaemonReply::RegisterFirst)) => {}
             (_, Ok(DaemonReply::RegisterFirst)) => self.register(),
-            (Question::Register | Question::Beat(_), Ok(DaemonReply::Refused(refusal))) => {
+            (Question::Register(_) | Question::Beat(_), Ok(DaemonReply::Refused(refusal))) => {
                 self.link.registered = false;
                 // A daemon that knows no lives says so; where it meant something else, it will be the other way about next time.
                 self.link.is_old = !self.link.is_old && matches!(refusal, Refusal::Invalid(_));
@@ -270,7 +288,17 @@ impl Node {
         let request = DaemonRequest::Beat { disk, boot, free_bytes, broken, damaged: damaged.clone() };
         self.link.due = self.now + self.link.beat_every;
         self.tell_faults(disk, boot);
+        self.confirm();
         self.ask(Question::Beat(damaged), request);
+    }
+
+    /// Until the daemon has heard that the life is stored, it takes the one before too.
+    fn confirm(&mut self) {
+        let stored = self.host.as_ref().and_then(|host| host.life).filter(|life| *life == self.link.life);
+        let is_asked = self.link.questions.values().any(|question| matches!(question, Question::Register(_)));
+        if stored.is_some() && stored != self.link.confirmed && !is_asked && !self.link.is_old {
+            self.show();
+        }
     }
 
     /// New faults with the next beat, times now and then.
