@@ -442,6 +442,7 @@ pub fn daemon_replies() -> Vec<Sample<DaemonReply>> {
         ("report", DaemonReply::Report),
         ("attempt-aborted", DaemonReply::AttemptState(AttemptState::Aborted)),
         ("attempt-live", DaemonReply::AttemptState(AttemptState::Live)),
+        ("welcome-as", DaemonReply::WelcomeAs { cell: cell(), beat_every: Millis(3000), life_number: 18 }),
     ];
     let body = |name: &str| if name == "report" { Bytes::from_static(b"{\"schema\":1}") } else { Bytes::new() };
     samples.into_iter().map(|(name, message)| (name, message, body(name))).collect()

@@ -7,6 +7,8 @@
 //!
 //! The catalog is written first, so a crash leaves a disk that shows the life before. Until the node has said that its life is
 //! stored, that one is taken too: the honest disk always goes on.
+//!
+//! Numbers on file never fall: only a disk that shows a higher one than was ever let in knows more than the catalog does.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -58,24 +60,37 @@ pub struct Lineage {
 }
 
 impl Lineage {
-    /// What is on file once this claim is let in.
+    /// What is on file once this claim is let in; its life may have a higher number than the claim's. `is_lost` where the disk on
+    /// file counts as lost.
     ///
     /// # Errors
     /// The life on file, where what claims to be the disk is not what that life went on as.
-    pub fn step(on_file: Option<Self>, claim: Claim) -> Result<Self, Life> {
+    pub fn step(on_file: Option<Self>, claim: Claim, is_lost: bool) -> Result<Self, Life> {
         let (had, life) = (claim.had, claim.life);
-        let next = Self { life, before: had, settled: had == Some(life) };
-        let Some(known) = on_file else { return Ok(next) };
+        let Some(known) = on_file else { return Ok(Self { life, before: had, settled: had == Some(life) }) };
         if known.life == life {
-            return Ok(Self { settled: known.settled || next.settled, ..known });
+            return Ok(Self { settled: known.settled || had == Some(life), ..known });
         }
-        // Of an earlier program, or somebody took the file away to have this folder let in.
-        let Some(had) = had else { return Ok(next) };
+        let crashed = !known.settled && had == known.before;
+        let Some(had) = had else {
+            // It asked before, and did not hear the number it was let in with.
+            if crashed && known.life.boot == life.boot {
+                return Ok(known);
+            }
+            // Nothing tells this folder from a state of long ago: it takes the place of a disk, and never of one that may come back.
+            let number = known.life.number.saturating_add(1);
+            let next = Self { life: Life { number, ..life }, before: None, settled: false };
+            return if crashed || is_lost { Ok(next) } else { Err(known.life) };
+        };
         let goes_on = had == known.life
             || (known.life.boot == life.boot && known.life.number < life.number)
-            || (!known.settled && Some(had) == known.before)
+            || crashed
+            // A catalog put back from between two crashes has the life that the first of them ended.
+            || (!known.settled && had.number == known.life.number)
             // Then the catalog is the older one. That is found out and told elsewhere, and by the disks.
             || known.life.number < had.number;
+        let number = life.number.max(known.life.number);
+        let next = Self { life: Life { number, ..life }, before: Some(had), settled: had == life };
         if goes_on { Ok(next) } else { Err(known.life) }
     }
 }
@@ -99,9 +114,9 @@ mod tests {
     /// A whole start: let in, stored, said.
     fn start(file: &mut Option<Lineage>, folder: &mut Folder, boot: u64) -> Result<Life, Life> {
         let claim = begin(*folder, boot);
-        *file = Some(Lineage::step(*file, claim)?);
+        *file = Some(Lineage::step(*file, claim, false)?);
         *folder = Some(claim.life);
-        *file = Some(Lineage::step(*file, kept(claim.life))?);
+        *file = Some(Lineage::step(*file, kept(claim.life), false)?);
         Ok(claim.life)
     }
 
@@ -142,24 +157,68 @@ mod tests {
         let life = start(&mut file, &mut folder, 1).unwrap();
         let mut copy = folder;
         let renewed = Claim { had: Some(life), life: Life { number: 2, boot: 1 } };
-        file = Some(Lineage::step(file, renewed).unwrap());
-        file = Some(Lineage::step(file, kept(renewed.life)).unwrap());
+        file = Some(Lineage::step(file, renewed, false).unwrap());
+        file = Some(Lineage::step(file, kept(renewed.life), false).unwrap());
         assert_eq!(start(&mut file, &mut copy, 9), Err(renewed.life));
         // What the process said before comes late.
-        assert_eq!(Lineage::step(file, kept(life)), Err(renewed.life));
+        assert_eq!(Lineage::step(file, kept(life), false), Err(renewed.life));
         folder = Some(renewed.life);
         assert_eq!(start(&mut file, &mut folder, 2).unwrap().number, 3);
     }
 
     #[test]
-    fn a_disk_without_a_life_and_one_ahead_of_the_catalog_are_let_in() {
+    fn a_disk_ahead_of_the_catalog_is_let_in() {
         let (mut file, mut folder) = (None, None);
         start(&mut file, &mut folder, 1).unwrap();
         let old_catalog = file;
         start(&mut file, &mut folder, 2).unwrap();
         file = old_catalog;
         assert_eq!(start(&mut file, &mut folder, 3).unwrap().number, 3);
-        assert_eq!(start(&mut file, &mut None, 4).unwrap().number, 1);
+    }
+
+    #[test]
+    fn a_folder_without_a_life_takes_the_place_of_a_lost_disk_and_is_the_disk_from_then_on() {
+        let (mut file, mut original) = (None, None);
+        (1..=17).for_each(|boot| _ = start(&mut file, &mut original, boot).unwrap());
+        let last = original.unwrap();
+        let claim = begin(None, 50);
+        assert_eq!(Lineage::step(file, claim, false), Err(last), "the disk may come back");
+        let taken = Lineage::step(file, claim, true).unwrap();
+        assert_eq!(taken, Lineage { life: Life { number: 18, boot: 50 }, before: None, settled: false });
+        // It did not hear its number, or crashed before it stored it, and is not lost any more.
+        assert_eq!(Lineage::step(Some(taken), claim, false), Ok(taken));
+        let again = Lineage::step(Some(taken), begin(None, 51), false).unwrap();
+        assert_eq!(again.life, Life { number: 19, boot: 51 });
+        for unsettled in [taken, again] {
+            assert_eq!(Lineage::step(Some(unsettled), begin(original, 60), true), Err(unsettled.life));
+        }
+        let mut copy = Some(again.life);
+        file = Some(Lineage::step(Some(again), kept(again.life), false).unwrap());
+        assert_eq!(start(&mut file, &mut original, 61), Err(again.life));
+        assert_eq!(start(&mut file, &mut copy, 52).unwrap().number, 20);
+        assert_eq!(start(&mut file, &mut original, 62), Err(copy.unwrap()));
+    }
+
+    #[test]
+    fn a_catalog_from_between_two_crashes_knows_the_disk() {
+        let (mut file, mut folder) = (None, None);
+        start(&mut file, &mut folder, 1).unwrap();
+        // Let in, and crashed before it stored the life.
+        file = Some(Lineage::step(file, begin(folder, 2), false).unwrap());
+        let (kept_aside, mut copy) = (file, folder);
+        start(&mut file, &mut folder, 3).unwrap();
+        assert_eq!(start(&mut file, &mut copy, 8).map_err(|known| known.number), Err(2));
+        file = kept_aside;
+        assert_eq!(start(&mut file, &mut folder, 4).unwrap().number, 3);
+        assert_eq!(start(&mut file, &mut copy, 9).map_err(|known| known.number), Err(3));
+    }
+
+    #[test]
+    fn numbers_on_file_never_fall() {
+        let (mut file, mut folder) = (None, None);
+        (1..=5).for_each(|boot| _ = start(&mut file, &mut folder, boot).unwrap());
+        let claim = Claim { had: folder, life: Life { number: 1, boot: 6 } };
+        assert_eq!(Lineage::step(file, claim, false).unwrap().life, Life { number: 5, boot: 6 });
     }
 
     /// Crashes at every step, messages lost behind every step, catalogs that answer late: the one honest disk is never refused.
@@ -172,9 +231,10 @@ mod tests {
                 let mut life = Life::after(folder, boot);
                 for _ in 0..dice.below(4) {
                     let claim = Claim { had: folder, life };
-                    let next = Lineage::step(file, claim).unwrap_or_else(|known| panic!("{claim:?}: {known}"));
+                    let next = Lineage::step(file, claim, false).unwrap_or_else(|known| panic!("{claim:?}: {known}"));
+                    assert!(file.is_none_or(|file: Lineage| file.life.number <= next.life.number));
                     // Asked again it changes nothing more.
-                    assert_eq!(Lineage::step(Some(next), claim), Ok(next));
+                    assert_eq!(Lineage::step(Some(next), claim, false), Ok(next));
                     if dice.chance(1, 4) {
                         break;
                     }
@@ -182,7 +242,10 @@ mod tests {
                     match dice.below(4) {
                         0 => {}
                         1 => break,
-                        _ => folder = Some(life),
+                        _ => {
+                            life.number = next.life.number;
+                            folder = Some(life);
+                        }
                     }
                     if folder == Some(life) && dice.chance(1, 3) {
                         life.number += 1;

@@ -42,16 +42,22 @@ impl Coordinator {
     /// # Errors
     /// It is not the disk.
     fn lineage(&self, wanted: &Registration) -> Result<Option<Lineage>, Refusal> {
-        let known = self.disks.get(&wanted.row.disk).and_then(|disk| disk.lineage);
+        let id = wanted.row.disk;
+        let known = self.disks.get(&id).and_then(|disk| disk.lineage);
         let Some(claim) = wanted.claim else { return Ok(known) };
-        Lineage::step(known, claim).map(Some).map_err(|known| {
-            let had = claim.had.map_or_else(|| "none".into(), |life| life.to_string());
-            Refusal::Duplicate(format!(
-                "this is a copy or an old state of disk {}: it comes from life {had}, and the disk has gone on to life {known}. \
-                 Nothing is stored here. If the disk itself is gone for good and this is to take its place, remove the file \
-                 `life` from the data folder and start the node again",
-                wanted.row.disk
-            ))
+        let is_lost = self.disks.get(&id).is_some_and(|disk| disk.health.is_lost());
+        Lineage::step(known, claim, is_lost).map(Some).map_err(|known| {
+            Refusal::Duplicate(match claim.had {
+                Some(had) => format!(
+                    "this is a copy or an old state of disk {id}: it comes from life {had}, and the disk has gone on to life \
+                     {known}. Nothing is stored here. If the disk itself is gone for good and this is to take its place, remove \
+                     the file `life` from the data folder and start the node again"
+                ),
+                None => format!(
+                    "this may be any old state of disk {id}: it shows no life, and the disk has gone on to life {known}. Nothing \
+                     is stored here before the disk counts as lost, which it does when it has been away for the grace period"
+                ),
+            })
         })
     }
 
@@ -71,8 +77,9 @@ impl Coordinator {
                 return self
                     .refuse(asker, Refusal::Unavailable("another process of this disk is being looked at".into()));
             }
-            (*waits, *other) = (asker, wanted);
-            return;
+            let earlier = std::mem::replace(waits, asker);
+            *other = wanted;
+            return self.superseded(earlier);
         }
         self.clones.waiting.insert(id, (asker, wanted));
         self.call(id, NodeCall::Other, NodeRequest::Info, Body::new(), self.config.pg.call_deadline);
@@ -94,7 +101,10 @@ impl Coordinator {
         let Some(known) = self.disks.get(&id) else { return };
         let is_fresh = known.health.last_heard() + self.config.suspect_after > self.now;
         let is_gone = match result {
-            Ok((NodeReply::Info { disk, boot, .. }, _)) if disk == id && boot != wanted.boot => {
+            // One that was refused itself can be at the disk's address only where the disk's process is gone.
+            Ok((NodeReply::Info { disk, boot, .. }, _))
+                if disk == id && boot != wanted.boot && !self.was_turned_away(id, boot) =>
+            {
                 let refusal = Refusal::Duplicate(format!(
                     "disk {id} is served by another process, at {}: this folder is a copy of it, or it of this one",
                     known.row.address
@@ -118,6 +128,16 @@ impl Coordinator {
             }
             Err(refusal) => self.turn_away(asker, &wanted, refusal),
         }
+    }
+
+    /// Whether this process asked lately, and is not the disk.
+    fn was_turned_away(&self, id: DiskId, boot: u64) -> bool {
+        let is_the_disk = self
+            .disks
+            .get(&id)
+            .is_some_and(|disk| disk.boot() == Some(boot) || disk.lineage.is_some_and(|known| known.life.boot == boot));
+        let one = self.clones.turned_away.get(&(id, boot));
+        !is_the_disk && one.is_some_and(|one| one.last + FORGOTTEN_AFTER > self.now)
     }
 
     /// Refuses, and says it to the operator if somebody has to see to it.

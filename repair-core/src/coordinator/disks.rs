@@ -71,6 +71,10 @@ pub(super) struct Disk {
     peer: Option<PeerId>,
     /// A registration that waits for the row.
     asker: Option<Asker>,
+    /// Whether that one only begins the next life of a process that is welcome: it beats meanwhile.
+    renewing: bool,
+    /// The number it says that its life has.
+    claimed: Option<u64>,
     writing: bool,
     /// A call failed and none succeeded since: its beats prove nothing, it is asked who it is.
     mute: bool,
@@ -101,6 +105,8 @@ impl Disk {
             boot: None,
             peer: None,
             asker: None,
+            renewing: false,
+            claimed: None,
             writing: false,
             mute: false,
             probing: false,
@@ -129,7 +135,8 @@ impl Disk {
 
     /// Whether this connection is that of the life that was welcomed last.
     pub(super) fn is_life_of(&self, peer: PeerId, boot: u64) -> bool {
-        self.boot == Some(boot) && self.peer == Some(peer) && self.asker.is_none() && self.announced
+        let is_welcome = self.announced && (self.asker.is_none() || self.renewing);
+        self.boot == Some(boot) && self.peer == Some(peer) && is_welcome
     }
 
     /// Whether its registration waits for its row.
@@ -169,12 +176,14 @@ impl Coordinator {
         let (id, now) = (wanted.row.disk, self.now);
         let disk = self.disks.entry(id).or_insert_with(|| Disk::new(wanted.row.clone(), now));
         let again = disk.boot == Some(wanted.boot);
+        disk.renewing = disk.is_life_of(asker.peer, wanted.boot);
         disk.domain = wanted.row.domain.parse().ok();
         (disk.row, disk.lineage) = (wanted.row, lineage);
+        disk.claimed = wanted.claim.map(|claim| claim.life.number);
         (disk.free_bytes, disk.total_bytes) = (wanted.free_bytes, wanted.total_bytes);
         let gone = disk.peer.replace(asker.peer).filter(|peer| *peer != asker.peer);
         disk.boot = Some(wanted.boot);
-        disk.asker = Some(asker);
+        let earlier = disk.asker.replace(asker);
         (disk.mute, disk.probing) = (false, false);
         // A node that was started again may have forgotten what it staged, or lost its journal: whoever counts on it must hear
         // that it was away. So must owners that reached it before it registered here: it may have been an earlier life.
@@ -193,11 +202,19 @@ impl Coordinator {
             self.peers.remove(&gone);
         }
         self.peers.insert(asker.peer, id);
+        if let Some(earlier) = earlier {
+            self.superseded(earlier);
+        }
         if restarted {
             self.tell_groups(id, false);
         }
         self.watch(id);
         self.write_disk_row(id);
+    }
+
+    /// A question that is not answered is taken for a connection that is of no use.
+    pub(super) fn superseded(&mut self, earlier: Asker) {
+        self.refuse(earlier, Refusal::Unavailable("the disk was registered again meanwhile".into()));
     }
 
     pub(super) fn may_register(&self, wanted: &Registration) -> Result<(), Refusal> {
@@ -289,7 +306,13 @@ impl Coordinator {
         let first = !std::mem::replace(&mut disk.announced, true);
         let text = format!("{} (disk {id}) at {}", disk.row.domain, disk.row.address);
         let fields = vec![("disk", id.to_string()), ("domain", disk.row.domain.clone())];
-        self.reply(asker, DaemonReply::Welcome { cell: cell.cell, beat_every: self.config.beat_every });
+        let other = disk.lineage.map(|known| known.life.number).filter(|_| disk.claimed.is_some());
+        let (cell, beat_every) = (cell.cell, self.config.beat_every);
+        let reply = match other.filter(|number| Some(*number) != disk.claimed) {
+            Some(life_number) => DaemonReply::WelcomeAs { cell, beat_every, life_number },
+            None => DaemonReply::Welcome { cell, beat_every },
+        };
+        self.reply(asker, reply);
         if turn == Some(Turn::Back) {
             self.note(if first { "disk_registered" } else { "disk_back" }, text, fields);
             self.tell_groups(id, true);
@@ -354,7 +377,7 @@ impl Coordinator {
         let Some(id) = self.peers.remove(&peer) else { return };
         let deaf = self.was_deaf_lately();
         let Some(disk) = self.disks.get_mut(&id).filter(|disk| disk.peer == Some(peer)) else { return };
-        (disk.peer, disk.asker) = (None, None);
+        (disk.peer, disk.asker, disk.renewing) = (None, None, false);
         if !deaf {
             let turn = disk.health.cut_off(self.now);
             self.turned(id, turn, "its connection ended");
@@ -406,7 +429,7 @@ impl Coordinator {
         let answered = result.is_ok();
         let mut proven = false;
         if let Some(disk) = self.disks.get_mut(&id) {
-            proven = disk.mute && answered && disk.peer.is_some() && disk.asker.is_none();
+            proven = disk.mute && answered && disk.peer.is_some() && (disk.asker.is_none() || disk.renewing);
             disk.mute = !answered;
             if matches!(what, NodeCall::Probe) {
                 disk.probing = false;

@@ -6,7 +6,7 @@ use crate::limping::Evidence;
 use crate::time::{Millis, Time};
 use crate::wire::DaemonReply;
 use crate::wire::node::{FaultCount, ServiceTime};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Kinds kept of one disk, and the letters of a kind, whatever a node tells.
 const KINDS_MAX: usize = 16;
@@ -19,6 +19,8 @@ pub(super) struct Told {
     pub(super) faults: BTreeMap<String, (u64, Time)>,
     pub(super) service: Vec<ServiceTime>,
     pub(super) quarantined: u64,
+    /// Kinds that there was an event of.
+    noted: BTreeSet<String>,
 }
 
 fn is_kind(kind: &str) -> bool {
@@ -50,13 +52,16 @@ impl Coordinator {
         self.limping.tell(now, id, &service);
         let new: Vec<(String, u64)> = faults
             .iter()
-            .filter(|(kind, _)| !disk.told.faults.contains_key(*kind))
+            .filter(|(kind, _)| !disk.told.noted.contains(*kind))
             .map(|(kind, (count, _))| (kind.clone(), *count))
+            .take(KINDS_MAX.saturating_sub(disk.told.noted.len()))
             .collect();
-        disk.told = Told { faults, service, quarantined };
+        let mut noted = std::mem::take(&mut disk.told.noted);
+        noted.extend(new.iter().map(|(kind, _)| kind.clone()));
+        disk.told = Told { faults, service, quarantined, noted };
         self.reply(asker, DaemonReply::BeatTaken);
         for (kind, count) in new {
-            // The first of a kind in a life of its node; how many there are is in the reports.
+            // The first of a kind in a life of its node and of the daemon; how many there are is in the reports.
             let text = format!("{} met {kind}, {count} so far", self.who(id));
             let fields = vec![("disk", id.to_string()), ("fault", kind), ("count", count.to_string())];
             self.note("disk_fault", text, fields);

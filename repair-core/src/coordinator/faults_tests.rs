@@ -77,6 +77,11 @@ fn strangers_tell_nothing_and_what_is_told_is_bounded() {
     let found = told_disk(&world, DISK).faults;
     assert_eq!(found.len(), 16);
     assert!(found.keys().all(|kind| kind.starts_with('k')), "{found:?}");
+    // Other kinds with every message, and the first ones again, are no more events.
+    let seen = world.notes.len();
+    tell(&mut world, DISK, &[("other", 1), ("another", 1)], &[]);
+    tell(&mut world, DISK, &hostile, &[]);
+    assert_eq!(world.kinds()[seen..], [""; 0]);
 }
 
 /// Tells times of all disks, two minutes long: that of one is far longer.

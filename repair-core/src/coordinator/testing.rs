@@ -74,6 +74,11 @@ impl Host {
         self.store.life
     }
 
+    /// Puts an earlier state of it back, as far as its lives go.
+    pub(super) fn put_back(&mut self, life: Option<Life>) {
+        self.store.life = life;
+    }
+
     pub(super) fn node(&self) -> &Node {
         self.node.as_ref().unwrap()
     }
@@ -474,7 +479,7 @@ impl World {
         self.send_over(CLIENT, request, body)
     }
 
-    fn send_over(&mut self, peer: PeerId, request: DaemonRequest, body: Body) -> u64 {
+    pub(super) fn send_over(&mut self, peer: PeerId, request: DaemonRequest, body: Body) -> u64 {
         self.sequence += 1;
         let id = self.sequence;
         self.tell(CoordinatorEvent::Request { peer, id: RequestId(id), request, body });

@@ -3,6 +3,7 @@
 use super::{Node, NodeEffect, Pending, StoreError, StoreOk};
 use crate::id::{AttemptId, CellKey, DiskId, PgId};
 use crate::lineage::{Claim, Life};
+use crate::rng::Dice;
 use crate::time::{Millis, Time};
 use crate::wire::daemon::AttemptState;
 use crate::wire::node::{DamageReport, FragmentKey};
@@ -27,7 +28,7 @@ const TIMES_EVERY: Millis = Millis(10_000);
 
 #[derive(Debug)]
 enum Question {
-    Register,
+    Register(Claim),
     Beat(Vec<DamageReport>),
     /// What was told of faults, by version and by operations.
     Faults(u64, u64),
@@ -45,6 +46,8 @@ pub(super) struct Link {
     storing_cell: bool,
     /// The life of the disk that this process lives, or begins.
     pub(super) life: Life,
+    /// The life that the daemon knows to be stored.
+    confirmed: Option<Life>,
     /// When to begin the next.
     next_life: Time,
     /// Whether the daemon is asked as those before it were: it did not know what it was asked.
@@ -70,6 +73,7 @@ impl Link {
             refusal: None,
             storing_cell: false,
             life: Life { number: 1, boot: 0 },
+            confirmed: None,
             next_life: Time::ZERO,
             is_old: false,
             beat_every,
@@ -104,6 +108,12 @@ impl Link {
 }
 
 impl Node {
+    /// There is a connection, perhaps to another daemon than before.
+    pub(super) fn reached(&mut self) {
+        self.link.is_old = false;
+        self.register();
+    }
+
     pub(super) fn register(&mut self) {
         if self.host.is_some() {
             (self.link.reached, self.link.registered) = (true, false);
@@ -115,6 +125,8 @@ impl Node {
     /// Shows the daemon which disk this is and which of its lives.
     fn show(&mut self) {
         let Some(host) = &self.host else { return };
+        // The daemon refuses what was asked before and is not answered yet: that says nothing any more.
+        self.link.questions.retain(|_, question| !matches!(question, Question::Register(_)));
         let (disk, cell, boot) = (host.disk, host.cell, host.boot);
         let (domain, address) = (host.domain.clone(), host.address.clone());
         let claim = Claim { had: host.life, life: self.link.life };
@@ -124,7 +136,7 @@ impl Node {
         } else {
             DaemonRequest::RegisterLife { disk, cell, domain, address, free_bytes, total_bytes, claim }
         };
-        self.ask(Question::Register, request);
+        self.ask(Question::Register(claim), request);
     }
 
     /// A life that has lasted for long enough is followed by the next. One that is not stored yet is shown again.
@@ -133,9 +145,16 @@ impl Node {
             if self.host.as_ref().is_some_and(|host| host.life == Some(self.link.life)) {
                 self.link.life.number = self.link.life.number.saturating_add(1);
             }
-            self.link.next_life = self.now + self.config.life_every;
+            self.link.next_life = self.now + self.life_span();
             self.show();
         }
+    }
+
+    /// How long a life lasts: three to five quarters of what is set, so that no two disks of a cell go on together for long.
+    pub(super) fn life_span(&self) -> Millis {
+        let (every, host) = (self.config.life_every.0, self.host.as_ref());
+        let seed = host.map_or(0, |host| (host.disk.0 >> 64) as u64 ^ host.disk.0 as u64 ^ host.boot);
+        Millis(every - every / 4 + Dice::new(seed).below(every / 2 + 1))
     }
 
     fn ask(&mut self, question: Question, request: DaemonRequest) {
@@ -153,11 +172,20 @@ impl Node {
         match (question, result) {
             // Silence: the next beat or registration is due anyway.
             (_, Err(_)) => {}
-            (Question::Register, Ok(DaemonReply::Welcome { cell, beat_every })) => self.welcome(cell, beat_every),
+            (Question::Register(claim), Ok(DaemonReply::Welcome { cell, beat_every })) => {
+                if claim.had == Some(claim.life) {
+                    self.link.confirmed = claim.had;
+                }
+                self.welcome(cell, beat_every);
+            }
+            (Question::Register(_), Ok(DaemonReply::WelcomeAs { cell, beat_every, life_number })) => {
+                self.link.life.number = self.link.life.number.max(life_number);
+                self.welcome(cell, beat_every);
+            }
             // The beat beside them says it too.
             (Question::Faults(..), Ok(DaemonReply::RegisterFirst)) => {}
             (_, Ok(DaemonReply::RegisterFirst)) => self.register(),
-            (Question::Register | Question::Beat(_), Ok(DaemonReply::Refused(refusal))) => {
+            (Question::Register(_) | Question::Beat(_), Ok(DaemonReply::Refused(refusal))) => {
                 self.link.registered = false;
                 // A daemon that knows no lives says so; where it meant something else, it will be the other way about next time.
                 self.link.is_old = !self.link.is_old && matches!(refusal, Refusal::Invalid(_));
@@ -203,7 +231,7 @@ impl Node {
         }
         (self.link.registered, self.link.refusal) = (true, None);
         if self.link.next_life <= self.now {
-            self.link.next_life = self.now + self.config.life_every;
+            self.link.next_life = self.now + self.life_span();
         }
         self.link.beat_every = Millis(beat_every.0.max(1));
         // It takes us for sound as long as nobody says otherwise.
@@ -260,7 +288,17 @@ impl Node {
         let request = DaemonRequest::Beat { disk, boot, free_bytes, broken, damaged: damaged.clone() };
         self.link.due = self.now + self.link.beat_every;
         self.tell_faults(disk, boot);
+        self.confirm();
         self.ask(Question::Beat(damaged), request);
+    }
+
+    /// Until the daemon has heard that the life is stored, it takes the one before too.
+    fn confirm(&mut self) {
+        let stored = self.host.as_ref().and_then(|host| host.life).filter(|life| *life == self.link.life);
+        let is_asked = self.link.questions.values().any(|question| matches!(question, Question::Register(_)));
+        if stored.is_some() && stored != self.link.confirmed && !is_asked && !self.link.is_old {
+            self.show();
+        }
     }
 
     /// New faults with the next beat, times now and then.

@@ -208,7 +208,7 @@ impl Node {
             NodeEvent::Stored { op, result } => self.stored(op, result),
             NodeEvent::Forwarded { op, result } => self.forwarded(op, result),
             NodeEvent::Daemon { number, result } => self.daemon_answered(number, result),
-            NodeEvent::DaemonReached => self.register(),
+            NodeEvent::DaemonReached => self.reached(),
             NodeEvent::Room { free_bytes, total_bytes } => self.stages.measured(free_bytes, total_bytes),
             NodeEvent::Broken { reason } => self.link.broke(self.now, reason),
             NodeEvent::Mismatched { times } => self.mismatched(times),

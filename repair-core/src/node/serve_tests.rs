@@ -437,6 +437,8 @@ fn a_life_is_stored_before_it_is_shown_as_the_disks_and_followed_by_the_next() {
     let mut world = World::boot(NodeConfig { life_every: Millis(5_000), ..config() }, Disk::default(), Some(CELL));
     let welcome = DaemonReply::Welcome { cell: CELL, beat_every: Millis(60_000) };
     world.event(NodeEvent::DaemonReached);
+    let span = world.node.life_span().0;
+    assert!((3_750..=6_250).contains(&span) && span != 5_000, "{span}");
     let mut had = None;
     for number in 1..=3 {
         let life = Life { number, boot: 77 };
@@ -459,9 +461,9 @@ fn a_life_is_stored_before_it_is_shown_as_the_disks_and_followed_by_the_next() {
         world.daemon_says(question, welcome.clone());
         assert!(world.cells.is_empty() && world.asked.is_empty());
         had = Some(life);
-        world.tick_at(1000 + 10_000 * number + 4_999);
+        world.tick_at(1000 + 10_000 * number + span - 1);
         assert!(world.asked.is_empty(), "too early");
-        world.tick_at(1000 + 10_000 * number + 5_000);
+        world.tick_at(1000 + 10_000 * number + span);
     }
 }
 
@@ -495,6 +497,36 @@ fn a_daemon_that_knows_no_lives_is_asked_as_before() {
     assert!(matches!(asked, DaemonRequest::Register { disk: DISK, boot: 77, .. }), "{asked:?}");
     world.daemon_says(number, DaemonReply::Welcome { cell: CELL, beat_every: Millis(100) });
     assert_eq!((world.node.refusal(), world.node.is_registered()), (None, true));
+    // The next connection may be to the next daemon.
+    world.event(NodeEvent::DaemonReached);
+    shown(&mut world);
+}
+
+#[test]
+fn a_node_takes_the_number_it_is_given_and_says_until_it_is_heard_that_its_life_is_stored() {
+    let mut world = World::new();
+    world.event(NodeEvent::DaemonReached);
+    let (number, _) = shown(&mut world);
+    world.daemon_says(number, DaemonReply::WelcomeAs { cell: CELL, beat_every: Millis(100), life_number: 18 });
+    let (op, _, life) = world.cells.pop().unwrap();
+    assert_eq!(life, Life { number: 18, boot: 77 });
+    world.event(NodeEvent::Stored { op, result: Ok(StoreOk::Done) });
+    let kept = Claim { had: Some(life), life };
+    for beat in 1..=3u64 {
+        let (number, claim) = shown(&mut world);
+        assert_eq!(claim, kept);
+        world.event(NodeEvent::Daemon { number, result: Err(crate::wire::CallError::Timeout) });
+        world.tick_at(1000 + 100 * beat);
+        let beats = world.asked.iter().filter(|(_, asked)| matches!(asked, DaemonRequest::Beat { .. })).count();
+        assert_eq!(beats as u64, beat);
+        let at = world.asked.iter().position(|(_, asked)| matches!(asked, DaemonRequest::RegisterLife { .. }));
+        let again = world.asked.remove(at.expect("it is said again"));
+        world.asked.push(again);
+    }
+    let (number, _) = shown(&mut world);
+    world.daemon_says(number, DaemonReply::Welcome { cell: CELL, beat_every: Millis(100) });
+    world.tick_at(5000);
+    assert!(world.asked.iter().all(|(_, asked)| matches!(asked, DaemonRequest::Beat { .. })));
 }
 
 #[test]

@@ -342,6 +342,15 @@ pub enum DaemonReply {
     Noted,
     /// A report. `[JSON]`
     Report,
+    /// As [`DaemonReply::Welcome`], and the life that the node begins has this number: the one it said is below what is on file.
+    WelcomeAs {
+        /// The cell, for its label.
+        cell: CellKey,
+        /// How often to beat.
+        beat_every: Millis,
+        /// Of its life.
+        life_number: u64,
+    },
 }
 
 /// How an attempt ended, as its owner knows.
