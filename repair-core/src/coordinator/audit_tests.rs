@@ -183,6 +183,85 @@ fn a_repair_is_not_given_parity_that_is_known_to_be_wrong() {
 }
 
 #[test]
+fn parity_known_to_be_wrong_is_copied_by_itself_from_a_disk_that_is_being_replaced() {
+    let (mut world, extent) = stored();
+    ask(&mut world, None);
+    let (job, spec) = next(&mut world);
+    end(&mut world, job, wrong_parity(&[4]));
+    let [replaced, lost] = [4, 1].map(|index| spec.sources[&index].disk);
+    world.break_node(replaced);
+    world.kill_node(lost);
+    // The rest first, without it; then it, from nothing but the disk that has it.
+    let rest = world.repair_one();
+    assert_eq!(rest.targets.keys().copied().collect::<Vec<_>>(), [1]);
+    assert_eq!(rest.sources.keys().copied().collect::<Vec<_>>(), [0, 2, 3, 5]);
+    let copy = world.repair_one();
+    assert_eq!(copy.extent, extent);
+    assert_eq!(copy.targets.keys().copied().collect::<Vec<_>>(), [4]);
+    let from: Vec<_> = copy.sources.iter().map(|(index, places)| (*index, places[0].disk, places.len())).collect();
+    assert_eq!(from, [(4, replaced, 1)]);
+    world.settle();
+    assert!(world.kinds().contains(&"member_replaced") && world.coordinator().status().pgs.closed == 0);
+}
+
+#[test]
+fn a_copy_is_not_kept_back_by_a_rest_that_cannot_be_rebuilt() {
+    let (mut world, _) = stored();
+    ask(&mut world, None);
+    let (job, spec) = next(&mut world);
+    end(&mut world, job, wrong_parity(&[4]));
+    world.break_node(spec.sources[&4].disk);
+    world.kill_node(spec.sources[&1].disk);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        world.until("a repair is wanted", |world| !world.repairs.is_empty());
+        let (job, spec) = world.repairs.pop_front().unwrap();
+        seen.push(*spec.targets.first_key_value().unwrap().0);
+        world.tell(CoordinatorEvent::RepairDone { job, outcome: crate::repair::RepairOutcome::default() });
+    }
+    assert_eq!(seen, [1, 4, 1, 4]);
+}
+
+#[test]
+fn wrong_parity_that_is_lost_for_good_is_parked_and_told_until_the_names_are_put_again() {
+    let (mut world, extent) = stored();
+    let other = world.put(B, "b", &data(900, 1)).extent;
+    world.settle();
+    ask(&mut world, Some(Subject::Extent(extent)));
+    let (job, spec) = next(&mut world);
+    end(&mut world, job, wrong_parity(&[4]));
+    world.kill_node(spec.sources[&4].disk);
+    // All else of that disk is rebuilt.
+    world.until("the take-over has begun", |world| world.coordinator().status().repairs.waiting > 0);
+    let limit = world.now + Millis(300_000);
+    while world.now < limit {
+        world.pass(Millis(100));
+        if !world.repairs.is_empty() {
+            assert_ne!(world.repair_one().extent, extent, "it gives another root, however often it is tried");
+        }
+    }
+    let status = world.coordinator().status();
+    assert!(status.repairs.running.is_empty() && status.repairs.eta_seconds.is_none(), "{:?}", status.repairs);
+    assert_eq!((status.repairs.failed, status.repairs.waiting, status.pgs.closed), (0, 1, 1));
+    let waits = status.waits.join("\n");
+    assert!(
+        waits.contains("1 extent whose names are to be put again") && waits.contains(&extent.to_string()),
+        "{waits}"
+    );
+    let explained = world.report(DaemonRequest::Explain { subject: Subject::Extent(extent) });
+    let waits = explained["waits"].to_string();
+    assert!(waits.contains("has no copy, and cannot be computed: 4"), "{waits}");
+    // Audits go on meanwhile.
+    ask(&mut world, Some(Subject::Extent(other)));
+    assert_eq!(next(&mut world).1.extent, other);
+    assert_eq!(world.ask(DaemonRequest::Remove { name: b"a".to_vec() }), DaemonReply::Removed);
+    world.settle();
+    world.pass(Millis(15_000));
+    let status = world.coordinator().status();
+    assert!(status.full_redundancy && status.pgs.closed == 0 && !status.risk, "{:?}", status.waits);
+}
+
+#[test]
 fn a_finding_of_an_extent_that_was_deleted_meanwhile_is_none() {
     for by_the_end in [wrong_parity(&[4]), AuditVerdict::Incomplete { reason: "fragment 1: not found".into() }] {
         let (mut world, _) = stored();
