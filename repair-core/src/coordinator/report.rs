@@ -201,6 +201,8 @@ pub struct AuditsReport {
     pub asked: bool,
     /// Extents to be tried again.
     pub to_try_again: usize,
+    /// Extents passed over because not every fragment could be read while too many others waited to be tried again.
+    pub put_off: u64,
     /// Since one ended; none where none did.
     pub last_ms_ago: Option<u64>,
     /// Extents on file that were found wrong, also in earlier lives.
@@ -407,6 +409,7 @@ impl Coordinator {
             running: audits.under_way().map(|extent| extent.to_string()),
             asked: audits.are_asked_for(),
             to_try_again: audits.to_try_again(),
+            put_off: totals.put_off,
             last_ms_ago: audits.last.map(|at| self.now.since(at).0),
             parked: audits.parked().len(),
             parked_extents: audits.parked().iter().take(WAITS_MAX).map(parked).collect(),

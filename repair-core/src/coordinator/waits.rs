@@ -12,11 +12,11 @@ pub(super) const NOT_BUILT: &str =
     "for parity that an audit found wrong is lost and has no copy, and cannot be computed";
 
 /// "1 put", "2 puts".
-fn counted(count: usize, what: &str) -> String {
+pub(super) fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-fn shown<T: std::fmt::Display>(all: &[T]) -> String {
+pub(super) fn shown<T: std::fmt::Display>(all: &[T]) -> String {
     let some: Vec<String> = all.iter().take(SHOWN_MAX).map(T::to_string).collect();
     let more = all.len().saturating_sub(SHOWN_MAX);
     if more == 0 { some.join(", ") } else { format!("{} and {more} more", some.join(", ")) }
