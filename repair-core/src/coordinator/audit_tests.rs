@@ -183,6 +183,85 @@ fn a_repair_is_not_given_parity_that_is_known_to_be_wrong() {
 }
 
 #[test]
+fn parity_known_to_be_wrong_is_copied_by_itself_from_a_disk_that_is_being_replaced() {
+    let (mut world, extent) = stored();
+    ask(&mut world, None);
+    let (job, spec) = next(&mut world);
+    end(&mut world, job, wrong_parity(&[4]));
+    let [replaced, lost] = [4, 1].map(|index| spec.sources[&index].disk);
+    world.break_node(replaced);
+    world.kill_node(lost);
+    // The rest first, without it; then it, from nothing but the disk that has it.
+    let rest = world.repair_one();
+    assert_eq!(rest.targets.keys().copied().collect::<Vec<_>>(), [1]);
+    assert_eq!(rest.sources.keys().copied().collect::<Vec<_>>(), [0, 2, 3, 5]);
+    let copy = world.repair_one();
+    assert_eq!(copy.extent, extent);
+    assert_eq!(copy.targets.keys().copied().collect::<Vec<_>>(), [4]);
+    let from: Vec<_> = copy.sources.iter().map(|(index, places)| (*index, places[0].disk, places.len())).collect();
+    assert_eq!(from, [(4, replaced, 1)]);
+    world.settle();
+    assert!(world.kinds().contains(&"member_replaced") && world.coordinator().status().pgs.closed == 0);
+}
+
+#[test]
+fn a_copy_is_not_kept_back_by_a_rest_that_cannot_be_rebuilt() {
+    let (mut world, _) = stored();
+    ask(&mut world, None);
+    let (job, spec) = next(&mut world);
+    end(&mut world, job, wrong_parity(&[4]));
+    world.break_node(spec.sources[&4].disk);
+    world.kill_node(spec.sources[&1].disk);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        world.until("a repair is wanted", |world| !world.repairs.is_empty());
+        let (job, spec) = world.repairs.pop_front().unwrap();
+        seen.push(*spec.targets.first_key_value().unwrap().0);
+        world.tell(CoordinatorEvent::RepairDone { job, outcome: crate::repair::RepairOutcome::default() });
+    }
+    assert_eq!(seen, [1, 4, 1, 4]);
+}
+
+#[test]
+fn wrong_parity_that_is_lost_for_good_is_parked_and_told_until_the_names_are_put_again() {
+    let (mut world, extent) = stored();
+    let other = world.put(B, "b", &data(900, 1)).extent;
+    world.settle();
+    ask(&mut world, Some(Subject::Extent(extent)));
+    let (job, spec) = next(&mut world);
+    end(&mut world, job, wrong_parity(&[4]));
+    world.kill_node(spec.sources[&4].disk);
+    // All else of that disk is rebuilt.
+    world.until("the take-over has begun", |world| world.coordinator().status().repairs.waiting > 0);
+    let limit = world.now + Millis(300_000);
+    while world.now < limit {
+        world.pass(Millis(100));
+        if !world.repairs.is_empty() {
+            assert_ne!(world.repair_one().extent, extent, "it gives another root, however often it is tried");
+        }
+    }
+    let status = world.coordinator().status();
+    assert!(status.repairs.running.is_empty() && status.repairs.eta_seconds.is_none(), "{:?}", status.repairs);
+    assert_eq!((status.repairs.failed, status.repairs.waiting, status.pgs.closed), (0, 1, 1));
+    let waits = status.waits.join("\n");
+    assert!(
+        waits.contains("1 extent whose names are to be put again") && waits.contains(&extent.to_string()),
+        "{waits}"
+    );
+    let explained = world.report(DaemonRequest::Explain { subject: Subject::Extent(extent) });
+    let waits = explained["waits"].to_string();
+    assert!(waits.contains("has no copy, and cannot be computed: 4"), "{waits}");
+    // Audits go on meanwhile.
+    ask(&mut world, Some(Subject::Extent(other)));
+    assert_eq!(next(&mut world).1.extent, other);
+    assert_eq!(world.ask(DaemonRequest::Remove { name: b"a".to_vec() }), DaemonReply::Removed);
+    world.settle();
+    world.pass(Millis(15_000));
+    let status = world.coordinator().status();
+    assert!(status.full_redundancy && status.pgs.closed == 0 && !status.risk, "{:?}", status.waits);
+}
+
+#[test]
 fn a_finding_of_an_extent_that_was_deleted_meanwhile_is_none() {
     for by_the_end in [wrong_parity(&[4]), AuditVerdict::Incomplete { reason: "fragment 1: not found".into() }] {
         let (mut world, _) = stored();
@@ -222,18 +301,145 @@ fn a_finding_by_disks_that_are_not_the_groups_any_more_is_looked_for_again() {
     assert_eq!(counts(&world), (0, 1, 1, 1));
 }
 
+/// Someone writes a row anew behind the daemon's back.
+fn move_row(world: &mut World, row: Vec<u8>) {
+    let found = world.catalog.get(&row).unwrap();
+    world.catalog.apply(&crate::catalog::Txn::new().put(row, found.value));
+}
+
 #[test]
-fn a_finding_is_said_only_under_the_row_it_was_judged_by() {
-    let (mut world, extent) = stored();
+fn a_finding_is_said_only_by_the_groups_owner_however_fast_the_group_is_written() {
+    for (is_owner, expected) in [(true, 1), (false, 0)] {
+        let (mut world, extent) = stored();
+        ask(&mut world, None);
+        let (job, _) = next(&mut world);
+        let (pg, owner) = (key::pg(extent.pg()), key::owner(extent.pg()));
+        // A commit of which the daemon has not heard yet; another daemon.
+        move_row(&mut world, if is_owner { pg } else { owner });
+        end(&mut world, job, wrong_parity(&[4]));
+        world.pass(Millis(60_000));
+        assert_eq!((counts(&world).2, world.rows(key::AUDITS)), (expected, expected as usize));
+        assert_eq!(world.kinds().contains(&"audit_found_wrong"), is_owner);
+    }
+}
+
+#[test]
+fn what_was_found_is_known_before_any_group_is_given_to_anyone() {
+    let (mut world, _) = stored();
     ask(&mut world, None);
     let (job, _) = next(&mut world);
-    // Another daemon changes the group's row behind this one's back.
-    let row = world.catalog.get(&key::pg(extent.pg())).unwrap();
-    world.catalog.apply(&crate::catalog::Txn::new().put(row.key.clone(), row.value));
     end(&mut world, job, wrong_parity(&[4]));
-    world.pass(Millis(60_000));
-    assert_eq!((counts(&world).2, world.rows(key::AUDITS)), (0, 0));
-    assert!(!world.kinds().contains(&"audit_found_wrong"));
+    world.start_daemon();
+    world.until("a group is ready", |world| world.coordinator().owners().any(|(_, owner)| owner.is_ready()));
+    assert_eq!(counts(&world).3, 1);
+}
+
+#[test]
+fn a_finding_that_was_written_unheard_and_given_up_is_known_all_the_same() {
+    let mut unheard = 0;
+    for seed in 0..20 {
+        let (mut world, _) = stored();
+        ask(&mut world, None);
+        let (job, spec) = next(&mut world);
+        world.fates = Some(crate::rng::Dice::new(seed));
+        end(&mut world, job, wrong_parity(&[4]));
+        world.fates = None;
+        unheard += usize::from(counts(&world).3 == 0 && world.rows(key::AUDITS) == 1);
+        // Not every fragment is where it was read when it is tried again.
+        world.kill_node(spec.sources[&2].disk);
+        world.pass(Millis(30_000));
+        assert_eq!(counts(&world).3, world.rows(key::AUDITS), "seed {seed}");
+        let said = world.kinds().into_iter().filter(|kind| *kind == "audit_found_wrong").count();
+        assert_eq!(said, counts(&world).3, "seed {seed}");
+    }
+    assert!(unheard > 3, "it would show nothing: {unheard}");
+}
+
+#[test]
+fn that_a_finding_is_over_is_said_once_its_row_is_deleted_and_tried_until_it_is() {
+    for seed in 0..20 {
+        let (mut world, extent) = stored();
+        ask(&mut world, None);
+        let (job, _) = next(&mut world);
+        end(&mut world, job, wrong_parity(&[4]));
+        ask(&mut world, Some(Subject::Extent(extent)));
+        let (job, _) = next(&mut world);
+        world.fates = Some(crate::rng::Dice::new(seed));
+        world.tell(CoordinatorEvent::AuditDone {
+            job,
+            outcome: AuditOutcome { verdict: AuditVerdict::Sound, suspects: Vec::new(), read_bytes: 0 },
+        });
+        for _ in 0..600 {
+            world.pass(Millis(100));
+            let is_cleared = world.kinds().contains(&"audit_cleared");
+            assert!(!is_cleared || (world.rows(key::AUDITS), counts(&world).3) == (0, 0), "seed {seed}");
+        }
+        world.fates = None;
+        world.pass(Millis(15_000));
+        assert_eq!((world.rows(key::AUDITS), counts(&world).3), (0, 0), "seed {seed}");
+        assert_eq!(world.kinds().into_iter().filter(|kind| *kind == "audit_cleared").count(), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn extents_that_cannot_be_read_whole_stop_no_others_however_many_wait() {
+    let mut world = World::new(8, CoordinatorConfig { grace: Millis(600_000), ..unasked() });
+    let extents: Vec<ExtentKey> =
+        (1..=12).map(|seed| world.put(StreamKey(seed), &format!("n{seed}"), &data(9_000, 1)).extent).collect();
+    world.settle();
+    world.notes.clear();
+    let lost = DiskSets::of(&mut world, &extents).some_have();
+    world.kill_node(lost.0);
+    world.pass(Millis(5_000));
+    world.coordinator.as_mut().unwrap().crowd_audits();
+    ask(&mut world, None);
+    let mut seen = BTreeSet::new();
+    while seen.len() < extents.len() - lost.1 {
+        let (job, spec) = next(&mut world);
+        assert!(seen.insert(spec.extent));
+        end(&mut world, job, AuditVerdict::Sound);
+    }
+    world.pass(Millis(1_000));
+    let done = world.notes.iter().find(|note| note.kind == "audit_done").unwrap();
+    assert!(done.fields.contains(&("put_off", lost.1.to_string())), "{done:?}");
+    let status = world.coordinator().status();
+    assert_eq!((status.audits.put_off, status.audits.asked), (lost.1 as u64, false));
+    assert!(status.waits.iter().any(|wait| wait.starts_with("audits put off whatever else")), "{:?}", status.waits);
+}
+
+/// Which disks extents lie on.
+struct DiskSets(Vec<BTreeSet<crate::id::DiskId>>);
+
+impl DiskSets {
+    fn of(world: &mut World, extents: &[ExtentKey]) -> Self {
+        let places = extents.iter().map(|extent| locate(world, *extent).slots);
+        Self(places.map(|slots| slots.iter().map(|slot| slot[0].disk).collect()).collect())
+    }
+
+    /// A disk that some have a fragment on and others have not, and how many have.
+    fn some_have(&self) -> (crate::id::DiskId, usize) {
+        let have = |disk: crate::id::DiskId| self.0.iter().filter(|disks| disks.contains(&disk)).count();
+        let disks = self.0.iter().flatten().map(|disk| (*disk, have(*disk)));
+        disks.into_iter().find(|(_, have)| *have < self.0.len()).unwrap()
+    }
+}
+
+#[test]
+fn a_group_that_does_not_become_ready_is_named_and_keeps_no_audit_from_its_end() {
+    let (mut world, extent) = stored();
+    world.stop_daemon();
+    world.catalog.apply(&crate::catalog::Txn::new().put(key::pg(extent.pg()), vec![9]));
+    world.start_daemon();
+    world.until("it is up", |world| world.coordinator().boot.is_done());
+    ask(&mut world, None);
+    world.pass(Millis(1_000));
+    assert!(!world.kinds().contains(&"audit_done"), "it may become ready yet");
+    world.pass(Millis(20_000));
+    let done = world.notes.iter().find(|note| note.kind == "audit_done").unwrap();
+    assert!(done.fields.contains(&("unready_groups", "1".into())), "{done:?}");
+    let status = world.coordinator().status();
+    let wait = format!("1 placement group to be audited once ready: {}", extent.pg());
+    assert!(!status.audits.asked && status.waits.contains(&wait), "{:?}", status.waits);
 }
 
 #[test]

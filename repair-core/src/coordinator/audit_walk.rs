@@ -86,6 +86,11 @@ impl Walk {
         }
     }
 
+    /// The groups that are not walked to their end.
+    pub(super) fn groups(&self) -> impl Iterator<Item = PgId> {
+        self.groups.iter().copied()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.groups.is_empty()
     }

@@ -1,12 +1,13 @@
 //! Audits: which extent is read whole and compared with itself next, and what becomes of what is found.
 //!
 //! One at a time, and none is begun while something could be repaired. What is found is told and remembered in the catalog, under
-//! the condition that the row of the placement group is still the one that was judged by; nothing is deleted or rewritten for it.
-//! Only parity that is known to be wrong, beside data that is right, is not given to readers and repairs any more.
+//! the condition that the placement group is still this daemon's; nothing is deleted or rewritten for it. Only parity that is known
+//! to be wrong, beside data that is right, is not given to readers and to repairs of other fragments any more.
 
 use super::audit_walk::{Listed, Pass, Step, Walk, is_drawn};
 use super::effect::CoordinatorEffect;
 use super::repairs::GENERATION;
+use super::waits::{counted, shown};
 use super::{Asker, Coordinator, JobId, Op, Timer};
 use crate::catalog::{Found, Txn, TxnResult, key};
 use crate::id::{ExtentKey, PgId, RecordHash};
@@ -22,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Before an audit that was incomplete is tried again: what keeps it back is repaired meanwhile, or a disk is away.
 const FIRST_DELAY: Millis = Millis(2_000);
 const LAST_DELAY: Millis = Millis(10 * 60 * 1_000);
-/// Extents that wait to be tried again; at so many no others are begun.
+/// Extents that wait to be tried again; at so many no others are added: they are put off.
 const LATER_MAX: usize = 10_000;
 /// Extents asked for by name that wait.
 const ASKED_MAX: usize = 10_000;
@@ -32,27 +33,15 @@ const PASSED_OVER_MAX: usize = 100;
 const JUDGE_TRIES: u32 = 20;
 /// How often what was found is compared with what is still on file.
 const TIDY_EVERY: Millis = Millis(10_000);
-/// Findings read in one go.
-const PAGE: usize = 1_000;
-
 /// What of the audits a catalog operation is about.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Row {
-    /// All that was found before.
-    All,
     /// The finding that is being judged.
     Park,
+    /// Whether a finding that was given up was written all the same.
+    Look(ExtentKey),
     /// A finding that is over.
     Unpark(ExtentKey),
-}
-
-/// How far the reading of what was found before has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Known {
-    #[default]
-    Not,
-    Asked,
-    All,
 }
 
 /// An audit under way.
@@ -73,6 +62,8 @@ struct Judging {
     sources: BTreeMap<u16, Place>,
     finding: Finding,
     tries: u32,
+    /// Whether it may have been written though that was not confirmed.
+    is_unsure: bool,
     /// When it is tried next; none while it is.
     due: Option<Time>,
 }
@@ -85,11 +76,19 @@ struct Later {
 }
 
 impl Later {
-    fn add(&mut self, extent: ExtentKey, now: Time) {
+    fn is_full(&self) -> bool {
+        self.delays.len() >= LATER_MAX
+    }
+
+    /// False where too many wait already.
+    fn add(&mut self, extent: ExtentKey, now: Time) -> bool {
+        if self.is_full() && !self.delays.contains_key(&extent) {
+            return false;
+        }
         let delay = self.delays.get(&extent).map_or(FIRST_DELAY, |delay| Millis((delay.0 * 2).min(LAST_DELAY.0)));
         self.delays.insert(extent, delay);
         self.due.retain(|(_, waiting)| *waiting != extent);
-        self.due.insert((now + delay, extent));
+        self.due.insert((now + delay, extent))
     }
 
     fn pop(&mut self, now: Time) -> Option<ExtentKey> {
@@ -109,15 +108,20 @@ pub(super) struct Totals {
     pub(super) sound: u64,
     pub(super) incomplete: u64,
     pub(super) found_wrong: u64,
+    /// Not to be begun or ended, and not waiting to be tried again: left to another pass.
+    pub(super) put_off: u64,
     pub(super) read_bytes: u64,
 }
 
 /// All about audits.
 #[derive(Debug, Default)]
 pub(super) struct Audits {
-    known: Known,
     /// Extents found wrong that are still on file.
     parked: BTreeMap<ExtentKey, Finding>,
+    /// Of them, those found sound since, until their rows are deleted.
+    cleared: BTreeSet<ExtentKey>,
+    /// Findings that were given up and may have been written, and when to look.
+    looks: BTreeSet<(Time, ExtentKey)>,
     pass: Option<Pass>,
     drawn: Walk,
     asked: Walk,
@@ -231,15 +235,8 @@ impl Coordinator {
         if self.is_ending() || !self.boot.is_done() {
             return;
         }
-        match self.audits.known {
-            Known::Not => {
-                self.audits.known = Known::Asked;
-                return self.get_range(Op::Audit(Row::All), key::AUDITS.to_vec(), None, PAGE);
-            }
-            Known::Asked => return,
-            Known::All => {}
-        }
         self.tidy_parked();
+        self.look_for_written();
         self.draw_groups();
         if self.audits.judging.as_ref().and_then(|judging| judging.due).is_some_and(|due| due <= self.now) {
             self.judge();
@@ -295,7 +292,7 @@ impl Coordinator {
             match self.audit_spec(extent) {
                 Ok(spec) => return self.start_audit(spec),
                 Err(NotNow::Gone) => self.audits.later.over(extent),
-                Err(NotNow::Later) => self.audits.later.add(extent, self.now),
+                Err(NotNow::Later) => drop(self.try_later(extent)),
             }
         }
         self.after(Millis(1), Timer::Audits);
@@ -315,21 +312,25 @@ impl Coordinator {
             Some(_) => Listed::Unready,
             None => Listed::Gone,
         };
-        let is_crowded = audits.later.delays.len() >= LATER_MAX;
-        if !is_crowded {
-            if let Some(extent) = audits.asked_extents.pop_first() {
-                return Step::Extent(extent);
-            }
-            match audits.asked.step(listed, |_| true) {
-                Step::Nothing => {}
-                found => return found,
-            }
+        if let Some(extent) = audits.asked_extents.pop_first() {
+            return Step::Extent(extent);
+        }
+        match audits.asked.step(listed, |_| true) {
+            Step::Nothing => {}
+            found => return found,
         }
         if let Some(extent) = audits.later.pop(self.now) {
             return Step::Extent(extent);
         }
-        let (Some(pass), false) = (&audits.pass, is_crowded) else { return Step::Nothing };
+        let Some(pass) = &audits.pass else { return Step::Nothing };
         audits.drawn.step(listed, |extent| is_drawn(extent, pass.number, self.config.audit_one_in))
+    }
+
+    /// Has an extent audited again later. False where so many wait for that already that it is put off.
+    fn try_later(&mut self, extent: ExtentKey) -> bool {
+        let waits = self.audits.later.add(extent, self.now);
+        self.audits.totals.put_off += u64::from(!waits);
+        waits
     }
 
     fn audit_spec(&self, extent: ExtentKey) -> Result<AuditSpec, NotNow> {
@@ -359,7 +360,8 @@ impl Coordinator {
         self.audits.next_at = paced(began, outcome.read_bytes, self.config.audit_bytes_per_second);
         self.audits.totals.read_bytes += outcome.read_bytes;
         if let AuditVerdict::Wrong(finding) = outcome.verdict {
-            self.audits.judging = Some(Judging { extent, hash, sources, finding, tries: 0, due: None });
+            self.audits.judging =
+                Some(Judging { extent, hash, sources, finding, tries: 0, is_unsure: false, due: None });
             return self.judge();
         }
         if self.is_gone(extent, hash) {
@@ -389,8 +391,7 @@ impl Coordinator {
         self.audits.last = Some(self.now);
         self.audits.later.over(extent);
         if self.audits.parked.contains_key(&extent) {
-            let text = format!("extent {extent}, found wrong by an audit before, is sound by another");
-            self.note("audit_cleared", text, vec![("extent", extent.to_string())]);
+            self.audits.cleared.insert(extent);
             self.unpark(extent);
         }
     }
@@ -398,21 +399,22 @@ impl Coordinator {
     fn audit_was_incomplete(&mut self, extent: ExtentKey, reason: &str) {
         self.audits.totals.incomplete += 1;
         self.audits.last = Some(self.now);
-        self.audits.later.add(extent, self.now);
-        let text = format!("the audit of extent {extent} is incomplete and will be tried again: {reason}");
+        let then = if self.try_later(extent) { "will be tried again" } else { "is put off" };
+        let text = format!("the audit of extent {extent} is incomplete and {then}: {reason}");
         self.note("audit_incomplete", text, vec![("extent", extent.to_string()), ("reason", reason.to_owned())]);
     }
 
-    /// Holds a finding against what is true now, and writes it down if the group's row is still the one it is judged by.
+    /// Holds a finding against what is true now, and writes it down if the group is still this daemon's. Every commit moves the
+    /// group's row, so that is not compared: the list cannot change but by this daemon, and what it deletes meanwhile is tidied.
     fn judge(&mut self) {
         let Some(judging) = &self.audits.judging else { return };
         let (extent, hash) = (judging.extent, judging.hash);
         if self.is_gone(extent, hash) {
-            self.audits.judging = None;
+            self.give_finding_up();
             return self.audits.later.over(extent);
         }
         let owner = self.owner(extent.pg()).filter(|owner| owner.is_ready());
-        let Some((owner, revision)) = owner.and_then(|owner| Some((owner, owner.revision()?))) else {
+        let Some((owner, txn)) = owner.zip(self.txn_as_owner(extent)) else {
             return self.judge_later();
         };
         let slots = owner.slots();
@@ -420,11 +422,11 @@ impl Coordinator {
             self.holder(&slots, extent, usize::from(*index)).is_some_and(|holder| holder.disk == place.disk)
         };
         if !judging.sources.iter().all(is_there) {
-            self.audits.judging = None;
+            self.give_finding_up();
             return self.audit_was_incomplete(extent, "not every fragment is where it was read any more");
         }
         let Ok(value) = encode_row(&(hash, &judging.finding)) else { return self.judge_later() };
-        let txn = Txn::new().compare(key::pg(extent.pg()), revision).put(key::audit(extent), value);
+        let txn = txn.put(key::audit(extent), value);
         if let Some(judging) = &mut self.audits.judging {
             judging.due = None;
         }
@@ -437,25 +439,74 @@ impl Coordinator {
         judging.tries += 1;
         if judging.tries == JUDGE_TRIES {
             let extent = judging.extent;
-            self.audits.judging = None;
-            return self.audit_was_incomplete(extent, "its placement group changed all the time while it was judged");
+            self.give_finding_up();
+            return self.audit_was_incomplete(extent, "what was found could not be written down");
         }
         judging.due = Some(due);
         self.at(due, Timer::Audits);
     }
 
-    pub(super) fn audit_row_written(&mut self, row: Row, result: TxnResult) {
-        match (row, result) {
-            (Row::Park, TxnResult::Done { .. }) => self.found_wrong(),
-            (Row::Park, TxnResult::Refused | TxnResult::Unknown) => self.judge_later(),
-            (Row::Unpark(extent), TxnResult::Done { .. }) => drop(self.audits.parked.remove(&extent)),
-            // Looked at again with the next tidying, or found sound once more.
-            (Row::Unpark(_) | Row::All, _) => {}
+    /// Holds only while the extent's group is this daemon's; none while that is not known.
+    fn txn_as_owner(&self, extent: ExtentKey) -> Option<Txn> {
+        let pg = extent.pg();
+        Some(Txn::new().compare(key::owner(pg), self.owner(pg)?.owner_revision()?))
+    }
+
+    /// A finding is not said. A transaction whose end is not known may have written it, or do so in a moment.
+    fn give_finding_up(&mut self) {
+        if let Some(judging) = self.audits.judging.take().filter(|judging| judging.is_unsure) {
+            self.look_later(judging.extent, TIDY_EVERY);
         }
     }
 
-    fn found_wrong(&mut self) {
-        let Some(Judging { extent, finding, .. }) = self.audits.judging.take() else { return };
+    fn look_later(&mut self, extent: ExtentKey, delay: Millis) {
+        self.audits.looks.insert((self.now + delay, extent));
+        self.after(delay, Timer::Audits);
+    }
+
+    fn look_for_written(&mut self) {
+        while let Some((_, extent)) = self.audits.looks.first().copied().filter(|(at, _)| *at <= self.now) {
+            self.audits.looks.pop_first();
+            self.get(Op::Audit(Row::Look(extent)), vec![key::audit(extent)]);
+        }
+    }
+
+    /// What was written was judged and counts, though it was not heard of then.
+    pub(super) fn audit_row_read(&mut self, row: Row, rows: Result<Vec<Option<Found>>, String>) {
+        let Row::Look(extent) = row else { return };
+        match rows {
+            Err(_) => self.look_later(extent, self.retry_after()),
+            Ok(rows) => {
+                let found = rows.into_iter().next().flatten();
+                let read = found.and_then(|found| decode_row::<(RecordHash, Finding)>(&found.value).ok());
+                if let Some((_, finding)) = read.filter(|_| !self.audits.parked.contains_key(&extent)) {
+                    self.found_wrong(extent, finding);
+                }
+            }
+        }
+    }
+
+    pub(super) fn audit_row_written(&mut self, row: Row, result: TxnResult) {
+        match (row, result) {
+            (Row::Park, TxnResult::Done { .. }) => {
+                if let Some(Judging { extent, finding, .. }) = self.audits.judging.take() {
+                    self.found_wrong(extent, finding);
+                }
+            }
+            (Row::Park, TxnResult::Refused | TxnResult::Unknown) => {
+                if let Some(judging) = &mut self.audits.judging {
+                    judging.is_unsure = true;
+                }
+                self.judge_later();
+            }
+            (Row::Unpark(extent), TxnResult::Done { .. }) => self.unparked(extent),
+            // Tried again with the next tidying.
+            (Row::Unpark(_) | Row::Look(_), _) => {}
+        }
+    }
+
+    fn found_wrong(&mut self, extent: ExtentKey, finding: Finding) {
+        self.audits.cleared.remove(&extent);
         self.audits.totals.found_wrong += 1;
         self.audits.last = Some(self.now);
         self.audits.later.over(extent);
@@ -472,10 +523,21 @@ impl Coordinator {
 
     /// A finding is over: the extent is gone, or sound.
     fn unpark(&mut self, extent: ExtentKey) {
-        self.txn(Op::Audit(Row::Unpark(extent)), Txn::new().delete(key::audit(extent)));
+        let txn = if self.owner(extent.pg()).is_some() { self.txn_as_owner(extent) } else { Some(Txn::new()) };
+        if let Some(txn) = txn {
+            self.txn(Op::Audit(Row::Unpark(extent)), txn.delete(key::audit(extent)));
+        }
     }
 
-    /// Forgets what was found of extents that are not on file any more.
+    fn unparked(&mut self, extent: ExtentKey) {
+        self.audits.parked.remove(&extent);
+        if self.audits.cleared.remove(&extent) {
+            let text = format!("extent {extent}, found wrong by an audit before, is sound by another");
+            self.note("audit_cleared", text, vec![("extent", extent.to_string())]);
+        }
+    }
+
+    /// Forgets what was found of extents that are not on file any more, or sound.
     fn tidy_parked(&mut self) {
         if self.audits.parked.is_empty() {
             return;
@@ -486,52 +548,67 @@ impl Coordinator {
         }
         self.audits.tidied = self.now;
         let gone = |extent: &ExtentKey| {
-            self.owner(extent.pg()).is_none_or(|owner| owner.is_ready() && owner.listed(*extent).is_none())
+            let owner = self.owner(extent.pg());
+            self.audits.cleared.contains(extent)
+                || owner.is_none_or(|owner| owner.is_ready() && owner.listed(*extent).is_none())
         };
         let gone: Vec<ExtentKey> = self.audits.parked.keys().copied().filter(gone).collect();
         gone.into_iter().for_each(|extent| self.unpark(extent));
     }
 
-    /// What earlier lives of the daemon found.
-    pub(super) fn audit_rows(&mut self, rows: Result<Vec<Found>, String>) {
-        let Ok(rows) = rows else {
-            self.audits.known = Known::Not;
-            return self.after(self.retry_after(), Timer::Audits);
-        };
-        for row in &rows {
-            let found = key::audit_of(&row.key).zip(decode_row::<(RecordHash, Finding)>(&row.value).ok());
-            match found {
-                Some((extent, (_, finding))) => drop(self.audits.parked.insert(extent, finding)),
-                None => {
-                    let key = String::from_utf8_lossy(&row.key).into_owned();
-                    self.note("audit_row_unreadable", format!("the catalog's row {key:?} cannot be read"), vec![]);
-                }
-            }
-        }
-        match rows.last().filter(|_| rows.len() == PAGE) {
-            Some(last) => self.get_range(Op::Audit(Row::All), key::AUDITS.to_vec(), Some(last.key.clone()), PAGE),
-            None => self.audits.known = Known::All,
+    /// What an earlier life of the daemon found.
+    pub(super) fn finding_known(&mut self, row: &Found) {
+        let found = key::audit_of(&row.key).zip(decode_row::<(RecordHash, Finding)>(&row.value).ok());
+        if let Some((extent, (_, finding))) = found {
+            self.audits.parked.insert(extent, finding);
+        } else {
+            let key = String::from_utf8_lossy(&row.key).into_owned();
+            self.note("audit_row_unreadable", format!("the catalog's row {key:?} cannot be read"), vec![]);
         }
     }
 
-    /// Whether all that an operator asked for was audited, or put off.
+    /// Groups to be audited whose lists are not proven.
+    fn unready_to_audit(&self) -> BTreeSet<PgId> {
+        let unready = |pg: &PgId| self.owner(*pg).is_some_and(|owner| !owner.is_ready());
+        self.audits.asked.groups().chain(self.audits.drawn.groups()).filter(unready).collect()
+    }
+
+    /// Whether nothing that was asked for is left but groups that may never become ready.
+    fn is_asked_done(&self) -> bool {
+        let is_left =
+            |pg: PgId| self.groups.get(&pg).is_some_and(|group| group.owner.is_ready() || self.is_young(group));
+        self.audits.is_idle() && self.audits.asked_extents.is_empty() && !self.audits.asked.groups().any(is_left)
+    }
+
+    /// Says so when all that an operator asked for was audited, or cannot be now.
     fn campaign_ends(&mut self) {
-        if !self.audits.is_idle() || self.audits.has_asked() {
+        if !self.is_asked_done() {
             return;
         }
         let Some(before) = self.audits.campaign.take() else { return };
         let now = self.audits.totals;
         let (sound, incomplete) = (now.sound - before.sound, now.incomplete - before.incomplete);
-        let (wrong, again) = (now.found_wrong - before.found_wrong, self.audits.to_try_again());
-        let text = format!(
+        let (wrong, put_off) = (now.found_wrong - before.found_wrong, now.put_off - before.put_off);
+        let (again, unready) = (self.audits.to_try_again(), self.audits.asked.groups().count());
+        let mut text = format!(
             "the audit that was asked for is over: {sound} extents sound, {incomplete} incomplete, {wrong} found wrong; \
              {again} will be tried again"
         );
+        for (count, what) in [
+            (put_off, "extents are put off, for not every fragment could be read and too many wait for that"),
+            (unready as u64, "placement groups are not ready and are audited once they are"),
+        ] {
+            if count > 0 {
+                text.push_str(&format!("; {count} {what}"));
+            }
+        }
         let fields = vec![
             ("sound", sound.to_string()),
             ("incomplete", incomplete.to_string()),
             ("found_wrong", wrong.to_string()),
             ("to_try_again", again.to_string()),
+            ("put_off", put_off.to_string()),
+            ("unready_groups", unready.to_string()),
         ];
         self.note("audit_done", text, fields);
     }
@@ -546,5 +623,22 @@ impl Coordinator {
             let text = "extents of which not every fragment could be read are audited again later";
             waits.push(format!("{} {text}", audits.to_try_again()));
         }
+        if audits.later.is_full() {
+            waits.push("audits put off whatever else cannot be read whole: too many extents wait for that".into());
+        }
+        let unready: Vec<PgId> = self.unready_to_audit().into_iter().collect();
+        if !unready.is_empty() {
+            let groups = counted(unready.len(), "placement group");
+            waits.push(format!("{groups} to be audited once ready: {}", shown(&unready)));
+        }
+    }
+
+    /// As if too many extents of a group that does not exist waited to be tried again.
+    #[cfg(test)]
+    pub(super) fn crowd_audits(&mut self) {
+        let never = self.now + Millis(1_000_000_000);
+        let extents = (0..LATER_MAX as u128).map(|number| ExtentKey(u128::MAX - number));
+        self.audits.later.delays = extents.clone().map(|extent| (extent, LAST_DELAY)).collect();
+        self.audits.later.due = extents.map(|extent| (never, extent)).collect();
     }
 }

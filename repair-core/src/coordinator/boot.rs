@@ -28,6 +28,8 @@ pub(super) enum Boot {
     Claims,
     /// Members are asked what they have heard, before anything is given to any: the catalog may have gone back.
     Looks,
+    /// What audits found, before any reader or repair is given wrong parity.
+    Findings,
     Open,
     Doomed,
     Done,
@@ -52,6 +54,7 @@ impl Boot {
             Self::Disks => Some(key::DISKS),
             Self::Lives => Some(key::LIVES),
             Self::Groups => Some(key::PGS),
+            Self::Findings => Some(key::AUDITS),
             Self::Open => Some(key::OPEN),
             Self::Doomed => Some(key::DOOMED),
             Self::New | Self::Cell | Self::Claims | Self::Looks | Self::Done => None,
@@ -120,6 +123,11 @@ impl Coordinator {
             Boot::Disks => Boot::Lives,
             Boot::Lives => Boot::Groups,
             Boot::Groups => Boot::Claims,
+            Boot::Findings => {
+                let proceed = self.groups.keys().map(|pg| (*pg, PgEvent::Proceed));
+                self.inbox.extend(proceed);
+                Boot::Open
+            }
             Boot::Open => Boot::Doomed,
             Boot::Doomed => Boot::Done,
             stays @ (Boot::New | Boot::Cell | Boot::Claims | Boot::Looks | Boot::Done) => stays,
@@ -146,6 +154,7 @@ impl Coordinator {
                 let pg = key::pg_of(&found.key).ok_or("no placement group's key")?;
                 self.claim_group(pg);
             }
+            Boot::Findings => self.finding_known(found),
             Boot::Open => {
                 let (stream, ordinal) = key::open_of(&found.key).ok_or("no open extent's key")?;
                 let entry: ExtentEntry = decode_row(&found.value).map_err(|error| error.to_string())?;
@@ -182,9 +191,7 @@ impl Coordinator {
         }
         let looked = |group: &Group| group.owner.has_looked() || group.owner.authority().is_none();
         if self.boot == Boot::Looks && (self.looks_end <= self.now || self.groups.values().all(looked)) {
-            self.boot = Boot::Open;
-            let proceed = self.groups.keys().map(|pg| (*pg, PgEvent::Proceed));
-            self.inbox.extend(proceed);
+            self.boot = Boot::Findings;
             self.boot_again();
         }
     }

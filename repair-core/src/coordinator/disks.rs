@@ -123,6 +123,11 @@ impl Disk {
         self.mute && self.peer.is_some()
     }
 
+    /// Whether nothing can be stored on it, by its own word, and its node still answers.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.broken.is_some() && self.peer.is_some() && !self.mute
+    }
+
     /// The life of the process that registered last, in this life of the daemon.
     pub(super) fn boot(&self) -> Option<u64> {
         self.boot

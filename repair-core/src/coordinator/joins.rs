@@ -57,7 +57,7 @@ impl Coordinator {
         self.disks.get(&disk).is_none_or(|known| known.health.is_lost())
     }
 
-    fn is_healthy(&self, disk: DiskId) -> bool {
+    pub(super) fn is_healthy(&self, disk: DiskId) -> bool {
         self.disks.get(&disk).is_some_and(|known| known.health.is_healthy())
     }
 

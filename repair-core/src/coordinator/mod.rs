@@ -492,6 +492,7 @@ impl Coordinator {
             Some(Op::Absent { asker, extent }) => self.absent_read(asker, extent, rows),
             Some(Op::Task { task }) => self.task_rows(task, rows),
             Some(Op::Doomed { extents }) => self.doomed_read(&extents, rows),
+            Some(Op::Audit(row)) => self.audit_row_read(row, rows),
             Some(Op::Cell) => rows.into_iter().for_each(|rows| self.take_cell(rows)),
             Some(
                 Op::Names { .. }
@@ -500,8 +501,7 @@ impl Coordinator {
                 | Op::Sweep
                 | Op::Ended
                 | Op::Scan
-                | Op::Suspend
-                | Op::Audit(_),
+                | Op::Suspend,
             )
             | None => {}
         }
@@ -515,7 +515,6 @@ impl Coordinator {
             Some(Op::Scan) => self.scan_rows(rows),
             Some(Op::Sweep) => self.swept(rows),
             Some(Op::Ended) => self.ended_rows(rows),
-            Some(Op::Audit(_)) => self.audit_rows(rows),
             _ => {}
         }
     }

@@ -120,9 +120,26 @@ impl Coordinator {
         if self.audits.is_wrong_parity(extent, index) {
             return Vec::new();
         }
+        self.ranked(slots, extent, index, |_| true)
+    }
+
+    /// Disks that can be read and have a fragment, for all that is known; wrong parity or not. Also such as are being replaced, where
+    /// nothing can be stored any more.
+    pub(super) fn copies(&self, slots: &[SlotView], extent: ExtentKey, index: usize) -> Vec<Place> {
+        let is_read_only = |slot: &SlotView| self.disks.get(&slot.disk).is_some_and(super::disks::Disk::is_read_only);
+        self.ranked(slots, extent, index, |slot| has(slot, Some(extent)) || is_read_only(slot))
+    }
+
+    fn ranked(
+        &self,
+        slots: &[SlotView],
+        extent: ExtentKey,
+        index: usize,
+        wanted: impl Fn(&SlotView) -> bool,
+    ) -> Vec<Place> {
         let mut ranked: Vec<(u8, Place)> = slots
             .iter()
-            .filter(|slot| usize::from(slot.index) == index)
+            .filter(|slot| usize::from(slot.index) == index && wanted(slot))
             .filter_map(|slot| Some((self.rank(slot, extent)?, self.place(slot.disk)?)))
             .collect();
         ranked.sort();

@@ -5,10 +5,11 @@ use super::view::NeedView;
 use super::{Coordinator, CoordinatorEffect, JobId, Timer};
 use crate::health::Health;
 use crate::id::{AttemptId, DiskId, ExtentKey, PgId};
-use crate::pg::PgEvent;
+use crate::pg::{PgEvent, SlotView};
 use crate::repair::{RepairOutcome, RepairSpec};
 use crate::time::{Millis, Time};
 use crate::wire::node::{FragmentKey, Place};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 const FIRST_DELAY: Millis = Millis(1_000);
@@ -27,6 +28,7 @@ pub(super) struct Running {
     pub(super) margin: usize,
     pub(super) began: Time,
     pub(super) written_bytes: u64,
+    is_copy: bool,
 }
 
 /// An extent whose last repair did not bring all it needs.
@@ -35,6 +37,8 @@ pub(super) struct Backoff {
     until: Time,
     delay: Millis,
     pub(super) reason: String,
+    /// Whether it was to copy parity that is known to be wrong.
+    was_copy: bool,
 }
 
 /// What repairs have done so far, in this life of the daemon.
@@ -87,6 +91,13 @@ struct Urgency {
     extent: ExtentKey,
 }
 
+/// What one repair builds.
+struct Build {
+    targets: BTreeMap<u16, Place>,
+    /// Disks that have the only target as it is on record, where that is parity known to be wrong: no other bytes give its root.
+    copies: Option<Vec<Place>>,
+}
+
 impl Coordinator {
     /// Begins repairs while there is room for more.
     pub(super) fn run_repairs(&mut self) {
@@ -127,24 +138,79 @@ impl Coordinator {
     }
 
     fn most_urgent(&self) -> Option<Urgency> {
-        let healthy = |disk: &DiskId| self.disks.get(disk).is_some_and(|known| known.health.is_healthy());
+        self.groups.values().filter(|group| group.owner.is_ready()).filter_map(|group| self.most_urgent_of(group)).min()
+    }
+
+    fn most_urgent_of(&self, group: &Group) -> Option<Urgency> {
+        // Slots hold whole lists of what is missing: made once a group, and only where something was found wrong.
+        let slots = OnceCell::new();
+        let can_be_built = |extent: ExtentKey, need: &NeedView| match self.audits.finding(extent) {
+            None => need.targets.iter().any(|(_, disk)| self.is_healthy(*disk)),
+            Some(_) => self.build(slots.get_or_init(|| group.owner.slots()), extent, need).is_some(),
+        };
         let urgency = |(extent, need): (&ExtentKey, &NeedView)| {
-            need.targets.iter().find(|(_, disk)| healthy(disk))?;
             let bytes = self.sizes.get(extent).copied().unwrap_or(0);
-            Some(Urgency { margin: need.margin?, since: need.since, bytes, extent: *extent })
+            let urgency = Urgency { margin: need.margin?, since: need.since, bytes, extent: *extent };
+            can_be_built(*extent, need).then_some(urgency)
         };
         let free = |urgency: &Urgency| {
             let put_off = self.repairs.backoff.get(&urgency.extent).is_some_and(|backoff| backoff.until > self.now);
             !put_off && !self.repairs.is_running(urgency.extent)
         };
-        let ready = |group: &&Group| group.owner.is_ready();
-        let of_group = |group: &'_ Group| {
-            let gathering = self.is_gathering(group);
-            let rests = move |need: &NeedView| gathering && self.rests(need);
-            let needs = group.view.needs.iter().filter(move |(_, need)| !rests(need));
-            needs.filter_map(urgency).filter(free).min()
+        let gathering = self.is_gathering(group);
+        let needs = group.view.needs.iter().filter(|(_, need)| !(gathering && self.rests(need)));
+        needs.filter_map(urgency).filter(free).min()
+    }
+
+    /// What the next repair of an extent builds; none where nothing can be built now. Parity known to be wrong is built by
+    /// itself, as a copy: computed from the data it would have another root than the one on record. The rest comes first, unless
+    /// it has just failed: neither is to wait for the other for ever.
+    fn build(&self, slots: &[SlotView], extent: ExtentKey, need: &NeedView) -> Option<Build> {
+        let mut targets = BTreeMap::new();
+        let mut copy = None;
+        for (index, disk) in &need.targets {
+            let Some(place) = self.place(*disk).filter(|_| self.is_healthy(*disk)) else { continue };
+            if !self.audits.is_wrong_parity(extent, usize::from(*index)) {
+                // Two disks may need one index, an old member and its successor: one after the other.
+                targets.entry(*index).or_insert(place);
+                continue;
+            }
+            let copies = self.copies(slots, extent, usize::from(*index));
+            if copy.is_none() && !copies.is_empty() {
+                copy = Some(Build { targets: BTreeMap::from([(*index, place)]), copies: Some(copies) });
+            }
+        }
+        let has_failed = self.repairs.backoff.get(&extent).is_some_and(|backoff| !backoff.was_copy);
+        match copy {
+            Some(copy) if targets.is_empty() || has_failed => Some(copy),
+            _ => (!targets.is_empty()).then_some(Build { targets, copies: None }),
+        }
+    }
+
+    /// Extents that lack parity known to be wrong of which no disk has a copy, with its indexes: it is not built any more.
+    pub(super) fn unbuilt_parity(&self) -> BTreeMap<ExtentKey, Vec<u16>> {
+        let mut slots_by_pg: BTreeMap<PgId, Vec<SlotView>> = BTreeMap::new();
+        let mut unbuilt = BTreeMap::new();
+        for extent in self.audits.parked().keys() {
+            let Some(group) = self.groups.get(&extent.pg()) else { continue };
+            let Some(need) = group.view.needs.get(extent) else { continue };
+            let slots = slots_by_pg.entry(extent.pg()).or_insert_with(|| group.owner.slots());
+            let indexes = self.unbuilt_of(slots, *extent, need);
+            if !indexes.is_empty() {
+                unbuilt.insert(*extent, indexes);
+            }
+        }
+        unbuilt
+    }
+
+    fn unbuilt_of(&self, slots: &[SlotView], extent: ExtentKey, need: &NeedView) -> Vec<u16> {
+        let is_unbuilt = |index: &u16| {
+            let at = usize::from(*index);
+            self.audits.is_wrong_parity(extent, at) && self.copies(slots, extent, at).is_empty()
         };
-        self.groups.values().filter(ready).filter_map(of_group).min()
+        let mut indexes: Vec<u16> = need.targets.iter().map(|(index, _)| *index).filter(is_unbuilt).collect();
+        indexes.dedup();
+        indexes
     }
 
     /// Whether more of a group's disks will need the same extents in a moment: take-overs that have begun or are about to, and
@@ -178,7 +244,7 @@ impl Coordinator {
     fn begin_repair(&mut self, extent: ExtentKey, margin: usize) {
         let pg = extent.pg();
         let job = JobId(self.number());
-        let Some(spec) = self.repair_spec(extent, job) else {
+        let Some((spec, is_copy)) = self.repair_spec(extent, job) else {
             // Deleted, or not ours any more, since the last look.
             self.forget_need(extent);
             return self.mark_dirty(pg);
@@ -190,40 +256,38 @@ impl Coordinator {
             if lost.len() == 1 { format!("fragment {}", lost[0]) } else { format!("fragments {}", lost.join(", ")) }
         );
         let fields = vec![("extent", extent.to_string()), ("lost", lost.join(",")), ("margin", margin.to_string())];
-        let running = Running { extent, targets, margin, began: self.now, written_bytes: 0 };
+        let running = Running { extent, targets, margin, began: self.now, written_bytes: 0, is_copy };
         self.repairs.running.insert(job, running);
         self.note("repair_started", text, fields);
         self.effects.push_back(CoordinatorEffect::Repair { job, spec: Box::new(spec) });
     }
 
-    fn repair_spec(&self, extent: ExtentKey, job: JobId) -> Option<RepairSpec> {
+    /// A repair, and whether it is only to copy.
+    fn repair_spec(&self, extent: ExtentKey, job: JobId) -> Option<(RepairSpec, bool)> {
         let group = self.groups.get(&extent.pg())?;
         let need = group.view.needs.get(&extent)?;
         let hash = group.owner.listed(extent)?;
         let authority = group.owner.authority()?;
-        let mut targets = BTreeMap::new();
-        for (index, disk) in &need.targets {
-            let healthy = self.disks.get(disk).is_some_and(|known| known.health.is_healthy());
-            if let Some(place) = self.place(*disk).filter(|_| healthy) {
-                // Two disks may need one index, an old member and its successor: one after the other.
-                targets.entry(*index).or_insert(place);
-            }
-        }
-        if targets.is_empty() {
-            return None;
-        }
-        let slots: Vec<_> = group.owner.slots().into_iter().filter(|slot| slot.reachable).collect();
+        let mut slots = group.owner.slots();
+        let Build { targets, copies } = self.build(&slots, extent, need)?;
+        slots.retain(|slot| slot.reachable);
+        let is_copy = copies.is_some();
         let mut sources: BTreeMap<u16, Vec<Place>> = BTreeMap::new();
         for index in (0u16..).take(authority.row.members.len()) {
             let target = targets.get(&index);
-            let mut places = self.sources(&slots, extent, usize::from(index));
+            let mut places = match &copies {
+                None => self.sources(&slots, extent, usize::from(index)),
+                // Nothing is read in vain where no disk gives the copy.
+                Some(copies) => target.map(|_| copies.clone()).unwrap_or_default(),
+            };
             places.retain(|place| target.is_none_or(|target| target.disk != place.disk));
             if !places.is_empty() {
                 sources.insert(index, places);
             }
         }
         let attempt = AttemptId { claim: self.claim, number: ATTEMPTS_FROM | job.0 };
-        Some(RepairSpec { extent, hash, attempt, authority, sources, targets, chain: self.config.repair_chain })
+        let chain = self.config.repair_chain;
+        Some((RepairSpec { extent, hash, attempt, authority, sources, targets, chain }, is_copy))
     }
 
     fn forget_need(&mut self, extent: ExtentKey) {
@@ -321,7 +385,9 @@ impl Coordinator {
         let reason = if reasons.is_empty() { "it ended without a reason".to_owned() } else { reasons.join("; ") };
         let text = format!("extent {extent} was not rebuilt whole, next try in {} ms: {reason}", delay.0);
         self.note("repair_failed", text, vec![("extent", extent.to_string()), ("reason", reason.clone())]);
-        self.repairs.backoff.insert(extent, Backoff { until: self.now + delay, delay, reason });
+        self.repairs
+            .backoff
+            .insert(extent, Backoff { until: self.now + delay, delay, reason, was_copy: running.is_copy });
     }
 
     /// A disk had no room for a fragment: others are chosen until it has.

@@ -201,6 +201,8 @@ pub struct AuditsReport {
     pub asked: bool,
     /// Extents to be tried again.
     pub to_try_again: usize,
+    /// Extents passed over because not every fragment could be read while too many others waited to be tried again.
+    pub put_off: u64,
     /// Since one ended; none where none did.
     pub last_ms_ago: Option<u64>,
     /// Extents on file that were found wrong, also in earlier lives.
@@ -367,6 +369,13 @@ impl Coordinator {
         let waiting = needed - in_work.count();
         let stuck = |need: &&NeedView| need.margin.is_none();
         let stuck: usize = self.groups.values().map(|group| group.view.needs.values().filter(stuck).count()).sum();
+        let only_unbuilt = |(extent, indexes): &(&ExtentKey, &Vec<u16>)| {
+            let need = self.groups.get(&extent.pg()).and_then(|group| group.view.needs.get(*extent));
+            need.is_some_and(|need| {
+                need.margin.is_some() && need.targets.iter().all(|(index, _)| indexes.contains(index))
+            })
+        };
+        let stuck = stuck + self.unbuilt_parity().iter().filter(only_unbuilt).count();
         let left = left_to_rebuild(running.len(), waiting, stuck);
         RepairsReport {
             waiting,
@@ -400,6 +409,7 @@ impl Coordinator {
             running: audits.under_way().map(|extent| extent.to_string()),
             asked: audits.are_asked_for(),
             to_try_again: audits.to_try_again(),
+            put_off: totals.put_off,
             last_ms_ago: audits.last.map(|at| self.now.since(at).0),
             parked: audits.parked().len(),
             parked_extents: audits.parked().iter().take(WAITS_MAX).map(parked).collect(),
@@ -496,6 +506,12 @@ impl Coordinator {
             waits.extend(owner.waits());
         }
         waits.extend(self.repairs.backoff.get(&extent).map(|backoff| backoff.reason.clone()));
+        if self.audits.finding(extent).is_some()
+            && let Some(indexes) = self.unbuilt_parity().get(&extent)
+        {
+            let indexes = indexes.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+            waits.push(format!("the extent's names are to be put again, {}: {indexes}", super::waits::NOT_BUILT));
+        }
         Some(ExtentReport {
             schema: SCHEMA,
             extent: extent.to_string(),

@@ -7,12 +7,16 @@ use crate::id::{ExtentKey, StreamKey};
 /// Names or numbers in one line; the others are counted.
 const SHOWN_MAX: usize = 4;
 
+/// Why parity that was found wrong is not built where it is lost.
+pub(super) const NOT_BUILT: &str =
+    "for parity that an audit found wrong is lost and has no copy, and cannot be computed";
+
 /// "1 put", "2 puts".
-fn counted(count: usize, what: &str) -> String {
+pub(super) fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
-fn shown<T: std::fmt::Display>(all: &[T]) -> String {
+pub(super) fn shown<T: std::fmt::Display>(all: &[T]) -> String {
     let some: Vec<String> = all.iter().take(SHOWN_MAX).map(T::to_string).collect();
     let more = all.len().saturating_sub(SHOWN_MAX);
     if more == 0 { some.join(", ") } else { format!("{} and {more} more", some.join(", ")) }
@@ -23,6 +27,7 @@ impl Coordinator {
         let mut waits = Vec::new();
         self.waits_of_puts(&mut waits);
         self.waits_of_repairs(&mut waits);
+        self.waits_of_wrong_parity(&mut waits);
         self.waits_of_disks(&mut waits);
         self.waits_of_audits(&mut waits);
         let waiting = self.allocations.len();
@@ -91,6 +96,15 @@ impl Coordinator {
         let needed: usize = self.groups.values().map(|group| group.view.needs.len()).sum();
         if self.repairs.running.len() >= most && needed > most {
             waits.push(format!("{} to be rebuilt in all, {most} at a time", counted(needed, "extent")));
+        }
+    }
+
+    /// Parity that is known to be wrong and lost is nobody's to build: only the operator ends it.
+    fn waits_of_wrong_parity(&self, waits: &mut Vec<String>) {
+        let unbuilt: Vec<ExtentKey> = self.unbuilt_parity().into_keys().collect();
+        if !unbuilt.is_empty() {
+            let extents = counted(unbuilt.len(), "extent");
+            waits.push(format!("{extents} whose names are to be put again, {NOT_BUILT}: {}", shown(&unbuilt)));
         }
     }
 

@@ -146,6 +146,11 @@ impl Owner {
         self.group().map(|group| group.revision)
     }
 
+    /// Revision of the owner's row, which moves when another claims the group; none while the group is not claimed.
+    pub fn owner_revision(&self) -> Option<u64> {
+        self.group().filter(|group| !group.is_ended()).map(|group| group.owner_revision)
+    }
+
     /// What gives messages to members their force; none before the group was claimed or after it was lost.
     pub fn authority(&self) -> Option<Authority> {
         self.group().filter(|group| !group.is_ended()).map(Group::authority)

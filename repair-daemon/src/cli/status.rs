@@ -172,12 +172,13 @@ fn audits(status: &Value) -> String {
     };
     let count = |of: &str| number(status, &format!("/audits/{of}"));
     let mut text = format!(
-        "audits      {} done: {} sound, {} incomplete, {} found wrong; {} to be tried again{last}\n",
+        "audits      {} done: {} sound, {} incomplete, {} found wrong; {} to be tried again, {} put off{last}\n",
         count("audited"),
         count("sound"),
         count("incomplete"),
         count("found_wrong"),
         count("to_try_again"),
+        count("put_off"),
     );
     let parked = status.pointer("/audits/parked_extents").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     for found in parked.iter().take(SHOWN_MAX) {
@@ -274,7 +275,7 @@ mod tests {
             "extents_by_margin": {"10": 0, "4": 9, "0": 3},
             "repairs": {"running": [{"extent": "e1", "lost": [1, 2], "margin": 2, "done_bytes": 1024, "total_bytes": 2048}],
                         "waiting": 4, "done": 5, "failed": 0, "rebuilt_bytes": 1048576, "eta_seconds": 7},
-            "audits": {"audited": 7, "sound": 4, "incomplete": 1, "found_wrong": 2, "to_try_again": 1, "last_ms_ago": 61_500,
+            "audits": {"audited": 7, "sound": 4, "incomplete": 1, "found_wrong": 2, "to_try_again": 1, "put_off": 8, "last_ms_ago": 61_500,
                        "parked": 3, "parked_extents": [{"extent": "e2", "finding": "parity 4\nis wrong"}]},
             "waits": ["pg 1: waits for\ndisk d"],
             "disks": [{"disk": "d1", "domain": "a/b/c/n1", "faults": {}, "limping": null},
@@ -291,7 +292,7 @@ mod tests {
             "redundancy  NOT full; 3 extents survive no further loss, 1 cannot be read now",
             "repairs     1 running, 4 waiting, 5 done, 0 failed; 1.00 MiB rebuilt; about 7 s left",
             "e1: lost [1,2], margin 2, 1.00 KiB of 2.00 KiB",
-            "audits      7 done: 4 sound, 1 incomplete, 2 found wrong; 1 to be tried again; the last 61 s ago",
+            "audits      7 done: 4 sound, 1 incomplete, 2 found wrong; 1 to be tried again, 8 put off; the last 61 s ago",
             "FOUND WRONG extent e2: parity 4\\nis wrong\nFOUND WRONG 2 more extents\n",
             "waits       pg 1: waits for\\ndisk d",
             "limping     a/b/c/n2 (disk d2): 812 ms to journal, its peers 9 ms",
