@@ -195,7 +195,7 @@ impl Node {
             service: self.faults.service(),
             free_bytes,
             total_bytes,
-            stages: self.stages.count() as u64,
+            stages: self.stages.open_count() as u64,
             quarantined: self.faults.quarantined(),
             scrub_groups_left,
             scrub_ended_ago,

@@ -176,3 +176,9 @@ fn what_went_to_quarantine_and_from_there_is_counted() {
     world.head(owner.hear());
     assert_eq!(health(&mut world).quarantined, 0);
 }
+    // One that was refused and one that waits for the store are not open.
+    let long = owner.make(1 << 30);
+    assert!(matches!(world.ask(owner.stage(&long)), NodeReply::Refused(Refusal::NoSpace(_))));
+    world.held = true;
+    let other = owner.make(5000);
+    world.send(owner.stage(&other), Body::new());
