@@ -42,10 +42,15 @@ impl Node {
         let missing = class == Class::Missing.as_str();
         let counts = if missing { self.must_hold(&fragment) } else { self.owes(&fragment) };
         let Some(group) = self.groups.get_mut(&fragment.extent.pg()).filter(|_| counts) else { return };
-        if group.ledger.damaged.get(&fragment).is_none_or(|known| known != class) {
+        let known = group.ledger.damaged.get(&fragment);
+        let was_missing = known.is_none_or(|known| known == Class::Missing.as_str());
+        if known.is_none_or(|known| known != class) {
             group.apply_lazily(Change::Damaged(fragment, class.into()));
             group.note_due = true;
             self.report(fragment, class.into());
+            if was_missing && !missing {
+                self.damaged();
+            }
             if class == Class::TornCommitted.as_str() {
                 self.disk_lied(fragment);
             }
