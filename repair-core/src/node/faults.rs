@@ -4,7 +4,6 @@
 use super::{Asker, Node, OpId, StoreCall, StoreError, StoreOk};
 use crate::time::{Millis, Time};
 use crate::wire::node::{FaultCount, NodeHealth, NodeReply, NodeState, ServiceTime};
-use ec_core::fragment::Class;
 use std::collections::BTreeMap;
 
 /// An operation that takes longer is silence to whoever waits for it: the time a call may take without other settings.
@@ -13,6 +12,8 @@ const SLOW: Millis = Millis(5_000);
 const MEAN_OVER: u64 = 16;
 /// What a store says of a failed sync begins so.
 const SYNC_FAILED: &str = "cannot force";
+/// What a store that takes nothing any more says of what comes after begins so.
+const WRITING_ENDED: &str = "writing ended";
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +49,8 @@ enum Call {
     Append,
     Sync,
     Write,
+    /// Reads back what was kept, of any length; writes nothing.
+    Seal,
     /// Files go to quarantine, and from there.
     PutAside,
     Remove,
@@ -61,6 +64,7 @@ impl Call {
             StoreCall::Read { .. } => Self::Read,
             StoreCall::AppendJournal { .. } => Self::Append,
             StoreCall::SyncFolder { .. } => Self::Sync,
+            StoreCall::SealStage { .. } => Self::Seal,
             StoreCall::Quarantine { .. } => Self::PutAside,
             StoreCall::UnlinkQuarantined { .. } => Self::Remove,
             StoreCall::Combine { .. }
@@ -81,13 +85,17 @@ impl Call {
         }
     }
 
+    /// Whether somebody waits for it who takes more than five seconds for silence.
+    const fn may_be_slow(self) -> bool {
+        !matches!(self, Self::Look | Self::Seal)
+    }
+
     fn fault(self, result: &Result<StoreOk, StoreError>) -> Option<Fault> {
         match (result, self) {
-            (Ok(StoreOk::Checked { class, .. }), _) => (class != Class::Healthy.as_str()).then_some(Fault::Damaged),
-            (Ok(_) | Err(StoreError::NotFound | StoreError::Invalid(_)), _) => None,
+            // Damage is counted when a check finds it anew.
+            (Ok(_) | Err(StoreError::NotFound | StoreError::Invalid(_) | StoreError::Damaged(_)), _) => None,
             (Err(StoreError::NoSpace(_)), _) => Some(Fault::NoSpace),
-            (Err(StoreError::Damaged(_)), _) => Some(Fault::Damaged),
-            (Err(StoreError::Io(_)), Self::Read | Self::Look) => Some(Fault::Read),
+            (Err(StoreError::Io(_)), Self::Read | Self::Look | Self::Seal) => Some(Fault::Read),
             (Err(StoreError::Io(_)), Self::Sync) => Some(Fault::Sync),
             (Err(StoreError::Io(reason)), _) if reason.starts_with(SYNC_FAILED) => Some(Fault::Sync),
             (Err(StoreError::Io(_)), _) => Some(Fault::Write),
@@ -120,16 +128,18 @@ impl Faults {
         self.begun.insert(op, (Call::of(call), now));
     }
 
-    /// An operation ended. Where nothing is stored any more anyway, refused writes are no faults of their own.
+    /// An operation ended. Where nothing is stored any more, what is refused for that is no fault of its own. What ended it is: its answer comes after
+    /// the word that it ended.
     pub(super) fn ended(&mut self, now: Time, op: OpId, result: &Result<StoreOk, StoreError>, is_broken: bool) {
         let Some((call, began)) = self.begun.remove(&op) else { return };
         let took = now.since(began);
+        let is_refused = matches!(result, Err(StoreError::Io(reason)) if reason.starts_with(WRITING_ENDED));
         match call.fault(result) {
-            Some(Fault::Write | Fault::Sync) if is_broken => {}
+            Some(_) if is_broken && is_refused => {}
             Some(fault) => self.count(now, fault, 1),
             None => {}
         }
-        if took > SLOW {
+        if took > SLOW && call.may_be_slow() {
             self.count(now, Fault::Slow, 1);
         }
         let is_done = result.is_ok();
@@ -195,12 +205,17 @@ impl Node {
             service: self.faults.service(),
             free_bytes,
             total_bytes,
-            stages: self.stages.count() as u64,
+            stages: self.stages.open_count() as u64,
             quarantined: self.faults.quarantined(),
             scrub_groups_left,
             scrub_ended_ago,
         };
         self.reply(asker, NodeReply::Health(Box::new(health)));
+    }
+
+    /// A check found a fragment damaged that was not known to be.
+    pub(super) fn damaged(&mut self) {
+        self.faults.count(self.now, Fault::Damaged, 1);
     }
 
     pub(super) fn mismatched(&mut self, times: u64) {

@@ -66,7 +66,7 @@ fn each_fault_is_counted_as_what_it_is() {
         ("sync_error", 1),
         ("read_error", 2),
         ("no_space", 1),
-        ("damaged", 2),
+        ("damaged", 1),
         ("read_back_mismatch", 2),
     ];
     let found = health(&mut world);
@@ -78,6 +78,74 @@ fn each_fault_is_counted_as_what_it_is() {
     let other = owner.make(5000);
     fail(&mut world, owner.stage(&other), Body::new(), io("writing ended"));
     assert_eq!(counts(&health(&mut world).faults), expected);
+}
+
+#[test]
+fn the_failure_that_ends_all_writing_is_counted_though_the_end_is_told_first() {
+    let (mut world, mut owner) = (World::new(), Owner::new());
+    world.head(owner.fence());
+    let made = world.create(&mut owner);
+    world.held = true;
+    let attempt = owner.attempt();
+    world.send(owner.prepare_delete(&made, attempt), Body::new());
+    let (op, _) = world.waiting.pop_front().expect("an append");
+    // The order of a host: whoever is answered should find it broken.
+    let reason = "cannot force a journal to the disk: EIO";
+    world.event(NodeEvent::Broken { reason: reason.into() });
+    world.event(NodeEvent::Stored { op, result: io(reason) });
+    world.release();
+    assert_eq!(counts(&health(&mut world).faults), [("sync_error", 1)]);
+    let other = owner.make(5000);
+    let ended = io("writing ended until the node is started again: cannot force a journal to the disk: EIO");
+    fail(&mut world, owner.stage(&other), Body::new(), ended);
+    assert_eq!(counts(&health(&mut world).faults), [("sync_error", 1)]);
+}
+
+#[test]
+fn a_fragment_that_rots_is_counted_once_until_it_was_sound_again() {
+    let (mut world, mut owner) = (World::new(), Owner::new());
+    world.head(owner.fence());
+    let made = world.create(&mut owner);
+    let fragment = made.fragment();
+    let damaged = |world: &mut World| counts(&health(world).faults).first().map(|(_, count)| *count);
+    for (class, times) in [("rot.payload", 1), ("rot.footer", 1), ("healthy", 1), ("rot.payload", 2)] {
+        world.disk.files.get_mut(&fragment).unwrap().class = class.into();
+        if class != "healthy" {
+            let read = NodeRequest::Read { fragment, offset: 0, bytes: 4096 };
+            fail(&mut world, read, Body::new(), Err(StoreError::Damaged("block 3".into())));
+        }
+        world.ask(NodeRequest::Check { fragment });
+        world.ask(NodeRequest::Check { fragment });
+        assert_eq!(damaged(&mut world), Some(times), "{class}");
+    }
+    // One that is gone is no rot, and one that is nobody's is no fault.
+    let other = world.create(&mut owner);
+    world.disk.files.remove(&other.fragment());
+    world.ask(NodeRequest::Check { fragment: other.fragment() });
+    assert_eq!(counts(&health(&mut world).faults), [("damaged", 2)]);
+}
+
+#[test]
+fn what_nobody_waits_for_is_not_slow_and_a_seal_reads() {
+    let (mut world, mut owner) = (World::new(), Owner::new());
+    world.head(owner.fence());
+    let made = world.create(&mut owner);
+    let staged = owner.make(5000);
+    world.ask(owner.stage(&staged));
+    let key = staged.key();
+    world.ask_with(NodeRequest::StageData { key, offset: 0 }, Body::from(staged.payload.clone()));
+    for request in [NodeRequest::Check { fragment: made.fragment() }, NodeRequest::StageSeal { key }] {
+        world.held = true;
+        world.send(request, Body::new());
+        world.now = world.now + Millis(60_000);
+        world.release();
+    }
+    assert_eq!(counts(&health(&mut world).faults), []);
+    let staged = owner.make(5000);
+    world.ask(owner.stage(&staged));
+    world.ask_with(NodeRequest::StageData { key: staged.key(), offset: 0 }, Body::from(staged.payload.clone()));
+    fail(&mut world, NodeRequest::StageSeal { key: staged.key() }, Body::new(), io("cannot read a fragment back: EIO"));
+    assert_eq!(counts(&health(&mut world).faults), [("read_error", 1)]);
 }
 
 #[test]
@@ -144,7 +212,14 @@ fn a_node_says_what_it_does_and_why_not() {
     world.event(NodeEvent::Room { free_bytes: 70_000, total_bytes: 90_000 });
     let made = owner.make(5000);
     assert_eq!(world.ask(owner.stage(&made)), NodeReply::StageOpen);
+    // One that was refused and one that waits for the store are not open.
+    let long = owner.make(1 << 30);
+    assert!(matches!(world.ask(owner.stage(&long)), NodeReply::Refused(Refusal::NoSpace(_))));
+    world.held = true;
+    let other = owner.make(5000);
+    world.send(owner.stage(&other), Body::new());
     let found = health(&mut world);
+    world.release();
     assert_eq!((found.state, found.total_bytes, found.stages), (NodeState::Serving, 90_000, 1));
     assert!(found.free_bytes > 0 && found.free_bytes < 70_000, "{}", found.free_bytes);
     assert_eq!((found.scrub_groups_left, found.scrub_ended_ago), (None, None));

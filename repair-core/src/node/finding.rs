@@ -44,10 +44,15 @@ impl Node {
         let Some(group) = self.groups.get_mut(&fragment.extent.pg()).filter(|_| counts) else { return };
         // What was torn stays that until it is sound: a device that reads it now and then does not lie once more each time.
         let is_news = |known: &String| known != class && known != Class::TornCommitted.as_str();
-        if group.ledger.damaged.get(&fragment).is_none_or(is_news) {
+        let known = group.ledger.damaged.get(&fragment);
+        let was_missing = known.is_none_or(|known| known == Class::Missing.as_str());
+        if known.is_none_or(is_news) {
             group.apply_lazily(Change::Damaged(fragment, class.into()));
             group.note_due = true;
             self.report(fragment, class.into());
+            if was_missing && !missing {
+                self.damaged();
+            }
             if class == Class::TornCommitted.as_str() {
                 self.disk_lied(fragment);
             }

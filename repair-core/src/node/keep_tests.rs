@@ -263,19 +263,104 @@ fn what_nobody_has_open_counts_and_makes_way_for_what_comes() {
     assert_eq!((world.node.kept().count(), world.disk.kept().len()), (2, 2));
 }
 
+fn free_bytes(world: &mut World) -> u64 {
+    match world.ask(NodeRequest::Info) {
+        NodeReply::Info { free_bytes, .. } => free_bytes,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
-fn no_room_takes_what_nobody_has_open() {
-    let (mut world, owner, made) = begun();
-    world.event(NodeEvent::PeerGone { peer: PEER });
+fn what_nobody_has_open_is_room_and_goes_for_what_needs_it() {
+    let (mut world, mut owner, made) = begun();
     world.event(NodeEvent::Room { free_bytes: 0, total_bytes: 1 << 30 });
-    let mut owner = owner;
-    let other = owner.make(5000);
+    assert_eq!(free_bytes(&mut world), 0);
+    world.event(NodeEvent::PeerGone { peer: PEER });
+    let kept_bytes = free_bytes(&mut world);
+    assert!((6 * 4096..10 * 4096).contains(&kept_bytes), "{kept_bytes}");
     // What is there has its room: it is gone on with in a full store.
     assert_eq!(world.ask(owner.keep_as(&made, key(&made, 2))), kept(&[(1, 3)]));
+    assert_eq!(free_bytes(&mut world), 0);
     world.event(NodeEvent::PeerGone { peer: PEER });
-    let full = world.ask(owner.stage(&other));
+    // For what would not fit without it either, it stays.
+    let long = owner.make(10 * 8192);
+    let full = world.ask(owner.stage(&long));
     assert!(matches!(refused(&full), Refusal::NoSpace(_)), "{full:?}");
+    assert_eq!((world.disk.kept(), free_bytes(&mut world)), (vec![made.fragment()], kept_bytes));
+    // What fits waits until it is gone, and is not refused.
+    let others = [owner.make(5000), owner.make(5000), owner.make(5000)];
+    world.held = true;
+    let opens: Vec<RequestId> =
+        others.iter().map(|other| world.send_from(OTHER, owner.stage(other), Body::new())).collect();
+    assert!(world.waiting.iter().all(|(_, call)| call_name(call) == "drop kept"), "{:?}", world.waiting);
+    world.release();
+    let answers: Vec<&NodeReply> = opens.iter().map(|id| world.answer(*id).unwrap()).collect();
+    assert_eq!(answers[..2], [&NodeReply::StageOpen, &NodeReply::StageOpen]);
+    assert!(matches!(refused(answers[2]), Refusal::NoSpace(_)), "{answers:?}");
     assert_eq!((world.node.kept().count(), world.disk.kept()), (0, vec![]));
+    // And what became free counts before it is measured, and not once more after that.
+    assert!(free_bytes(&mut world) < kept_bytes / 2);
+    world.event(NodeEvent::Room { free_bytes: 5, total_bytes: 1 << 30 });
+    assert_eq!(free_bytes(&mut world), 5);
+    assert!(world.node.is_idle());
+}
+
+#[test]
+fn a_period_of_nothing_or_next_to_it_holds_up_no_repair() {
+    for staged_for in [Millis(0), Millis(1)] {
+        let config = NodeConfig { staged_for, ..config() };
+        let (mut world, mut owner) = (World::boot(config, Disk::default(), Some(CELL)), Owner::new());
+        world.head(owner.fence());
+        let made = owner.make(5 * 8192);
+        assert_eq!(world.ask(owner.keep_as(&made, key(&made, 1))), kept(&[]));
+        for (from, to) in [(1, 3), (0, 1), (3, 5)] {
+            assert!(world.wake.is_none_or(|at| at > world.now), "woken over and over: {staged_for:?}");
+            world.tick_at(world.now.as_millis() + 2_000);
+            assert_eq!(write(&mut world, &made, key(&made, 1), from, to), NodeReply::StageTaken, "{staged_for:?}");
+        }
+        assert_eq!(world.ask(NodeRequest::StageSeal { key: key(&made, 1) }), root(&made));
+        world.event(NodeEvent::PeerGone { peer: PEER });
+        assert_eq!(world.node.kept().count() as u64, staged_for.0, "nothing is kept for no time");
+        world.tick_at(world.now.as_millis() + 1);
+        assert_eq!((world.node.kept().count(), world.disk.stages(), world.disk.kept()), (0, 0, vec![]));
+        assert!(world.node.is_idle());
+    }
+}
+
+#[test]
+fn a_drop_that_was_asked_for_is_done_though_the_connection_ends_or_somebody_takes_over() {
+    for takes_over in [false, true] {
+        let (mut world, owner, made) = begun();
+        world.held = true;
+        world.send(NodeRequest::StageData { key: key(&made, 1), offset: 0 }, blocks(&made, 0, 1));
+        let drops = world.send(NodeRequest::StageDrop { key: key(&made, 1) }, Body::new());
+        if takes_over {
+            let opens = world.send_from(OTHER, owner.keep_as(&made, key(&made, 2)), Body::new());
+            world.release();
+            assert_eq!(world.answer(opens), Some(&kept(&[])), "nothing of it is left");
+            assert_eq!(world.answer(drops), Some(&NodeReply::StageDropped));
+            continue;
+        }
+        world.event(NodeEvent::PeerGone { peer: PEER });
+        world.release();
+        assert_eq!((world.node.kept().count(), world.disk.stages(), world.disk.kept()), (0, 0, vec![]));
+    }
+}
+
+#[test]
+fn what_could_not_be_opened_and_is_still_there_is_not_forgotten() {
+    let (mut world, owner, made) = begun();
+    world.event(NodeEvent::PeerGone { peer: PEER });
+    world.disk.failing.push(("keep", StoreError::Io("writing ended".into())));
+    let failed = world.ask(owner.keep_as(&made, key(&made, 2)));
+    assert!(matches!(refused(&failed), Refusal::Store(_)), "{failed:?}");
+    assert_eq!(world.node.kept().collect::<Vec<_>>(), [(made.fragment(), false)]);
+    world.tick_at(world.now.as_millis() + HOUR);
+    assert_eq!((world.node.kept().count(), world.disk.kept()), (0, vec![]));
+    // One that was not there before is not there now.
+    world.disk.failing.push(("keep", StoreError::Io("failed".into())));
+    world.ask(owner.keep_as(&made, key(&made, 3)));
+    assert_eq!(world.node.kept().count(), 0);
 }
 
 #[test]

@@ -64,7 +64,7 @@ pub struct NodeConfig {
     pub trust_disk: bool,
     /// A journal longer than this, and four times as long as what it says, is written anew.
     pub journal_bytes_max: u64,
-    /// How long what a repair staged is kept after it was last used, for the next one to go on with.
+    /// How long what a repair staged is kept after it was last used, for the next one to go on with; 0: nothing is kept.
     pub staged_for: Millis,
 }
 
@@ -327,8 +327,7 @@ impl Node {
             Some(Pending::Cell(cell, life)) => self.cell_stored(cell, life, result),
             Some(Pending::Mutation(pg)) => self.mutation_stored(pg, result),
             Some(Pending::Stage(key)) => self.stage_stored(key, result),
-            // What could not be removed is found again by the next start.
-            Some(Pending::DropKept(fragment)) => self.forget_kept(fragment),
+            Some(Pending::DropKept(fragment)) => self.dropped_kept(fragment, result.is_ok()),
             Some(Pending::Read { asker, fragment }) => self.read_done(asker, fragment, result),
             Some(Pending::Record { asker, hash }) => self.record_done(asker, hash, result),
             Some(Pending::Holdings { asker, pg, want }) => self.holdings_done(asker, pg, want, result),

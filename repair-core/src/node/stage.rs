@@ -119,21 +119,33 @@ pub(super) struct Stages {
     measurements: u64,
     /// Bytes promised since the last measurement.
     reserved_bytes: u64,
+    /// Bytes of kept stages removed since the last measurement.
+    freed_bytes: u64,
     /// Nothing is taken before then, whatever was measured.
     full_until: Option<Time>,
 }
 
 impl Stages {
-    /// Fragments on their way in.
-    pub(super) fn count(&self) -> usize {
-        self.slots.len()
+    /// Fragments on their way in: stages that are open.
+    pub(super) fn open_count(&self) -> usize {
+        self.slots.values().filter(|slot| slot.stage.is_some()).count()
+    }
+
+    /// Whether the store does nothing for a stage, and nothing waits for it.
+    pub(super) fn is_at_rest(&self, key: &StageKey) -> bool {
+        self.slots.get(key).is_none_or(|slot| slot.busy.is_none() && slot.waiting.is_empty())
     }
 
     /// What was promised before is in the measurement.
     pub(super) fn measured(&mut self, free_bytes: u64, total_bytes: u64) {
         self.room = Some((free_bytes, total_bytes));
         self.measurements += 1;
-        self.reserved_bytes = 0;
+        (self.reserved_bytes, self.freed_bytes) = (0, 0);
+    }
+
+    /// Room became free that no measurement has seen yet.
+    pub(super) fn freed(&mut self, bytes: u64) {
+        self.freed_bytes = self.freed_bytes.saturating_add(bytes);
     }
 
     /// The store had no room for what the measurement would allow: names may have run out, or somebody else fills the disk.
@@ -146,17 +158,27 @@ impl Stages {
         self.full_until = self.full_until.filter(|until| *until > now);
     }
 
-    /// Bytes that fragments can still take, and bytes in all; none where nothing was measured.
+    /// Bytes that fragments can still take, and bytes in all; none where nothing was measured. What is kept and nobody has open makes way
+    /// for them.
     pub(super) fn usable(&self, headroom_bytes: u64) -> Option<(u64, u64)> {
         let kept = match self.full_until {
             Some(_) => u64::MAX,
             None => self.reserved_bytes.saturating_add(headroom_bytes),
         };
-        self.room.map(|(free_bytes, total_bytes)| (free_bytes.saturating_sub(kept), total_bytes))
+        let gives = [self.freed_bytes, self.kept.idle_bytes(), self.kept.going_bytes()].into_iter();
+        let with_kept = |free_bytes| gives.fold(free_bytes, u64::saturating_add);
+        self.room.map(|(free_bytes, total_bytes)| (with_kept(free_bytes).saturating_sub(kept), total_bytes))
     }
 
-    fn has_room(&self, bytes: u64, headroom_bytes: u64) -> bool {
+    /// Whether so many bytes can be taken, once all has made way that would.
+    pub(super) fn has_room(&self, bytes: u64, headroom_bytes: u64) -> bool {
         self.usable(headroom_bytes).is_none_or(|(free_bytes, _)| bytes <= free_bytes)
+    }
+
+    /// Whether so many bytes can be taken now.
+    fn has_room_now(&self, bytes: u64, headroom_bytes: u64) -> bool {
+        let in_the_way = self.kept.idle_bytes().saturating_add(self.kept.going_bytes());
+        self.has_room(bytes.saturating_add(in_the_way), headroom_bytes)
     }
 
     fn reserve(&mut self, key: &StageKey, bytes: u64) {
@@ -184,17 +206,21 @@ impl Stages {
         Some(sealed.map(|root| (&stage.header, root)).ok_or_else(refused))
     }
 
-    /// Stages whose next work this is; none of them waits for the store.
-    pub(super) fn next_is(&self, is_it: impl Fn(Option<FragmentKey>) -> bool) -> Vec<StageKey> {
-        let next = |slot: &Slot| slot.busy.is_none() && is_it(slot.waiting.front().and_then(StageWork::keeps));
+    /// Stages that are to be opened next, by what they would keep; none of them waits for the store.
+    pub(super) fn next_opens(&self, is_it: impl Fn(Option<FragmentKey>) -> bool) -> Vec<StageKey> {
+        let next = |slot: &Slot| match slot.waiting.front() {
+            Some(work @ StageWork::Open { .. }) => slot.busy.is_none() && is_it(work.keeps()),
+            _ => false,
+        };
         self.slots.iter().filter(|(_, slot)| next(slot)).map(|(key, _)| *key).collect()
     }
 
-    /// Takes all that waits for a stage, and lets go of it or drops it as the next thing.
-    pub(super) fn clear_for(&mut self, key: &StageKey, work: StageWork) -> VecDeque<StageWork> {
+    /// Takes all that waits for a stage, and lets go of it as the next thing; drops it, where that was asked for.
+    pub(super) fn clear_for_another(&mut self, key: &StageKey) -> VecDeque<StageWork> {
         let Some(slot) = self.slots.get_mut(key) else { return VecDeque::new() };
         let waited = std::mem::take(&mut slot.waiting);
-        slot.waiting.push_back(work);
+        let drops = waited.iter().any(|work| matches!(work, StageWork::Drop { .. }));
+        slot.waiting.push_back(if drops { StageWork::Drop { asker: None } } else { StageWork::Leave });
         waited
     }
 
@@ -280,7 +306,7 @@ impl Node {
         }
         slot.waiting.push_back(work);
         if let Some(fragment) = slot.stage.as_ref().and_then(|stage| stage.kept) {
-            self.stages.kept.used(fragment, self.now + self.config.staged_for);
+            self.use_kept(fragment);
         }
         self.run_stage(key);
     }
@@ -363,7 +389,8 @@ impl Node {
     }
 
     fn begin_open(&mut self, key: StageKey, header: &Header, keep: bool) -> Begun {
-        let fragment = kept_as(header).filter(|_| keep);
+        let keeps = keep && self.config.staged_for > Millis(0);
+        let fragment = kept_as(header).filter(|_| keeps);
         let found = match fragment.and_then(|fragment| self.stages.kept.hold(&fragment)) {
             Some(Hold::By(holder)) => return Begun::Behind(Some(holder)),
             Some(Hold::Going) => return Begun::Behind(None),
@@ -373,8 +400,14 @@ impl Node {
         let bytes = header.layout().file_bytes;
         // What was found has its room.
         if !found {
-            if !self.stages.has_room(bytes, self.config.headroom_bytes) {
-                self.give_way();
+            if !self.stages.has_room_now(bytes, self.config.headroom_bytes) {
+                if self.makes_way_for(bytes) {
+                    return Begun::Behind(None);
+                }
+                // The room of some is not known, and of a store that had none not why: whoever asks again finds more.
+                if self.stages.full_until.is_some() || self.stages.kept.idle_bytes() == 0 {
+                    self.give_way();
+                }
                 let reason = format!("{bytes} bytes, with {} to be left free", self.config.headroom_bytes);
                 return Begun::Answered(NodeReply::Refused(Refusal::NoSpace(reason)));
             }
@@ -382,7 +415,7 @@ impl Node {
         }
         let header = Box::new(*header);
         let Some(fragment) = fragment else { return Begun::Asked(StoreCall::OpenStage { key, header }) };
-        self.stages.kept.take(fragment, key, self.now + self.config.staged_for);
+        self.take_kept(fragment, key, bytes);
         Begun::Asked(StoreCall::KeepStage { key, header })
     }
 
@@ -391,7 +424,9 @@ impl Node {
         let Some(work) = slot.busy.take() else { return };
         let asker = work.asker();
         // Who waits for a kept stage goes on once it is free.
-        let mut freed = work.keeps().filter(|_| !matches!(result, Ok(StoreOk::Kept(Some(_)))));
+        let mut freed = work.keeps().filter(|_| matches!(result, Ok(StoreOk::Kept(None))));
+        let unopened = work.keeps().filter(|_| result.is_err());
+        let no_space = matches!(result, Err(StoreError::NoSpace(_)));
         let reply = match (work, result) {
             (StageWork::Open { asker, header, keep }, Ok(done)) => {
                 let stage = Stage::opened(asker, *header, keep, done);
@@ -440,6 +475,7 @@ impl Node {
             self.reply(asker, reply);
         }
         freed.into_iter().for_each(|fragment| self.forget_kept(fragment));
+        unopened.into_iter().for_each(|fragment| self.kept_unopened(fragment, no_space));
         self.run_stage(key);
     }
 
@@ -465,12 +501,16 @@ impl Node {
         let keys: Vec<StageKey> = self.stages.slots.keys().copied().collect();
         for key in keys {
             let Some(slot) = self.stages.slots.get_mut(&key) else { continue };
+            // What it asked to be dropped is dropped, unless it was to be opened by somebody else before that.
+            let others = |work: &&StageWork| matches!(work, StageWork::Open { asker, .. } if asker.peer != peer);
+            let next = slot.waiting.iter().take_while(|work| !others(work));
+            let drops = next.into_iter().any(|work| matches!(work, StageWork::Drop { .. }));
             slot.waiting.retain(|work| !of_peer(work.asker()));
             let opened = slot.stage.as_ref().is_some_and(|stage| stage.opened.peer == peer);
             let opening = matches!(&slot.busy, Some(StageWork::Open { asker, .. }) if asker.peer == peer);
             if opened || opening {
                 // Where a mutation has taken it, this waits for the end of that and finds nothing to drop.
-                slot.waiting.push_front(StageWork::Leave);
+                slot.waiting.push_front(if drops { StageWork::Drop { asker: None } } else { StageWork::Leave });
             }
             self.run_stage(key);
         }
@@ -498,7 +538,7 @@ enum Begun {
     Answered(NodeReply),
     /// This has to be done first.
     After(StageWork),
-    /// It waits for a kept stage that another one has, or that is going.
+    /// It waits for a kept stage that another one has, or that is going, or for the room of such.
     Behind(Option<StageKey>),
 }
 

@@ -275,7 +275,10 @@ impl RepairJob {
         match result {
             Ok((NodeReply::StageSealed { root }, _)) if Some(root) == on_record => self.publish(index),
             Ok((NodeReply::StageSealed { .. }, _)) => self.step(index, Step::Mismatch),
-            other => self.fail_target(index, &refused(other)),
+            other => {
+                self.give_resumed_up(index, &other);
+                self.fail_target(index, &refused(other));
+            }
         }
     }
 
@@ -442,9 +445,8 @@ impl RepairJob {
 
     fn seal(&mut self, index: u16) {
         self.step(index, Step::Sealing);
-        // What it had before, it reads from its disk now.
-        let reads = self.targets.get(&index).is_some_and(Target::is_resumed);
-        let deadline = if reads { self.config.publish_deadline } else { self.config.call_deadline };
+        let deadline =
+            self.targets.get(&index).map_or(self.config.call_deadline, |target| target.seal_deadline(&self.config));
         let request = NodeRequest::StageSeal { key: self.key(index) };
         self.call_target(index, request, Body::new(), deadline, Pending::Seal { index });
     }

@@ -112,6 +112,27 @@ fn a_job_that_may_not_begin_anew_leaves_wrong_bytes_to_nobody() {
 }
 
 #[test]
+fn what_was_kept_and_cannot_be_sealed_is_dropped_and_the_next_repair_begins_anew() {
+    for (error, dropped) in [(CallError::Timeout, 1), (CallError::Nonsense, 1), (CallError::Lost, 0)] {
+        let (mut world, mut spec, originals) = cut("rs:4+2", 17 << 20, &[(1, 2)]);
+        let fails = error.clone();
+        world.twist(1, move |_, request, _| match request {
+            NodeRequest::StageSeal { .. } => Travel::Fails(fails.clone()),
+            _ => Travel::Now,
+        });
+        let outcome = run(&mut world, &spec);
+        assert!(outcome.published.is_empty() && outcome.resumed_bytes > 0, "{outcome:?}");
+        world.node(1).twist = None;
+        // A connection that is lost says nothing about the disk.
+        assert_eq!((world.node(1).dropped, world.node(1).staged_blocks(1) == 0), (dropped, dropped > 0), "{error}");
+        spec.attempt = AttemptId { number: spec.attempt.number + 1, ..spec.attempt };
+        let outcome = run(&mut world, &spec);
+        assert_eq!((outcome.published.clone(), outcome.resumed_bytes == 0), (vec![1], dropped > 0), "{outcome:?}");
+        check_published(&mut world, &originals, &[1]);
+    }
+}
+
+#[test]
 fn a_source_that_lies_beside_wrong_bytes_that_were_kept_is_found_too() {
     let (mut world, spec, originals) = cut("rs:4+2", 17 << 20, &[(1, 2)]);
     world.node(1).rot_staged(1, 5000);

@@ -200,7 +200,7 @@ pub struct NodeHealth {
     pub free_bytes: u64,
     /// Bytes in all.
     pub total_bytes: u64,
-    /// Fragments on their way in.
+    /// Fragments on their way in: stages that are open. What is kept and nobody has open is none.
     pub stages: u64,
     /// Files put into quarantine since the start and not removed since.
     pub quarantined: u64,

@@ -59,7 +59,7 @@ pub struct NodeCommand {
     /// Store new fragments again on a disk that had acknowledged some and did not have them whole: somebody has seen to it.
     #[arg(long)]
     trust_disk: bool,
-    /// How long what a repair has staged is kept after its last use, for the next one to go on with. An hour without it.
+    /// How long what a repair has staged is kept after its last use, for the next one to go on with; 0: not at all. An hour without it.
     #[arg(long, value_name = "SECONDS")]
     staged_period: Option<u64>,
     #[command(flatten)]

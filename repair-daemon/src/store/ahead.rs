@@ -63,6 +63,8 @@ fn beside<E: Send>(
         let _ = give_back.send(buffer);
     }
     thread::scope(|scope| {
+        // Ends in here, also by a panic of `look`: the reader is not waited for while it waits for a buffer.
+        let give_back = give_back;
         let reader = move || fill_all(bytes, piece_bytes, &empty, &send, read);
         thread::Builder::new().name("read ahead".into()).spawn_scoped(scope, reader)?;
         for piece in filled {
@@ -99,7 +101,9 @@ fn fill_all<E>(
 mod tests {
     use super::*;
     use crate::buffers::BufferPool;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     const PIECE: usize = 1000;
 
@@ -136,6 +140,18 @@ mod tests {
         assert_eq!((reads.into_inner(), looks), (4, 3), "nothing is read behind an error");
         let no_memory = |_| Err("no memory".to_owned());
         assert_eq!(read_ahead(9000, PIECE, no_memory, |_, _| Ok(()), |_, _| ()), Err("no memory".into()));
+    }
+
+    #[test]
+    fn a_panic_of_who_looks_ends_it() {
+        let (ended, end) = channel();
+        thread::spawn(move || {
+            let read = |_, _: &mut [u8]| Ok::<_, String>(());
+            let look = |_, _: &[u8]| panic!("who looks fails");
+            let caught = catch_unwind(AssertUnwindSafe(|| read_ahead(9000, PIECE, take, read, look)));
+            let _ = ended.send(caught.is_err());
+        });
+        assert_eq!(end.recv_timeout(Duration::from_secs(20)), Ok(true), "the reader waits for a buffer for ever");
     }
 
     #[test]

@@ -19,8 +19,8 @@
 //!
 //! A fragment is written without a name, synced, linked under its name if nothing has that name, and its folder synced: a name
 //! seals a whole file. Everything is found through folders held open since the start. A failed sync is final: of a
-//! stage it costs the stage, of a journal or a folder it ends all writing, because nobody can tell what reached the
-//! disk. *Not found* is said only while the label is there.
+//! stage or the staging folder it costs the stage, of a journal or any other folder it ends all writing, because nobody can tell what reached
+//! the disk. *Not found* is said only while the label is there.
 
 mod ahead;
 #[cfg(test)]

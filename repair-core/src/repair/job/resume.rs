@@ -4,12 +4,16 @@
 //! the one on record, what was kept is the first suspect, and the target begins anew without it. So no repair is held up twice by the
 //! same bytes.
 
-use super::{RepairJob, Step, Target};
+use super::{RepairConfig, RepairJob, Step, Target};
 use crate::limits::KEPT_RANGES_MAX;
 use crate::node::Body;
+use crate::time::Millis;
 use crate::wire::{CallError, NodeReply, NodeRequest, Refusal};
 use ec_core::geometry::BLOCK_BYTES;
 use std::ops::Range;
+
+/// A disk that reads no more than this in a millisecond, 4 MB a second, is not waited for.
+const SEAL_BYTES_PER_MS_MIN: u64 = 4_000;
 
 impl Target {
     /// Whether all of this range is there already.
@@ -19,6 +23,18 @@ impl Target {
 
     pub(super) fn is_resumed(&self) -> bool {
         !self.written.is_empty()
+    }
+
+    pub(super) fn resumed_bytes(&self) -> u64 {
+        self.written.iter().map(|(from, to)| to - from).sum()
+    }
+
+    /// How long its seal may take: what it had before, it reads from its disk then.
+    pub(super) fn seal_deadline(&self, config: &RepairConfig) -> Millis {
+        match self.resumed_bytes() {
+            0 => config.call_deadline,
+            bytes => Millis(config.publish_deadline.0.saturating_add(bytes / SEAL_BYTES_PER_MS_MIN)),
+        }
     }
 
     /// Whether what it has staged is left to the next repair of this fragment.
@@ -58,7 +74,7 @@ impl RepairJob {
             Ok((NodeReply::StageKept { written }, _)) if target.keeps && are_sound(&written, payload_bytes) => {
                 target.written = joined(&written);
                 self.cuts.extend(target.written.iter().flat_map(|(from, to)| [*from, *to]));
-                self.tally.resumed_bytes += target.written.iter().map(|(from, to)| to - from).sum::<u64>();
+                self.tally.resumed_bytes += target.resumed_bytes();
             }
             // A node of a version that keeps nothing.
             Ok((NodeReply::Refused(Refusal::Invalid(_)), _)) if target.keeps => {
@@ -69,6 +85,15 @@ impl RepairJob {
         }
         target.staged = true;
         target.step = Step::Writing;
+    }
+
+    /// A target did not seal. Where it had to read what was kept, and it was not the connection that failed, that is left to nobody: the next repair would
+    /// come as far as this one and no further.
+    pub(super) fn give_resumed_up(&mut self, index: u16, result: &Result<(NodeReply, Body), CallError>) {
+        let is_away = matches!(result, Err(CallError::Unreachable | CallError::Lost));
+        if let Some(target) = self.targets.get_mut(&index).filter(|target| target.is_resumed() && !is_away) {
+            target.keeps = false;
+        }
     }
 
     /// Asks a target to open a stage: in the first round one that goes on with what is there.
