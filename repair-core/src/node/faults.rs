@@ -128,14 +128,14 @@ impl Faults {
         self.begun.insert(op, (Call::of(call), now));
     }
 
-    /// An operation ended. Where nothing is stored any more, what is refused for that is no fault of its own. What ended it is: its answer comes after
-    /// the word that it ended.
-    pub(super) fn ended(&mut self, now: Time, op: OpId, result: &Result<StoreOk, StoreError>, is_broken: bool) {
+    /// An operation ended. What is refused because nothing is stored any more is no fault of its own. What ended it is, and may be told after
+    /// the end, as what is refused may be told before it: so the answer itself says which it is.
+    pub(super) fn ended(&mut self, now: Time, op: OpId, result: &Result<StoreOk, StoreError>) {
         let Some((call, began)) = self.begun.remove(&op) else { return };
         let took = now.since(began);
         let is_refused = matches!(result, Err(StoreError::Io(reason)) if reason.starts_with(WRITING_ENDED));
         match call.fault(result) {
-            Some(_) if is_broken && is_refused => {}
+            Some(_) if is_refused => {}
             Some(fault) => self.count(now, fault, 1),
             None => {}
         }

@@ -96,6 +96,11 @@ fn the_failure_that_ends_all_writing_is_counted_though_the_end_is_told_first() {
     world.release();
     assert_eq!(counts(&health(&mut world).faults), [("sync_error", 1)]);
     let other = owner.make(5000);
+    // Said by the answer alone: another thread's may overtake the word that it is broken.
+    let (mut before, key) = (World::new(), owner.stage(&other));
+    before.head(owner.fence());
+    fail(&mut before, key, Body::new(), io("writing ended until the node is started again: EIO"));
+    assert_eq!(counts(&health(&mut before).faults), []);
     let ended = io("writing ended until the node is started again: cannot force a journal to the disk: EIO");
     fail(&mut world, owner.stage(&other), Body::new(), ended);
     assert_eq!(counts(&health(&mut world).faults), [("sync_error", 1)]);

@@ -317,7 +317,7 @@ impl Node {
     }
 
     fn stored(&mut self, op: OpId, result: Result<StoreOk, StoreError>) {
-        self.faults.ended(self.now, op, &result, self.link.broken().is_some());
+        self.faults.ended(self.now, op, &result);
         if matches!(result, Err(StoreError::NoSpace(_))) {
             self.stages.ran_full(self.now);
             self.link.beat_soon(self.now);

@@ -133,6 +133,17 @@ fn what_was_kept_and_cannot_be_sealed_is_dropped_and_the_next_repair_begins_anew
 }
 
 #[test]
+fn a_seal_may_take_longer_the_more_there_is_to_read_back() {
+    let (_, spec, _) = damaged("rs:4+2", 3 << 20, &[1]);
+    let config = RepairConfig::default();
+    let mut job = RepairJob::with_config(spec, 5, config);
+    let target = job.targets.get_mut(&1).unwrap();
+    assert_eq!(target.seal_deadline(&config), config.call_deadline, "nothing is read back");
+    target.written = vec![(0, 4_000_000), (8_000_000, 404_000_000)];
+    assert_eq!(target.seal_deadline(&config), Millis(config.publish_deadline.0 + 100_000));
+}
+
+#[test]
 fn a_source_that_lies_beside_wrong_bytes_that_were_kept_is_found_too() {
     let (mut world, spec, originals) = cut("rs:4+2", 17 << 20, &[(1, 2)]);
     world.node(1).rot_staged(1, 5000);
