@@ -115,9 +115,8 @@ fn a_job_that_may_not_begin_anew_leaves_wrong_bytes_to_nobody() {
 fn what_was_kept_and_cannot_be_sealed_is_dropped_and_the_next_repair_begins_anew() {
     for (error, dropped) in [(CallError::Timeout, 1), (CallError::Nonsense, 1), (CallError::Lost, 0)] {
         let (mut world, mut spec, originals) = cut("rs:4+2", 17 << 20, &[(1, 2)]);
-        let fails = error.clone();
         world.twist(1, move |_, request, _| match request {
-            NodeRequest::StageSeal { .. } => Travel::Fails(fails.clone()),
+            NodeRequest::StageSeal { .. } => Travel::Fails(error),
             _ => Travel::Now,
         });
         let outcome = run(&mut world, &spec);
