@@ -80,6 +80,13 @@ impl Coordinator {
         }
     }
 
+    /// It is time to ask again, unless an answer is still to come: two to one question would be taken for the rows of the next stage, too.
+    pub(super) fn boot_due(&mut self) {
+        if !self.ops.values().any(|op| matches!(op, Op::Boot)) {
+            self.boot_again();
+        }
+    }
+
     pub(super) fn cell_read(&mut self, rows: Result<Vec<Option<Found>>, String>) {
         let found = match rows {
             Ok(rows) => rows.into_iter().next().flatten(),

@@ -359,7 +359,7 @@ impl Coordinator {
 
     fn due(&mut self, timer: Timer) {
         match timer {
-            Timer::Boot => self.boot_again(),
+            Timer::Boot => self.boot_due(),
             Timer::Owner(pg) => {
                 if let Some(group) = self.groups.get_mut(&pg) {
                     group.wake = None;

@@ -310,3 +310,18 @@ fn a_group_says_that_it_is_crowded_while_it_is() {
     take_time(&mut world);
     assert!(!crowded(&world), "after one that brought them apart");
 }
+
+#[test]
+fn a_catalog_that_is_slower_than_the_patience_of_a_start_is_waited_for() {
+    let mut world = World::new(8, CoordinatorConfig { put_resume: Millis(36_000_000), ..hasty() });
+    world.begin(A);
+    world.put_extent(A, 0, 0, &data(1_000, 1), None);
+    assert_eq!(world.rows(key::OPEN), 1);
+    for takes in [9_900, 10_100, 14_000, 25_000] {
+        world.range_takes = Some(Millis(takes));
+        world.start_daemon();
+        world.pass(Millis(12 * takes));
+        assert!(world.stopped.is_none(), "{takes} ms");
+        assert_eq!(world.coordinator().status().puts_open, 1, "{takes} ms: what was left open is not known");
+    }
+}

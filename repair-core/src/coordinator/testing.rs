@@ -117,6 +117,8 @@ pub(super) struct World {
     pub(super) stopped: Option<super::Stopped>,
     /// Nodes that hear no call, though they beat.
     pub(super) deaf: BTreeSet<DiskId>,
+    /// How long the catalog takes to list rows; no time without it.
+    pub(super) range_takes: Option<Millis>,
     /// Nothing happens to the daemon before.
     paused_until: Time,
     pub(super) fates: Option<Dice>,
@@ -155,6 +157,7 @@ impl World {
             audits: VecDeque::new(),
             stopped: None,
             deaf: BTreeSet::new(),
+            range_takes: None,
             paused_until: Time::ZERO,
             fates: None,
             shards: BTreeMap::new(),
@@ -380,7 +383,11 @@ impl World {
             }
             CoordinatorEffect::Range { op, prefix, after, limit } => {
                 let rows = Ok(self.catalog.range(&prefix, after.as_deref(), limit));
-                self.tell(CoordinatorEvent::Range { op, rows });
+                let listed = CoordinatorEvent::Range { op, rows };
+                match self.range_takes {
+                    Some(takes) => self.later(self.now + takes, Happening::Daemon(self.life, listed)),
+                    None => self.tell(listed),
+                }
             }
             CoordinatorEffect::Txn { op, txn } => {
                 let result = self.transact(&txn);
