@@ -313,6 +313,8 @@ fn a_period_of_nothing_or_next_to_it_holds_up_no_repair() {
         world.head(owner.fence());
         let made = owner.make(5 * 8192);
         assert_eq!(world.ask(owner.keep_as(&made, key(&made, 1))), kept(&[]));
+        let plain = world.disk.log.contains(&"open") && !world.disk.log.contains(&"keep");
+        assert_eq!(plain, staged_for == Millis(0), "{:?}", world.disk.log);
         for (from, to) in [(1, 3), (0, 1), (3, 5)] {
             assert!(world.wake.is_none_or(|at| at > world.now), "woken over and over: {staged_for:?}");
             world.tick_at(world.now.as_millis() + 2_000);
