@@ -1,8 +1,9 @@
-//! How fast a node takes fragments beside plain writes, gives pieces of them beside plain reads over the same transport, and judges them
-//! beside plain reads from the device:
+//! How fast a node takes fragments beside plain writes, here and over the same transport, gives pieces of them beside plain reads over the
+//! same transport, and judges them beside plain reads from the device:
 //! `cargo run --release -p repair-daemon --bin ninefold --example node_speed [FOLDER]`.
 //!
-//! Both sides take turns, on the same file system. What is printed is the ratio of each turn: its median, and the least and the most.
+//! All sides take turns, on the same file system, and keep what they wrote to the end: many devices are slower where nobody has written yet.
+//! What is printed is the ratio of each turn: its median, and the least and the most.
 
 use bytes::{Bytes, BytesMut};
 use ec_core::buffer::AlignedBuffer;
@@ -23,7 +24,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -83,15 +84,44 @@ impl Served {
     }
 }
 
-/// Answers reads from one open file, in the task that reads the connection: the least that can be done.
+/// Answers reads from one open file and writes what comes into new ones beside it, in the task that reads the connection: the least that can
+/// be done.
 struct Plain {
     file: File,
+    path: PathBuf,
+    written: Mutex<Vec<File>>,
     replies: Replies<ToNode>,
 }
 
+impl Plain {
+    fn write(&self, request: &NodeRequest, body: &[u8]) -> Outcome<NodeReply> {
+        let mut written = self.written.lock().map_err(|_| "a writer failed")?;
+        let count = written.len();
+        match request {
+            NodeRequest::Stage { .. } => {
+                written.push(File::create_new(self.path.with_extension(count.to_string()))?);
+                return Ok(NodeReply::StageOpen);
+            }
+            NodeRequest::StageData { offset, .. } => {
+                written.last().ok_or("no file")?.write_all_at(body, *offset)?;
+                return Ok(NodeReply::StageTaken);
+            }
+            NodeRequest::StageSeal { .. } => written.last().ok_or("no file")?.sync_data()?,
+            _ => return Err("not a write".into()),
+        }
+        Ok(NodeReply::StageSealed { root: [0; 32] })
+    }
+}
+
 impl Handler<ToNode> for Plain {
-    fn request(&self, peer: PeerId, id: RequestId, request: NodeRequest, _body: Bytes) {
-        let NodeRequest::Read { offset, bytes, .. } = request else { return };
+    fn request(&self, peer: PeerId, id: RequestId, request: NodeRequest, body: Bytes) {
+        let NodeRequest::Read { offset, bytes, .. } = request else {
+            // Not answered, it is missed in time.
+            return self
+                .write(&request, &body)
+                .into_iter()
+                .for_each(|reply| self.replies.send(peer, id, reply, Bytes::new()));
+        };
         let mut body = BytesMut::zeroed(bytes as usize);
         if self.file.read_exact_at(&mut body, offset).is_ok() {
             let crcs = vec![0; bytes as usize / BLOCK_BYTES];
@@ -105,7 +135,8 @@ impl Handler<ToNode> for Plain {
 async fn serve_plain(file: &Path) -> Outcome<()> {
     let server = Server::<ToNode>::bind("127.0.0.1:0").await?;
     eprintln!("listening on {}", server.address());
-    let plain = Plain { file: File::open(file)?, replies: server.replies() };
+    let (path, written) = (file.to_owned(), Mutex::default());
+    let plain = Plain { file: File::open(file)?, path, written, replies: server.replies() };
     server.serve(Arc::new(plain)).await;
     Ok(())
 }
@@ -175,11 +206,8 @@ impl Owner {
         Ok(record.to_bytes()?.into())
     }
 
-    /// Stages a fragment and has it prepared: durable, under its name, in the journal.
-    async fn put(&self, node: &Served, number: u64, hash: &Hash) -> Outcome<FragmentKey> {
-        let extent = ExtentKey::compose(CELL, PG, 1, number);
-        let attempt = AttemptId { claim: self.authority.token.claim, number };
-        let key = StageKey { attempt, extent, index: INDEX };
+    /// Sends a payload and has it made durable.
+    async fn stage(&self, node: &Served, key: StageKey) -> Outcome<()> {
         let stage = NodeRequest::Stage {
             token: self.authority.token,
             cell: CELL,
@@ -194,7 +222,19 @@ impl Owner {
             task.await??;
         }
         let sealed = node.ask(&NodeRequest::StageSeal { key }, Bytes::new()).await?;
-        expect(sealed, |reply| matches!(reply, NodeReply::StageSealed { .. }))?;
+        expect(sealed, |reply| matches!(reply, NodeReply::StageSealed { .. }))
+    }
+
+    fn key(&self, number: u64) -> StageKey {
+        let attempt = AttemptId { claim: self.authority.token.claim, number };
+        StageKey { attempt, extent: ExtentKey::compose(CELL, PG, 1, number), index: INDEX }
+    }
+
+    /// Stages a fragment and has it prepared: durable, under its name, in the journal.
+    async fn put(&self, node: &Served, number: u64, hash: &Hash) -> Outcome<FragmentKey> {
+        let key = self.key(number);
+        self.stage(node, key).await?;
+        let (attempt, extent) = (key.attempt, key.extent);
         let record = self.record(extent, hash)?;
         let prepare = NodeRequest::Prepare {
             authority: self.authority.clone(),
@@ -263,7 +303,7 @@ async fn read(served: &Served, fragment: FragmentKey, in_flight: usize) -> Outco
 fn report(what: &str, mut ratios: Vec<f64>, unit: &str, ours: f64, plain: f64) {
     ratios.sort_by(f64::total_cmp);
     let (least, median, most) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
-    println!("{what:<32} {median:.2} ({least:.2} to {most:.2}); best {ours:.1} and {plain:.1} {unit}");
+    println!("{what:<34} {median:.2} ({least:.2} to {most:.2}); best {ours:.1} and {plain:.1} {unit}");
 }
 
 async fn measure(below: &Path) -> Outcome<()> {
@@ -292,13 +332,13 @@ async fn measure(below: &Path) -> Outcome<()> {
     expect(node.ask(&fence, Bytes::new()).await?, |reply| matches!(reply, NodeReply::Heard(_)))?;
     let hash = Hash::of(&owner.payload);
     println!("a node beside plain files in {}", below.display());
-    let fragments = measure_puts(&node, &owner, &hash, folder.path()).await?;
-    measure_checks(&node, &fragments, &owner, folder.path()).await?;
-    let fragment = fragments[0];
-
     let plain_file = folder.path().join("plain");
     write_plain(&plain_file, &owner.payload)?;
     let plain = Served::start(Command::new(me).arg("--plain").arg(&plain_file)).await?;
+    let fragments = measure_puts([&node, &plain], &owner, &hash, folder.path()).await?;
+    measure_checks(&node, &fragments, &owner, folder.path()).await?;
+    let fragment = fragments[0];
+
     for in_flight in [1, 16] {
         let (mut ratios, mut best) = (Vec::new(), (f64::MAX, f64::MAX));
         for _ in 0..READ_ROUNDS {
@@ -354,20 +394,34 @@ async fn measure_checks(node: &Served, fragments: &[FragmentKey], owner: &Owner,
 }
 
 /// Those put last.
-async fn measure_puts(node: &Served, owner: &Owner, hash: &Hash, folder: &Path) -> Outcome<Vec<FragmentKey>> {
-    let (mut ratios, mut best) = (Vec::new(), (f64::MAX, f64::MAX));
+async fn measure_puts(
+    [node, plain]: [&Served; 2],
+    owner: &Owner,
+    hash: &Hash,
+    folder: &Path,
+) -> Outcome<Vec<FragmentKey>> {
+    let mut ratios = [Vec::new(), Vec::new()];
+    let mut best = [f64::MAX; 3];
     let mut fragments = vec![owner.put(node, 1, hash).await?];
     for round in 0..PUT_ROUNDS {
-        let plain = folder.join(format!("plain-{round}"));
-        let theirs = write_plain(&plain, &owner.payload)?;
+        let here = write_plain(&folder.join(format!("here-{round}")), &owner.payload)?;
         let began = Instant::now();
         fragments.push(owner.put(node, round as u64 + 2, hash).await?);
         let ours = began.elapsed().as_secs_f64();
-        std::fs::remove_file(plain)?;
-        ratios.push(theirs / ours);
-        best = (best.0.min(ours), best.1.min(theirs));
+        let began = Instant::now();
+        owner.stage(plain, owner.key(round as u64)).await?;
+        let there = began.elapsed().as_secs_f64();
+        for (ratios, theirs) in ratios.iter_mut().zip([here, there]) {
+            ratios.push(theirs / ours);
+        }
+        for (best, seconds) in best.iter_mut().zip([ours, here, there]) {
+            *best = best.min(seconds);
+        }
     }
     let rate = |seconds: f64| FRAGMENT_BYTES as f64 / seconds / 1e6;
-    report("speed of puts of 64 MiB", ratios, "MB/s", rate(best.0), rate(best.1));
+    let [ours, here, there] = best.map(rate);
+    let [beside_here, beside_there] = ratios;
+    report("puts of 64 MiB, plain writes here", beside_here, "MB/s", ours, here);
+    report("  plain writes over the transport", beside_there, "MB/s", ours, there);
     Ok(fragments.split_off(fragments.len() - CHECKED))
 }

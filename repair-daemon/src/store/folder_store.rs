@@ -29,8 +29,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Shorter pieces go out soon enough with the sync.
-const BEGIN_BYTES_MIN: u64 = 64 << 10;
+/// Fewer bytes go out soon enough with the sync. The advice that sends them waits until every CPU has looked into its list of pages: some
+/// milliseconds where all are busy.
+const BEGIN_BYTES_MIN: u64 = 8 << 20;
 
 /// Fragments as files of a data folder.
 #[derive(Debug)]
@@ -66,6 +67,9 @@ struct StagedFile {
     /// The same file, opened once more to be read past the page cache; `None` where that is not to be had.
     direct: OnceLock<Option<File>>,
     room_bytes: u64,
+    /// Bytes written that the disk has not been sent, and the range that they lie in.
+    unsent_bytes: u64,
+    unsent: Range<u64>,
     state: State,
     /// Of one that is kept.
     kept: Option<Kept>,
@@ -182,8 +186,7 @@ impl FragmentStore for FolderStore {
         let name = || format!("{}{:016x}{SUFFIX}", self.life, self.staged.fetch_add(1, Ordering::Relaxed));
         let file = self.groups.staging.unnamed(name, bytes);
         let file = file.map_err(|error| as_store_error("make room for a fragment", &error))?;
-        let (groups, direct) = (Arc::clone(&self.groups), OnceLock::new());
-        Ok(Box::new(StagedFile { groups, file, direct, room_bytes: bytes, state: State::Open, kept: None }))
+        Ok(Box::new(StagedFile::new(Arc::clone(&self.groups), file, bytes, None)))
     }
 
     fn begin_kept(
@@ -196,8 +199,7 @@ impl FragmentStore for FolderStore {
         self.groups.home.is_there()?;
         let opened = Kept::open(&self.groups.staging, &self.kept, Owner { fragment, identity }, bytes);
         let (kept, file) = opened.map_err(|error| as_store_error("make room for a fragment", &error))?;
-        let (groups, direct) = (Arc::clone(&self.groups), OnceLock::new());
-        Ok(Some(Box::new(StagedFile { groups, file, direct, room_bytes: bytes, state: State::Open, kept: Some(kept) })))
+        Ok(Some(Box::new(StagedFile::new(Arc::clone(&self.groups), file, bytes, Some(kept)))))
     }
 
     fn kept(&self) -> Vec<FragmentKey> {
@@ -319,13 +321,24 @@ impl StagedFile {
         &self.file.file
     }
 
-    fn write_pieces(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    fn new(groups: Arc<Groups>, file: Unnamed, room_bytes: u64, kept: Option<Kept>) -> Self {
+        let (direct, state) = (OnceLock::new(), State::Open);
+        Self { groups, file, direct, room_bytes, unsent_bytes: 0, unsent: 0..0, state, kept }
+    }
+
+    fn write_pieces(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file().write_all_at(bytes, offset)?;
+        let (written, end) = (bytes.len() as u64, offset + bytes.len() as u64);
+        let unsent = if self.unsent_bytes == 0 { offset..end } else { self.unsent.clone() };
+        self.unsent = unsent.start.min(offset)..unsent.end.max(end);
+        self.unsent_bytes += written;
         // What was written is likely to be read soon, by a rebuild or the one who stored it, so it goes through the page cache.
         // Left alone there it would wait for the sync at the end, and the disk be idle until then. This advice makes the kernel
         // begin to write at once; pages on their way to the disk stay in memory.
-        if let Some(bytes) = NonZeroU64::new(bytes.len() as u64).filter(|bytes| bytes.get() >= BEGIN_BYTES_MIN) {
-            let _ = fadvise(self.file(), offset, Some(bytes), Advice::DontNeed);
+        if self.unsent_bytes >= BEGIN_BYTES_MIN {
+            let Range { start, end } = self.unsent;
+            let _ = fadvise(self.file(), start, NonZeroU64::new(end - start), Advice::DontNeed);
+            self.unsent_bytes = 0;
         }
         Ok(())
     }

@@ -1,17 +1,16 @@
 //! Published fragments: found by name, read in pieces, judged whole.
 
-use super::ahead::read_ahead;
 use super::contract::{FragmentStore, ReadFrom};
+use super::pieces::each_piece;
 use super::{as_store_error, invalid};
 use crate::buffers::BufferPool;
 use crate::files::FilesError;
 use crate::files::fragment_file::{Finding, FragmentFile, look};
+use crate::files::slices::{SharedTree, first_block};
 use crate::piped::Piped;
 use bytes::BytesMut;
 use ec_core::ShardIndex;
-use ec_core::fragment::{
-    Class, ExtentRecord, FragmentName, Hash, Header, Layout, Tail, bad_blocks, judge, judge_payload,
-};
+use ec_core::fragment::{Class, ExtentRecord, FragmentName, Header, Layout, Tail, bad_blocks, judge, judge_payload};
 use ec_core::geometry::BLOCK_BYTES;
 use repair_core::id::RecordHash;
 use repair_core::limits::SLICE_BYTES;
@@ -24,6 +23,7 @@ use std::io::IoSliceMut;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -376,23 +376,23 @@ impl Fragments {
     fn check_payload(&self, fragment: FragmentKey, found: &Found, root: &mut Option<[u8; 32]>) -> Looked<()> {
         let bytes = found.layout().payload_bytes;
         let seed = found.header().identity.seed();
-        let (mut hasher, mut bad) = (blake3::Hasher::new(), 0);
-        let buffer = |bytes| self.buffers.take(bytes).map_err(|error| Err(StoreError::Io(error.to_string())));
-        let read = |offset, piece: &mut [u8]| {
-            self.fill(fragment, found, offset, piece, ReadFrom::Device).map_err(Err)?.map_err(Ok)
+        let (tree, bad) = (SharedTree::new(bytes), AtomicU64::new(0));
+        let io = |error: &dyn std::fmt::Display| StoreError::Io(error.to_string());
+        let buffer = |bytes| self.buffers.take(bytes).map_err(|error| Err(io(&error)));
+        let look = |offset: u64, piece: &mut [u8]| {
+            self.fill(fragment, found, offset, piece, ReadFrom::Device).map_err(Err)?.map_err(Ok)?;
+            let wrong = bad_blocks(seed, &found.tail().table, first_block(offset), piece).len() as u64;
+            bad.fetch_add(wrong, Ordering::Relaxed);
+            tree.add(offset, piece).map_err(|error| Err(io(&error)))
         };
-        let sum = |offset: u64, piece: &[u8]| {
-            let first_block = u32::try_from(offset / BLOCK_BYTES as u64).unwrap_or(u32::MAX);
-            bad += bad_blocks(seed, &found.tail().table, first_block, piece).len() as u64;
-            hasher.update(piece);
-        };
-        match read_ahead(bytes, SLICE_BYTES, buffer, read, sum) {
+        match each_piece(bytes, SLICE_BYTES, buffer, look) {
             Ok(()) => {}
             Err(Ok(finding)) => return Ok(Err(finding)),
             Err(Err(error)) => return Err(error),
         }
-        let computed = found.header().identity.root(&Hash::from(hasher.finalize()));
+        let payload = tree.finish().map_err(|error| io(&error))?;
+        let computed = found.header().identity.root(&payload);
         *root = Some(*computed.as_bytes());
-        Ok(judge_payload(bad, &computed, &found.tail().root))
+        Ok(judge_payload(bad.into_inner(), &computed, &found.tail().root))
     }
 }

@@ -22,7 +22,6 @@
 //! stage or the staging folder it costs the stage, of a journal or any other folder it ends all writing, because nobody can tell what reached
 //! the disk. *Not found* is said only while the label is there.
 
-mod ahead;
 #[cfg(test)]
 mod at_once_tests;
 #[cfg(feature = "object-store")]
@@ -54,6 +53,7 @@ mod memory;
 mod model;
 #[cfg(test)]
 mod over_tests;
+mod pieces;
 mod quarantine;
 mod read_back;
 mod reserve;

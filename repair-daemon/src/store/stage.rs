@@ -49,7 +49,8 @@ struct Stage {
 }
 
 enum State {
-    Receiving(ShardSums),
+    /// Pieces are summed while others are written.
+    Receiving(Arc<ShardSums>),
     Sealed {
         root: Hash,
         table: Vec<u32>,
@@ -132,8 +133,17 @@ impl Stages {
 
     /// Runs a step of a stage; a stage whose step fails is forgotten.
     fn step<T>(&self, key: StageKey, step: impl FnOnce(&mut Stage) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.shared_step(key, |stage| step(&mut locked(stage)))
+    }
+
+    /// A step that takes the stage for itself only where it must.
+    fn shared_step<T>(
+        &self,
+        key: StageKey,
+        step: impl FnOnce(&Mutex<Stage>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         let stage = self.open().get(&key).map(Arc::clone).ok_or_else(|| invalid("nothing is staged under this key"))?;
-        let result = step(&mut stage.lock().unwrap_or_else(PoisonError::into_inner));
+        let result = step(&stage);
         if result.is_err() {
             let mut open = self.open();
             // It may have been begun anew meanwhile.
@@ -145,7 +155,12 @@ impl Stages {
     }
 
     pub(super) fn write(&self, key: StageKey, offset: u64, body: &[u8]) -> Result<StoreOk, StoreError> {
-        self.step(key, |stage| stage.write(offset, body))
+        self.shared_step(key, |stage| {
+            let sums = locked(stage).write(offset, body)?;
+            // Outside the lock: the next piece is written meanwhile. Dropped before it is answered, and so before the seal.
+            sums.add(offset, body).map_err(|error| invalid(&error.to_string()))?;
+            Ok(StoreOk::Done)
+        })
     }
 
     pub(super) fn seal(&self, key: StageKey) -> Result<StoreOk, StoreError> {
@@ -177,13 +192,17 @@ impl Stages {
 impl Drop for Stages {
     fn drop(&mut self) {
         for (_, stage) in self.open().drain() {
-            let mut stage = stage.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut stage = locked(&stage);
             if stage.since_checkpoint.is_some() && !matches!(stage.state, State::Broken) {
                 // What cannot be left is discarded.
                 let _ = stage.file.leave();
             }
         }
     }
+}
+
+fn locked(stage: &Mutex<Stage>) -> MutexGuard<'_, Stage> {
+    stage.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The fragment that a stage becomes.
@@ -205,11 +224,13 @@ fn payload_blocks(layout: &Layout, found: Vec<Range<u64>>) -> Vec<Range<u64>> {
 impl Stage {
     fn new(file: Box<dyn Staged>, header: Header, found: Vec<Range<u64>>, since_checkpoint: Option<u64>) -> Self {
         let sums = ShardSums::new(header.identity.seed(), header.identity.payload_bytes);
-        Self { file, header, state: State::Receiving(sums), found, since_checkpoint }
+        Self { file, header, state: State::Receiving(Arc::new(sums)), found, since_checkpoint }
     }
 
-    fn write(&mut self, offset: u64, body: &[u8]) -> Result<StoreOk, StoreError> {
+    /// Writes a piece and gives what has yet to sum it.
+    fn write(&mut self, offset: u64, body: &[u8]) -> Result<Arc<ShardSums>, StoreError> {
         let State::Receiving(sums) = &self.state else { return Err(invalid("the stage is sealed")) };
+        let sums = Arc::clone(sums);
         let block = BLOCK_BYTES as u64;
         let payload = self.header.identity.payload_bytes;
         let inside = offset.checked_add(body.len() as u64).is_some_and(|end| end <= payload);
@@ -218,9 +239,8 @@ impl Stage {
         }
         let at = self.header.layout().payload_at + offset;
         self.file.write_at(at, body)?;
-        sums.add(offset, body).map_err(|error| invalid(&error.to_string()))?;
         self.checkpoint(body.len() as u64)?;
-        Ok(StoreOk::Done)
+        Ok(sums)
     }
 
     /// Of a kept stage, makes durable what has come once it is worth it.
@@ -256,6 +276,7 @@ impl Stage {
         match std::mem::replace(&mut self.state, State::Broken) {
             State::Receiving(sums) => {
                 self.hash_found(&sums)?;
+                let sums = Arc::into_inner(sums).ok_or_else(|| invalid("a piece is still on its way"))?;
                 // A piece missing or sent twice.
                 let (payload, table) = sums.finish().map_err(|error| invalid(&error.to_string()))?;
                 let root = self.header.identity.root(&payload);

@@ -184,6 +184,26 @@ fn a_fragment_goes_in_and_comes_out_as_it_was() {
 }
 
 #[test]
+fn pieces_that_threads_bring_at_the_same_time_give_the_root() {
+    let (_folder, store) = opened();
+    let made = made(1, 64_000_000);
+    let (mut before, after) = (made.steps(), made.steps());
+    before.retain(|step| matches!(step, StoreCall::OpenStage { .. } | StoreCall::WriteStage { .. }));
+    let mut pieces = before.split_off(1);
+    store.perform(before.remove(0)).unwrap();
+    std::thread::scope(|scope| {
+        while !pieces.is_empty() {
+            let mine = pieces.split_off(pieces.len().saturating_sub(4));
+            scope.spawn(|| mine.into_iter().for_each(|step| drop(store.perform(step).unwrap())));
+        }
+    });
+    let rest = after.into_iter().skip_while(|step| !matches!(step, StoreCall::SealStage { .. }));
+    let answers: Vec<StoreOk> = rest.map(|step| store.perform(step).unwrap()).collect();
+    assert_eq!(answers[0], StoreOk::Root(made.root));
+    assert_eq!(made.check(&store), made.healthy());
+}
+
+#[test]
 fn an_extent_of_no_bytes_is_stored_too() {
     let (_folder, store) = opened();
     let made = made(1, 0);
