@@ -46,6 +46,8 @@ pub fn files() -> Result<Vec<File>, Box<dyn std::error::Error>> {
     files.push(("row-disk.bin".into(), encode_row(&disk_row())?));
     files.push(("row-life.bin".into(), encode_row(&lineage())?));
     files.push(("row-audit.bin".into(), encode_row(&audit_row())?));
+    files.push(("row-intent.bin".into(), encode_row(&intent_row())?));
+    files.push(("row-pause.bin".into(), encode_row(&pause_row())?));
     files.push(("row-owner.bin".into(), encode_row(&OwnerRow { token: token() })?));
     files.push(("row-pg.bin".into(), encode_row(&pg_row())?));
     files.push(("row-stream.bin".into(), encode_row(&stream_row())?));
@@ -125,6 +127,17 @@ pub fn cell_row() -> CellRow {
 /// What an audit found, of the extent in the key.
 pub fn audit_row() -> (RecordHash, Finding) {
     (hash(0x21), Finding::Parity { fragments: vec![4, 260] })
+}
+
+/// What an operator wants of a disk.
+pub fn intent_row() -> IntentRow {
+    let drain = Some(DrainRow { leaves: true, drained: false });
+    IntentRow { disk: disk(1), drain, window_left: Some(Millis(7_140_000)) }
+}
+
+/// A pause of repairs.
+pub fn pause_row() -> PauseRow {
+    PauseRow { above_margin: 1 }
 }
 
 /// The row of a disk.
@@ -401,6 +414,13 @@ pub fn daemon_requests() -> Vec<Sample<DaemonRequest>> {
         ("faults", faults_told()),
         ("audit", DaemonRequest::Audit { subject: None }),
         ("audit-extent", DaemonRequest::Audit { subject: Some(Subject::Extent(extent)) }),
+        ("drain", DaemonRequest::Drain { node: "n3".into(), leaves: true }),
+        ("cancel-drain", DaemonRequest::CancelDrain { node: "eu/a/r07/n3".into() }),
+        ("maintain", DaemonRequest::Maintain { node: "n3".into(), span: Some(Millis(7_200_000)) }),
+        ("can-stop", DaemonRequest::CanStop { nodes: vec!["n3".into(), "eu/a/r08".into()] }),
+        ("pause-repairs", DaemonRequest::PauseRepairs { paused: true }),
+        ("plan-repairs", DaemonRequest::PlanRepairs),
+        ("drill", DaemonRequest::Drill { nodes: vec!["n3".into()] }),
     ];
     let body = |name: &str| if name == "commit-extent" { record() } else { Bytes::new() };
     samples.into_iter().map(|(name, message)| (name, message, body(name))).collect()

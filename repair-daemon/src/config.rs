@@ -32,6 +32,8 @@ pub struct DaemonFile {
     pub suspect_ms: Option<u64>,
     /// From suspicion to loss.
     pub grace_seconds: Option<u64>,
+    /// How long a disk that flaps is held after its second flap; six times `suspect_ms` without it.
+    pub flap_hold_seconds: Option<u64>,
     /// Placement groups a disk belongs to, about.
     pub slots_per_disk: Option<u64>,
     /// Repairs under way at once.
@@ -89,6 +91,8 @@ impl DaemonFile {
         set(&mut config.suspect_after, within("suspect_ms", self.suspect_ms, 20..=DAY_MS)?);
         let grace = within("grace_seconds", self.grace_seconds, 0..=30 * DAY_MS / 1_000)?;
         set(&mut config.grace, grace.map(|seconds| seconds * 1_000));
+        let hold = within("flap_hold_seconds", self.flap_hold_seconds, 0..=DAY_MS / 1_000)?;
+        config.flap_hold = hold.map(|seconds| Millis(seconds * 1_000));
         set(&mut config.put_resume, within("put_resume_ms", self.put_resume_ms, 100..=DAY_MS)?);
         set(&mut config.pg.call_deadline, within("call_ms", self.call_ms, 10..=600_000)?);
         set(&mut config.pg.prepare_deadline, within("prepare_ms", self.prepare_ms, 10..=600_000)?);
@@ -183,7 +187,7 @@ mod tests {
     fn every_setting_arrives() {
         let config = parsed(
             "code = \"lrc:12,2,2\"\nfault_domain = \"node\"\nextent_bytes = 8192\nbeat_ms = 100\nsuspect_ms = 700\n\
-             grace_seconds = 3\nslots_per_disk = 2\nrepairs_max = 9\nrepair_chain = false\nput_resume_ms = 500\ndegraded_creates = false\n\
+             grace_seconds = 3\nflap_hold_seconds = 5\nslots_per_disk = 2\nrepairs_max = 9\nrepair_chain = false\nput_resume_ms = 500\ndegraded_creates = false\n\
              call_ms = 250\nprepare_ms = 350\naudit_one_in = 0\naudit_period_seconds = 60\naudit_bytes_per_second = 7\n",
         )
         .unwrap();
@@ -194,6 +198,7 @@ mod tests {
             beat_every: Millis(100),
             suspect_after: Millis(700),
             grace: Millis(3_000),
+            flap_hold: Some(Millis(5_000)),
             slots_per_disk: 2,
             repairs_max: 9,
             repair_chain: false,

@@ -97,6 +97,24 @@ pub fn audit(extent: ExtentKey) -> Vec<u8> {
 /// All extents that an audit found wrong.
 pub const AUDITS: &[u8] = b"audit/";
 
+/// What an operator wants of a disk.
+pub fn intent(disk: DiskId) -> Vec<u8> {
+    format!("intent/{disk}").into_bytes()
+}
+
+/// That repairs are paused.
+pub fn pause() -> Vec<u8> {
+    b"intent/pause".to_vec()
+}
+
+/// All that operators want.
+pub const INTENTS: &[u8] = b"intent/";
+
+/// The disk of an intent's key; none of that of the pause.
+pub fn intent_of(key: &[u8]) -> Option<DiskId> {
+    std::str::from_utf8(key.strip_prefix(INTENTS)?).ok()?.parse().ok()
+}
+
 /// The number in a key of fixed width behind its prefix.
 pub fn pg_of(key: &[u8]) -> Option<PgId> {
     let digits = key.strip_prefix(PGS).or_else(|| key.strip_prefix(OWNERS))?;

@@ -9,5 +9,8 @@ pub mod memory;
 pub mod row;
 pub mod txn;
 
-pub use row::{CellRow, DiskRow, Entry, EntryKind, NameRow, OwnerRow, PgRow, PgState, StreamExtentRow, StreamRow};
+pub use row::{
+    CellRow, DiskRow, DrainRow, Entry, EntryKind, IntentRow, NameRow, OwnerRow, PauseRow, PgRow, PgState,
+    StreamExtentRow, StreamRow,
+};
 pub use txn::{Compare, Found, Txn, TxnResult, Write};

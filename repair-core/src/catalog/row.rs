@@ -1,6 +1,7 @@
 //! Rows of the catalog. Each is encoded by [`wire::codec`](crate::wire::codec) behind a version byte.
 
 use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, StreamKey, Sum, Token};
+use crate::time::Millis;
 use ec_core::CodeSpec;
 use ec_core::code::DESCRIPTOR_BYTES;
 use serde::{Deserialize, Serialize};
@@ -159,6 +160,33 @@ pub struct StreamRow {
     pub extents: Vec<StreamExtentRow>,
     /// Names that still refer to it; without one it is gone.
     pub names: u64,
+}
+
+/// A drain of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainRow {
+    /// Whether it leaves the cell when it is drained.
+    pub leaves: bool,
+    /// Whether a recount found nothing on it any more.
+    pub drained: bool,
+}
+
+/// What an operator wants of a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntentRow {
+    /// The disk.
+    pub disk: DiskId,
+    /// That everything on it is moved elsewhere.
+    pub drain: Option<DrainRow>,
+    /// That it may be away for so long from when this was written.
+    pub window_left: Option<Millis>,
+}
+
+/// Repairs that are not urgent wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseRow {
+    /// Those of extents that survive more than so many further losses.
+    pub above_margin: u16,
 }
 
 /// Where a stored file's bytes lie.

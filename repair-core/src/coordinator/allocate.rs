@@ -140,7 +140,7 @@ impl Coordinator {
     fn without_limping(&self, groups: &mut Vec<PgId>) {
         let limps = |pg: &PgId| {
             let row = self.owner(*pg).and_then(Owner::row);
-            row.is_some_and(|row| row.members.iter().any(|disk| self.limping.limps(*disk)))
+            row.is_some_and(|row| row.members.iter().any(|disk| self.limping.limps(*disk) || !self.may_be_given(*disk)))
         };
         if !groups.iter().all(limps) {
             groups.retain(|pg| !limps(pg));

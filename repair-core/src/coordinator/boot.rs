@@ -23,6 +23,8 @@ pub(super) enum Boot {
     Cell,
     Disks,
     Lives,
+    /// What operators want, before anything is decided.
+    Intents,
     Groups,
     /// What puts left open is read only when all claims are done: until then an earlier daemon may add to it.
     Claims,
@@ -53,6 +55,7 @@ impl Boot {
         match self {
             Self::Disks => Some(key::DISKS),
             Self::Lives => Some(key::LIVES),
+            Self::Intents => Some(key::INTENTS),
             Self::Groups => Some(key::PGS),
             Self::Findings => Some(key::AUDITS),
             Self::Open => Some(key::OPEN),
@@ -128,7 +131,8 @@ impl Coordinator {
         }
         self.boot = match self.boot {
             Boot::Disks => Boot::Lives,
-            Boot::Lives => Boot::Groups,
+            Boot::Lives => Boot::Intents,
+            Boot::Intents => Boot::Groups,
             Boot::Groups => Boot::Claims,
             Boot::Findings => {
                 let proceed = self.groups.keys().map(|pg| (*pg, PgEvent::Proceed));
@@ -157,6 +161,7 @@ impl Coordinator {
                 let lineage: Lineage = decode_row(&found.value).map_err(|error| error.to_string())?;
                 self.lineage_known(disk, lineage, found.revision);
             }
+            Boot::Intents => self.intent_known(found)?,
             Boot::Groups => {
                 let pg = key::pg_of(&found.key).ok_or("no placement group's key")?;
                 self.claim_group(pg);

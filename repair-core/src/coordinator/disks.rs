@@ -144,6 +144,11 @@ impl Disk {
         self.boot == Some(boot) && self.peer == Some(peer) && is_welcome
     }
 
+    /// Why nothing can be stored on it, by its own word.
+    pub(super) fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
     /// Whether its registration waits for its row.
     pub(super) fn is_being_written(&self) -> bool {
         self.asker.is_some()
@@ -170,15 +175,21 @@ impl Coordinator {
     }
 
     /// Sets the timer for the disk's next turn.
-    fn watch(&mut self, id: DiskId) {
-        let patience = self.patience();
-        if let Some(at) = self.disks.get(&id).and_then(|disk| disk.health.next(&patience)) {
+    pub(super) fn watch(&mut self, id: DiskId) {
+        let patience = self.patience_of(id);
+        let Some(disk) = self.disks.get(&id) else { return };
+        let next = disk.health.next(&patience);
+        // What cannot wait for an excuse to end does not: groups look again when the grace does.
+        let grace_ends = Some(patience.grace_ends(disk.health.last_heard()));
+        let looks = grace_ends.filter(|at| disk.health.is_silent() && *at > self.now && Some(*at) < next);
+        for at in next.into_iter().chain(looks) {
             self.at(at, Timer::Disk(id));
         }
     }
 
     pub(super) fn let_in(&mut self, asker: Asker, wanted: Registration, lineage: Option<Lineage>) {
         let (id, now) = (wanted.row.disk, self.now);
+        let patience = self.patience();
         let disk = self.disks.entry(id).or_insert_with(|| Disk::new(wanted.row.clone(), now));
         let again = disk.boot == Some(wanted.boot);
         disk.renewing = disk.is_life_of(asker.peer, wanted.boot);
@@ -194,7 +205,7 @@ impl Coordinator {
         // that it was away. So must owners that reached it before it registered here: it may have been an earlier life.
         let restarted = !again;
         if restarted && disk.health.is_healthy() {
-            disk.health.cut_off(now);
+            disk.health.cut_off(now, &patience);
         }
         if restarted {
             disk.broken = None;
@@ -232,6 +243,13 @@ impl Coordinator {
         wanted.row.domain.parse::<Domain>().map_err(|error| Refusal::Invalid(error.to_string()))?;
         if wanted.row.address.is_empty() || wanted.row.address.len() > ADDRESS_BYTES_MAX {
             return Err(Refusal::Invalid(format!("an address is 1 to {ADDRESS_BYTES_MAX} bytes")));
+        }
+        if self.has_left(wanted.row.disk) {
+            let id = wanted.row.disk;
+            return Err(Refusal::WrongCell(format!(
+                "disk {id} was drained and has left this cell: give the node an empty data folder, or take the disk in again \
+                 with `ninefold drain {id} --cancel`"
+            )));
         }
         let twin = |(id, disk): &(&DiskId, &Disk)| {
             **id != wanted.row.disk && disk.row.domain == wanted.row.domain && disk.health.is_healthy()
@@ -304,10 +322,14 @@ impl Coordinator {
 
     fn welcome(&mut self, id: DiskId) {
         let Some((cell, _)) = self.cell.clone() else { return };
+        let (patience, needed) = (self.patience(), self.is_needed(id));
         let Some(disk) = self.disks.get_mut(&id) else { return };
         // It may have left while its row was written.
         let Some(asker) = disk.asker.take().filter(|asker| disk.peer == Some(asker.peer)) else { return };
-        let turn = if disk.broken.is_some() { disk.health.fail(self.now) } else { disk.health.beat(self.now) };
+        let turn = match disk.broken {
+            Some(_) => disk.health.fail(self.now),
+            None => disk.health.beat(self.now, &patience, needed),
+        };
         let first = !std::mem::replace(&mut disk.announced, true);
         let text = format!("{} (disk {id}) at {}", disk.row.domain, disk.row.address);
         let fields = vec![("disk", id.to_string()), ("domain", disk.row.domain.clone())];
@@ -320,8 +342,9 @@ impl Coordinator {
         self.reply(asker, reply);
         if turn == Some(Turn::Back) {
             self.note(if first { "disk_registered" } else { "disk_back" }, text, fields);
-            self.tell_groups(id, true);
+            self.came_back(id);
         }
+        self.note_held(id);
         self.watch(id);
     }
 
@@ -356,9 +379,11 @@ impl Coordinator {
             }
         }
         self.judge_limping();
+        self.judge_quarantine();
     }
 
     fn heard(&mut self, id: DiskId) {
+        let (patience, needed) = (self.patience(), self.is_held(id) && self.is_needed(id));
         let Some(disk) = self.disks.get_mut(&id) else { return };
         if let Some(reason) = &disk.broken {
             // It lives, and no sync will ever go well there: what it was to hold is built elsewhere at once.
@@ -366,33 +391,35 @@ impl Coordinator {
             let turn = disk.health.fail(self.now);
             return self.turned(id, turn, &why);
         }
-        if disk.health.beat(self.now) == Some(Turn::Back) {
+        if disk.health.beat(self.now, &patience, needed) == Some(Turn::Back) {
             let text = format!("{} (disk {id}) answers again", disk.row.domain);
             let fields = vec![("disk", id.to_string()), ("domain", disk.row.domain.clone())];
             self.note("disk_back", text, fields);
-            self.tell_groups(id, true);
-        } else {
+            self.came_back(id);
+        } else if disk.health.is_healthy() {
             self.tell_again(id);
         }
+        self.note_held(id);
         self.watch(id);
     }
 
     /// The connection of a node ended.
     pub(super) fn node_gone(&mut self, peer: PeerId) {
         let Some(id) = self.peers.remove(&peer) else { return };
-        let deaf = self.was_deaf_lately();
+        let (deaf, patience) = (self.was_deaf_lately(), self.patience());
         let Some(disk) = self.disks.get_mut(&id).filter(|disk| disk.peer == Some(peer)) else { return };
         (disk.peer, disk.asker, disk.renewing) = (None, None, false);
         if !deaf {
-            let turn = disk.health.cut_off(self.now);
+            let turn = disk.health.cut_off(self.now, &patience);
             self.turned(id, turn, "its connection ended");
         }
         self.watch(id);
     }
 
     pub(super) fn disk_due(&mut self, id: DiskId) {
-        let patience = self.patience();
-        while let Some(disk) = self.disks.get_mut(&id) {
+        loop {
+            let patience = self.patience_of(id);
+            let Some(disk) = self.disks.get_mut(&id) else { break };
             let before = disk.health.state();
             let turn = disk.health.tick(self.now, &patience);
             if disk.health.state() == before {
@@ -400,6 +427,7 @@ impl Coordinator {
             }
             self.turned(id, turn, "it is silent");
         }
+        self.look_past_grace(id);
         self.watch(id);
     }
 
@@ -420,6 +448,7 @@ impl Coordinator {
                 self.note("disk_lost", text, fields);
                 self.tell_groups(id, false);
             }
+            Some(Turn::Down) => self.note("disk_down", text, fields),
             Some(Turn::Back) | None => {}
         }
     }
@@ -536,7 +565,7 @@ impl Coordinator {
     }
 
     /// Tells every placement group whether this disk can be reached.
-    fn tell_groups(&mut self, id: DiskId, reachable: bool) {
+    pub(super) fn tell_groups(&mut self, id: DiskId, reachable: bool) {
         let groups: Vec<PgId> = self.groups.keys().copied().collect();
         for pg in groups {
             // Also those it does not belong to (any more): it may have to put files of theirs aside.

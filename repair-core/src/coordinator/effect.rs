@@ -222,6 +222,9 @@ pub struct CoordinatorConfig {
     pub suspect_after: Millis,
     /// From suspicion to loss.
     pub grace: Millis,
+    /// How long a disk that flaps is held after its second flap, twice as long after each more; none for six times
+    /// `suspect_after`.
+    pub flap_hold: Option<Millis>,
     /// Slots per disk: how many placement groups a disk belongs to, about.
     pub slots_per_disk: u32,
     /// Repairs under way at once.
@@ -250,6 +253,7 @@ impl Default for CoordinatorConfig {
             suspect_after: Millis(10_000),
             // GFS and HDFS wait about as long for a crashed node (Ford et al., OSDI 2010).
             grace: Millis(15 * 60 * 1_000),
+            flap_hold: None,
             slots_per_disk: 8,
             repairs_max: 4,
             repair_chain: true,

@@ -118,7 +118,7 @@ fn a_disk_that_limps_gets_nothing_new_and_its_data_stays_counted() {
     limp(&mut world, 9, DISK);
     assert_eq!(world.kinds()[seen..].iter().filter(|kind| **kind == "disk_limps").count(), 1);
     let report = told_disk(&world, DISK);
-    assert_eq!(report.state, crate::health::Health::Healthy);
+    assert_eq!(report.state, crate::health::Health::Limping);
     let limping = report.limping.expect("it limps");
     assert_eq!((limping.kind.as_str(), limping.mean_us, limping.peers_us), ("write", 900_000, 10_000));
     assert!(world.coordinator().status().full_redundancy);

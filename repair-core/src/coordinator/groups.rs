@@ -119,6 +119,7 @@ impl Coordinator {
                 if let Some(group) = self.groups.get_mut(&pg) {
                     group.asked.remove(&index);
                 }
+                self.left_group(from, pg);
                 self.damaged.retain(|(disk, extent)| *disk != from || extent.pg() != pg);
                 let text = format!(
                     "{} has taken index {index} of placement group {pg} over from {}",

@@ -38,7 +38,7 @@ impl Coordinator {
         };
         self.disks
             .iter()
-            .filter(|(_, disk)| disk.health.is_healthy() && !full(disk))
+            .filter(|(id, disk)| disk.health.is_healthy() && !full(disk) && self.may_be_given(**id))
             .filter_map(|(id, disk)| {
                 let domain = disk.domain.as_ref()?.at(self.config.fault_domain);
                 Some(Candidate { disk: *id, domain, slots: slots.get(id).copied().unwrap_or(0) })
@@ -57,6 +57,11 @@ impl Coordinator {
         self.disks.get(&disk).is_none_or(|known| known.health.is_lost())
     }
 
+    /// Whether a member's index is to be taken over.
+    fn is_to_leave(&self, member: DiskId, pg: PgId) -> bool {
+        self.is_lost(member) || self.refuses(member, pg) || self.leaves(member) || self.cannot_be_waited_for(member, pg)
+    }
+
     pub(super) fn is_healthy(&self, disk: DiskId) -> bool {
         self.disks.get(&disk).is_some_and(|known| known.health.is_healthy())
     }
@@ -71,8 +76,13 @@ impl Coordinator {
         self.judge_crowding(pg, &row);
         for (index, joining) in &row.joining {
             let member = row.members.get(usize::from(*index)).copied();
-            let is_back = member.is_some_and(|member| self.is_healthy(member) && !self.refuses(member, pg));
-            if is_back || self.is_lost(*joining) || self.is_full(*joining) || self.is_shunned(*joining, pg) {
+            let is_back = member.is_some_and(|member| self.is_healthy(member) && !self.is_to_leave(member, pg));
+            if is_back
+                || self.is_lost(*joining)
+                || self.leaves(*joining)
+                || self.is_full(*joining)
+                || self.is_shunned(*joining, pg)
+            {
                 self.cancel_join(pg, *index, *joining);
             }
         }
@@ -84,7 +94,7 @@ impl Coordinator {
         }
         for (index, member) in (0u16..).zip(&row.members) {
             let asked = self.groups.get(&pg).is_some_and(|group| group.asked.contains_key(&index));
-            let is_wanted = self.is_lost(*member) || self.refuses(*member, pg);
+            let is_wanted = self.is_to_leave(*member, pg);
             if is_wanted && !row.joining.contains_key(&index) && !asked {
                 self.begin_join(pg, &row, index);
             }
@@ -163,7 +173,7 @@ impl Coordinator {
             .collect()
     }
 
-    fn tolerance(&self, row: &crate::catalog::PgRow) -> usize {
+    pub(super) fn tolerance(&self, row: &crate::catalog::PgRow) -> usize {
         row.code_spec()
             .ok()
             .and_then(|spec| ec_core::Code::new(&spec).ok())
@@ -201,6 +211,12 @@ impl Coordinator {
         if *count >= REFUSALS_MAX {
             self.refresh_at_once(pg);
         }
+    }
+
+    /// Whether placement would go otherwise has changed for reasons that are no disk's health.
+    pub(super) fn retry_homes(&mut self) {
+        self.seek_homes();
+        self.retry_allocations();
     }
 
     /// Health changed: groups that wait for a disk look again.

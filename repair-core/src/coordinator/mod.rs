@@ -10,6 +10,7 @@ mod audit_tests;
 mod audit_walk;
 mod audits;
 mod boot;
+mod can_stop;
 mod clones;
 #[cfg(test)]
 mod clones_tests;
@@ -18,6 +19,7 @@ mod deaf;
 mod deaf_tests;
 mod disks;
 mod doomed;
+mod drain;
 pub mod effect;
 mod ended;
 mod ending;
@@ -30,9 +32,16 @@ mod gather_tests;
 mod giveup;
 mod groups;
 mod guests;
+mod intents;
+#[cfg(test)]
+mod intents_tests;
 mod joins;
 mod locks;
 pub mod names;
+mod opinion;
+#[cfg(test)]
+mod opinion_tests;
+mod plan;
 #[cfg(test)]
 mod put_tests;
 mod puts;
@@ -53,12 +62,12 @@ mod testing;
 mod tests;
 mod view;
 mod waits;
+mod without;
 
 pub use effect::{CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, JobId, Note, Stopped};
 pub use report::StatusReport;
 
-use crate::catalog::{CellRow, Found, Txn, TxnResult};
-use crate::health::Patience;
+use crate::catalog::{CellRow, DrainRow, Found, Txn, TxnResult};
 use crate::id::{ClaimId, DiskId, ExtentKey, PgId, StreamKey};
 use crate::node::{Body, PeerId, RequestId};
 use crate::pg::{CallId, Owner, PgEvent, Ticket};
@@ -104,6 +113,7 @@ enum Op {
     Cell,
     Suspend,
     Audit(audits::Row),
+    Intent(intents::About),
 }
 
 /// What a call to a node belongs to.
@@ -145,6 +155,7 @@ enum Timer {
     Suspend,
     Pulse,
     Audits,
+    Intent(intents::About),
 }
 
 /// What a ticket given to an owner stands for.
@@ -176,6 +187,8 @@ pub struct Coordinator {
     peers: BTreeMap<PeerId, DiskId>,
     clones: clones::Clones,
     limping: crate::limping::Limping,
+    opinions: opinion::Opinions,
+    intents: intents::Intents,
     checking: BTreeSet<(DiskId, FragmentKey)>,
     damaged: BTreeSet<(DiskId, ExtentKey)>,
     groups: BTreeMap<PgId, groups::Group>,
@@ -225,6 +238,8 @@ impl Coordinator {
             peers: BTreeMap::new(),
             clones: clones::Clones::default(),
             limping: crate::limping::Limping::default(),
+            opinions: opinion::Opinions::default(),
+            intents: intents::Intents::default(),
             checking: BTreeSet::new(),
             damaged: BTreeSet::new(),
             groups: BTreeMap::new(),
@@ -329,6 +344,7 @@ impl Coordinator {
             }
             self.boot_onwards();
             self.refresh_groups();
+            self.look_at_drains();
             self.retry_allocations();
             self.run_doomed();
             self.run_guests();
@@ -379,6 +395,7 @@ impl Coordinator {
             // Comes only behind the end of all else.
             Timer::Suspend => {}
             Timer::Pulse => self.pulse(),
+            Timer::Intent(about) => self.intent_due(about),
         }
     }
 
@@ -394,10 +411,6 @@ impl Coordinator {
     fn number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
-    }
-
-    fn patience(&self) -> Patience {
-        Patience { suspect_after: self.config.suspect_after, grace: self.config.grace }
     }
 
     fn retry_after(&self) -> Millis {
@@ -493,6 +506,7 @@ impl Coordinator {
             Some(Op::Task { task }) => self.task_rows(task, rows),
             Some(Op::Doomed { extents }) => self.doomed_read(&extents, rows),
             Some(Op::Audit(row)) => self.audit_row_read(row, rows),
+            Some(Op::Intent(about)) => self.intent_read(about, rows),
             Some(Op::Cell) => rows.into_iter().for_each(|rows| self.take_cell(rows)),
             Some(
                 Op::Names { .. }
@@ -534,6 +548,7 @@ impl Coordinator {
             Some(Op::GiveUp { stream }) => self.give_up_written(stream, result),
             Some(Op::Undoomed { extent }) => self.undoomed(extent, result),
             Some(Op::Audit(row)) => self.audit_row_written(row, result),
+            Some(Op::Intent(about)) => self.intent_written(about, result),
             _ => {}
         }
     }
@@ -576,6 +591,15 @@ impl Coordinator {
             DaemonRequest::Explain { subject } => self.explain(asker, &subject),
             DaemonRequest::Scrub => self.scrub(asker),
             DaemonRequest::Audit { subject } => self.audit_wanted(asker, subject.as_ref()),
+            DaemonRequest::Drain { node, leaves } => {
+                self.drain_wanted(asker, &node, Some(DrainRow { leaves, drained: false }));
+            }
+            DaemonRequest::CancelDrain { node } => self.drain_wanted(asker, &node, None),
+            DaemonRequest::Maintain { node, span } => self.window_wanted(asker, &node, span),
+            DaemonRequest::CanStop { nodes } => self.can_stop_wanted(asker, &nodes),
+            DaemonRequest::PauseRepairs { paused } => self.pause_wanted(asker, paused),
+            DaemonRequest::PlanRepairs => self.plan_wanted(asker),
+            DaemonRequest::Drill { nodes } => self.drill_wanted(asker, &nodes),
             DaemonRequest::Register { .. }
             | DaemonRequest::RegisterLife { .. }
             | DaemonRequest::Status

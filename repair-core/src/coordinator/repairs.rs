@@ -150,6 +150,7 @@ impl Coordinator {
         };
         let urgency = |(extent, need): (&ExtentKey, &NeedView)| {
             let bytes = self.sizes.get(extent).copied().unwrap_or(0);
+            need.margin.filter(|margin| !self.intents.pauses(*margin))?;
             let urgency = Urgency { margin: need.margin?, since: need.since, bytes, extent: *extent };
             can_be_built(*extent, need).then_some(urgency)
         };
@@ -218,12 +219,11 @@ impl Coordinator {
     fn is_gathering(&self, group: &Group) -> bool {
         let Some(row) = group.owner.row() else { return false };
         let healthy = |disk: &DiskId| self.disks.get(disk).is_some_and(|known| known.health.is_healthy());
-        let patience = self.patience();
         let soon_lost = |disk: &DiskId| {
             self.disks.get(disk).is_some_and(|known| match known.health.state() {
-                Health::Suspect => known.health.next(&patience).is_some_and(|at| at < self.now + GATHER),
+                Health::Suspect | Health::Down => self.is_lost_before(*disk, self.now + GATHER),
                 Health::Lost => true,
-                Health::Healthy | Health::Returning => false,
+                _ => false,
             })
         };
         let to_be_replaced = |(index, disk): (u16, &DiskId)| {
@@ -263,7 +263,7 @@ impl Coordinator {
     }
 
     /// A repair, and whether it is only to copy.
-    fn repair_spec(&self, extent: ExtentKey, job: JobId) -> Option<(RepairSpec, bool)> {
+    pub(super) fn repair_spec(&self, extent: ExtentKey, job: JobId) -> Option<(RepairSpec, bool)> {
         let group = self.groups.get(&extent.pg())?;
         let need = group.view.needs.get(&extent)?;
         let hash = group.owner.listed(extent)?;
@@ -280,7 +280,10 @@ impl Coordinator {
                 // Nothing is read in vain where no disk gives the copy.
                 Some(copies) => target.map(|_| copies.clone()).unwrap_or_default(),
             };
-            places.retain(|place| target.is_none_or(|target| target.disk != place.disk));
+            let is_source = |place: &Place, to: &Place| {
+                to.disk != place.disk && (is_copy || !self.is_better_rebuilt(extent, place.disk))
+            };
+            places.retain(|place| target.is_none_or(|target| is_source(place, target)));
             if !places.is_empty() {
                 sources.insert(index, places);
             }

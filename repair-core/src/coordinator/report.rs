@@ -1,11 +1,12 @@
 //! What an operator is told: the state of the cell, and why things are as they are.
 
 use super::disks::Disk;
+use super::drain::DrainReport;
 use super::scan::NamesAtRisk;
 use super::view::NeedView;
 use super::{Asker, Coordinator};
 use crate::catalog::PgState;
-use crate::health::Health;
+use crate::health::{Cause, Health};
 use crate::id::{DiskId, ExtentKey, PgId};
 use crate::node::Body;
 use crate::pg::{SlotView, Standing};
@@ -56,6 +57,8 @@ pub struct StatusReport {
     pub repairs: RepairsReport,
     /// Audits.
     pub audits: AuditsReport,
+    /// Drains.
+    pub drains: Vec<DrainReport>,
     /// What is waited for, in words.
     pub waits: Vec<String>,
     /// Nodes that ask to be taken and are not: copies of disks, say.
@@ -75,6 +78,16 @@ pub struct NodeCounts {
     pub healthy: usize,
     /// Those that are silent, or just returning.
     pub suspect: usize,
+    /// Of them, those that have been silent for some time.
+    pub down: usize,
+    /// Those in a maintenance window, silent or not.
+    pub maintenance: usize,
+    /// Those being drained.
+    pub draining: usize,
+    /// Those that limp.
+    pub limping: usize,
+    /// Those set aside without an operator.
+    pub quarantined: usize,
     /// Those given up.
     pub lost: usize,
 }
@@ -107,6 +120,10 @@ pub struct DiskReport {
     pub state: Health,
     /// For so long.
     pub since_ms: u64,
+    /// Why.
+    pub cause: Cause,
+    /// What that is known by.
+    pub evidence: String,
     /// Bytes free, as last told.
     pub free_bytes: u64,
     /// Faults that its node met since it was started, by kind.
@@ -156,6 +173,8 @@ pub struct RefusedReport {
 pub struct RepairsReport {
     /// Extents that wait for one, those under way not counted.
     pub waiting: usize,
+    /// Where repairs are paused: those of extents that survive more than so many further losses.
+    pub paused_above_margin: Option<u16>,
     /// Under way.
     pub running: Vec<RunningReport>,
     /// Ended well in this life of the daemon.
@@ -273,6 +292,7 @@ impl Coordinator {
                 || self.groups.values().any(|group| group.owner.is_unreadable()),
             repairs: self.repairs_report(),
             audits: self.audits_report(),
+            drains: self.drain_reports(),
             waits: self.waits(),
             refused_nodes: self.refused_nodes(None),
             puts_open: self.puts.len(),
@@ -283,11 +303,21 @@ impl Coordinator {
     fn node_counts(&self) -> NodeCounts {
         let mut counts = NodeCounts { total: self.disks.len(), ..NodeCounts::default() };
         for disk in self.disks.values() {
+            counts.down += usize::from(disk.health.state() == Health::Down);
             *match disk.health.state() {
                 Health::Healthy => &mut counts.healthy,
-                Health::Suspect | Health::Returning => &mut counts.suspect,
                 Health::Lost => &mut counts.lost,
+                _ => &mut counts.suspect,
             } += 1;
+        }
+        for id in self.disks.keys() {
+            match self.opinion(*id).map(|opinion| opinion.state) {
+                Some(Health::Maintenance) => counts.maintenance += 1,
+                Some(Health::Draining) => counts.draining += 1,
+                Some(Health::Limping) => counts.limping += 1,
+                Some(Health::Quarantined) => counts.quarantined += 1,
+                _ => {}
+            }
         }
         counts
     }
@@ -312,12 +342,15 @@ impl Coordinator {
     fn disk_report(&self, id: DiskId, disk: &Disk) -> DiskReport {
         let holds =
             |pg: &&super::groups::Group| pg.owner.row().is_some_and(|row| row.index_held_or_joined(id).is_some());
+        let opinion = self.opinion_of(id, disk);
         DiskReport {
             disk: id.to_string(),
             domain: disk.row.domain.clone(),
             address: disk.row.address.clone(),
-            state: disk.health.state(),
-            since_ms: self.now.since(disk.health.since()).0,
+            state: opinion.state,
+            since_ms: self.now.since(opinion.since).0,
+            cause: opinion.cause,
+            evidence: opinion.evidence,
             free_bytes: disk.free_bytes,
             faults: disk.told.faults.iter().map(|(kind, (count, _))| (kind.clone(), *count)).collect(),
             limping: self.limping.evidence(id).map(|evidence| LimpingReport {
@@ -379,6 +412,7 @@ impl Coordinator {
         let left = left_to_rebuild(running.len(), waiting, stuck);
         RepairsReport {
             waiting,
+            paused_above_margin: self.intents.paused_above(),
             running,
             done: repairs.totals.done,
             failed: repairs.totals.failed,
@@ -416,7 +450,7 @@ impl Coordinator {
         }
     }
 
-    fn shard_bytes(&self, extent: ExtentKey) -> Option<u64> {
+    pub(super) fn shard_bytes(&self, extent: ExtentKey) -> Option<u64> {
         let bytes = *self.sizes.get(&extent)?;
         let spec = self.owner(extent.pg())?.row()?.code_spec().ok()?;
         Some(ec_core::Geometry::new(bytes, spec.k()).shard_bytes())
@@ -457,10 +491,7 @@ impl Coordinator {
             Subject::Pg(pg) => self.explain_pg(*pg).map(|report| json(&report)),
             Subject::Disk(disk) => self.explain_disk(*disk).map(|report| json(&report)),
             Subject::Node(name) => {
-                let named = |disk: &Disk| {
-                    disk.row.domain == *name || disk.domain.as_ref().is_some_and(|domain| domain.node_name() == name)
-                };
-                let found = self.disks.iter().find(|(_, disk)| named(disk)).map(|(id, _)| *id);
+                let found = self.disk_named(name);
                 found.and_then(|id| self.explain_disk(id)).map(|report| json(&report))
             }
         };
@@ -476,7 +507,7 @@ impl Coordinator {
             index: slot.index,
             disk: slot.disk.to_string(),
             domain: disk.map(|disk| disk.row.domain.clone()),
-            health: disk.map(|disk| disk.health.state()),
+            health: self.opinion(slot.disk).map(|opinion| opinion.state),
             standing: match slot.standing {
                 Standing::Level => "level",
                 Standing::Behind => "behind",
@@ -574,6 +605,7 @@ impl Coordinator {
         Some(DiskExplained {
             schema: SCHEMA,
             disk: self.disk_report(id, disk),
+            intent: self.intent_report(id),
             heard_ms_ago: self.now.since(disk.health.last_heard()).0,
             full: disk.full.is_some(),
             faults: self.fault_reports(disk),
@@ -655,6 +687,8 @@ struct PgReport {
 struct DiskExplained {
     schema: u32,
     disk: DiskReport,
+    /// What an operator wants of it, and how far that is.
+    intent: super::drain::IntentReport,
     heard_ms_ago: u64,
     full: bool,
     faults: Vec<FaultReport>,

@@ -30,6 +30,7 @@ impl Coordinator {
         self.waits_of_wrong_parity(&mut waits);
         self.waits_of_disks(&mut waits);
         self.waits_of_audits(&mut waits);
+        self.waits_of_intents(&mut waits);
         let waiting = self.allocations.len();
         if self.making.is_some() || waiting > 0 {
             let requests = counted(waiting, "request");
@@ -108,7 +109,26 @@ impl Coordinator {
         }
     }
 
+    fn waits_of_intents(&self, waits: &mut Vec<String>) {
+        if let Some(above) = self.intents.paused_above() {
+            let held = |margin: &usize| self.intents.pauses(*margin);
+            let needs = self.groups.values().flat_map(|group| group.view.needs.values());
+            let paused = needs.filter(|need| need.margin.as_ref().is_some_and(held)).count();
+            let extents = counted(paused, "extent");
+            waits.push(format!(
+                "repairs of what survives more than {above} further losses are paused by an operator: {extents}"
+            ));
+        }
+        for drain in self.drain_reports() {
+            for block in drain.blocked {
+                let domain = drain.domain.as_deref().unwrap_or(&drain.disk);
+                waits.push(format!("the drain of {domain} waits for placement group {}: {}", block.pg, block.reason));
+            }
+        }
+    }
+
     fn waits_of_disks(&self, waits: &mut Vec<String>) {
+        waits.extend(self.waits_of_excuses());
         for (id, disk) in &self.disks {
             if disk.is_mute() {
                 waits.push(format!("{} beats, but did not answer the last call: it is asked again", self.who(*id)));

@@ -273,6 +273,42 @@ pub enum DaemonRequest {
         /// One extent or the extents of a placement group; none for all.
         subject: Option<Subject>,
     },
+    /// Move everything on a node's disk elsewhere.
+    Drain {
+        /// By the disk's id, its domain, or the last part of that.
+        node: String,
+        /// Whether it leaves the cell then.
+        leaves: bool,
+    },
+    /// Drain it no more; take it in again where it has left.
+    CancelDrain {
+        /// As in [`DaemonRequest::Drain`].
+        node: String,
+    },
+    /// A node may be away for a while without being taken for lost.
+    Maintain {
+        /// As in [`DaemonRequest::Drain`].
+        node: String,
+        /// From now on; none to end it.
+        span: Option<Millis>,
+    },
+    /// Could all be read if these were stopped now?
+    CanStop {
+        /// As in [`DaemonRequest::Drain`], or whole domains.
+        nodes: Vec<String>,
+    },
+    /// Let repairs that are not urgent wait, or go on.
+    PauseRepairs {
+        /// Whether they wait.
+        paused: bool,
+    },
+    /// What would be rebuilt, from where and to where?
+    PlanRepairs,
+    /// What would be done if these were lost now?
+    Drill {
+        /// As in [`DaemonRequest::CanStop`].
+        nodes: Vec<String>,
+    },
 }
 
 /// The daemon's answer. The word in brackets is the body.

@@ -4,17 +4,20 @@
 //! standard output holds one object and nothing else; everything for people goes to standard error then.
 
 mod bench;
+mod can_stop;
 mod cell;
 mod code;
 mod daemon;
 mod decode;
 mod demo;
+mod drain;
 mod encode;
 mod events;
 mod explain;
 mod get;
 mod inspect;
 mod ls;
+mod maintenance;
 mod node;
 mod node_store;
 mod put;
@@ -85,6 +88,18 @@ enum Command {
     Events(events::Events),
     /// Have every node check every fragment it holds now.
     Scrub(scrub::Scrub),
+    /// Move everything on a node elsewhere, while it still gives what it has.
+    Drain(drain::Drain),
+    /// Let a node be away for a while without being taken for lost.
+    Maintenance(maintenance::Maintenance),
+    /// Say whether all data could be read if these nodes were stopped now: 0 yes, 1 no.
+    CanStop(can_stop::Nodes),
+    /// Say what would be done if these nodes were lost now, and do nothing.
+    Drill(can_stop::Nodes),
+    /// Let repairs wait that are not urgent.
+    Pause(maintenance::Pause),
+    /// Let repairs go on.
+    Resume(maintenance::Pause),
 }
 
 /// What a command that did not fail has to say.
@@ -123,6 +138,12 @@ pub fn main() -> ExitCode {
         Command::Explain(command) => command.run(),
         Command::Events(command) => command.run(),
         Command::Scrub(command) => command.run(),
+        Command::Drain(command) => command.run(),
+        Command::Maintenance(command) => command.run(),
+        Command::CanStop(command) => command.can_stop(),
+        Command::Drill(command) => command.drill(),
+        Command::Pause(command) => command.run(true),
+        Command::Resume(command) => command.run(false),
     };
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,

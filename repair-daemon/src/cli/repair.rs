@@ -1,5 +1,6 @@
-//! `ninefold repair DIR [--dry-run]`.
+//! `ninefold repair DIR [--dry-run]`, and `ninefold repair --dry-run --cell ADDR`.
 
+use super::cell::{CellArguments, as_text};
 use super::decode::check_folder;
 use super::staging::{FolderLock, finish_abandoned, folders_of};
 use super::{Outcome, human_bytes, note, print, print_json, report};
@@ -10,17 +11,20 @@ use crate::files::scan::{Extra, Scan, Slot, scan};
 use crate::files::{FilesError, Work};
 use ec_core::fragment::{Class, ExtentId, StreamId};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Arguments of `repair`.
 #[derive(Debug, clap::Args)]
 pub struct Repair {
-    /// Folder of fragments.
-    dir: PathBuf,
+    /// Folder of fragments. Without it, --dry-run says what a cell is about to rebuild, which it does by itself.
+    #[arg(required_unless_present = "dry_run", conflicts_with = "cell")]
+    dir: Option<PathBuf>,
     /// Say what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    cell: CellArguments,
     /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
@@ -28,16 +32,34 @@ pub struct Repair {
 
 impl Repair {
     pub(super) fn run(self) -> Result<Outcome, FilesError> {
-        check_folder(&self.dir)?;
-        check_quarantine(&self.dir.join(QUARANTINE))?;
+        match &self.dir {
+            Some(dir) => self.run_in(dir),
+            None => self.plan(),
+        }
+    }
+
+    /// What the cell is about to rebuild.
+    fn plan(&self) -> Result<Outcome, FilesError> {
+        let plan = self.cell.open()?.repair_plan()?;
+        if self.json {
+            print_json(&plan)?;
+        } else {
+            print(&as_text(&plan))?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn run_in(&self, dir: &Path) -> Result<Outcome, FilesError> {
+        check_folder(dir)?;
+        check_quarantine(&dir.join(QUARANTINE))?;
         let work = super::work("verify")?;
         let started = Instant::now();
         // A second repair would move what this one has just put in place.
-        let lock = if self.dry_run { None } else { Some(FolderLock::take(&self.dir)?) };
+        let lock = if self.dry_run { None } else { Some(FolderLock::take(dir)?) };
         if let Some(lock) = &lock {
-            finish_abandoned(lock, &self.dir)?;
+            finish_abandoned(lock, dir)?;
         }
-        let mut found = self.look(&work)?;
+        let mut found = look(dir, &work)?;
         let mut set_aside = take_what_has_no_place(&mut found);
         // First of all: later, what lies at these names is what was put in place or rebuilt.
         if !self.dry_run {
@@ -50,7 +72,7 @@ impl Repair {
         };
 
         work.progress().set_message("repair");
-        let target = |_: &_, _| self.dir.clone();
+        let target = |_: &_, _| dir.to_owned();
         let repairs = repair_extents(&work, &found, &target, self.dry_run)?;
         set_aside.extend(relocated.set_aside);
         set_aside.extend(repairs.iter().flat_map(|repair| repair.set_aside.iter().cloned()));
@@ -59,7 +81,7 @@ impl Repair {
         } else {
             // Newer than the last change, and reading every byte again.
             work.progress().set_message("recount");
-            self.look(&work)?.is_whole()
+            look(dir, &work)?.is_whole()
         };
         work.progress().finish_and_clear();
         let seconds = started.elapsed().as_secs_f64();
@@ -67,17 +89,6 @@ impl Repair {
         self.tell(&report)?;
         let failed = repairs.iter().any(|repair| repair.failure.is_some());
         Ok(if failed || (!whole && !self.dry_run) { Outcome::DamageFound } else { Outcome::Done })
-    }
-
-    fn look(&self, work: &Work) -> Result<Scan, FilesError> {
-        let mut found = scan(work, &folders_of(&self.dir))?;
-        if found.extents.is_empty() {
-            return Err(FilesError::Unrecoverable(format!("{}: no fragments", shown(&self.dir))));
-        }
-        work.progress().reset();
-        work.progress().set_length(found.payload_bytes());
-        check_payloads(work, &mut found)?;
-        Ok(found)
     }
 
     fn tell(&self, report: &report::Repaired) -> Result<(), FilesError> {
@@ -107,6 +118,17 @@ impl Repair {
             }
         ))
     }
+}
+
+fn look(dir: &Path, work: &Work) -> Result<Scan, FilesError> {
+    let mut found = scan(work, &folders_of(dir))?;
+    if found.extents.is_empty() {
+        return Err(FilesError::Unrecoverable(format!("{}: no fragments", shown(dir))));
+    }
+    work.progress().reset();
+    work.progress().set_length(found.payload_bytes());
+    check_payloads(work, &mut found)?;
+    Ok(found)
 }
 
 /// What is to be moved out of the way: it fills no place, is no source, and could not help anything here that is lost.

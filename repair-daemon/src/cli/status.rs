@@ -97,7 +97,7 @@ fn text(status: &Value) -> String {
         text,
         "nodes       {}: {}",
         number(status, "/nodes/total"),
-        counts("/nodes", &["healthy", "suspect", "lost"])
+        counts("/nodes", &["healthy", "suspect", "lost"]) + &set_apart(status)
     );
     let _ = writeln!(
         text,
@@ -109,12 +109,29 @@ fn text(status: &Value) -> String {
     let full = status.get("full_redundancy").and_then(Value::as_bool) == Some(true);
     let _ = writeln!(text, "redundancy  {}", if full { "full, by recount".to_owned() } else { not_full(status) });
     text.push_str(&repairs(status));
+    text.push_str(&drains(status));
     text.push_str(&disks(status));
     text.push_str(&refused(status));
     text.push_str(&audits(status));
     text.push_str(&list(status, "/waits", "waits"));
     text.push_str(&unavailable(status));
     text
+}
+
+/// Nodes that something is to be known of, where there are any.
+fn set_apart(status: &Value) -> String {
+    let kinds = ["down", "maintenance", "draining", "limping", "quarantined"];
+    let some =
+        kinds.iter().map(|kind| (number(status, &format!("/nodes/{kind}")), kind)).filter(|(count, _)| *count > 0);
+    let words: Vec<String> = some.map(|(count, kind)| format!("{count} {kind}")).collect();
+    if words.is_empty() { String::new() } else { format!("; of them {}", words.join(", ")) }
+}
+
+/// Drains, and what stands in their way.
+fn drains(status: &Value) -> String {
+    let drains = status.pointer("/drains").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let lines = drains.iter().take(SHOWN_MAX).map(|drain| format!("drain       {}\n", super::drain::progress(drain)));
+    lines.collect()
 }
 
 fn margins(status: &Value) -> String {
@@ -271,7 +288,8 @@ mod tests {
     fn a_report_is_told_with_its_numbers() {
         let status = json!({
             "cell": "c1", "incarnation": 2, "risk": true, "full_redundancy": false, "extents": 12, "at_risk": 3,
-            "unavailable_extents": 1, "nodes": {"total": 20, "healthy": 18, "suspect": 1, "lost": 1},
+            "unavailable_extents": 1, "nodes": {"total": 20, "healthy": 18, "suspect": 1, "lost": 1, "down": 1, "draining": 2},
+            "drains": [{"disk": "d3", "domain": "a/b/c/n3", "state": "draining", "groups_moved": 1, "groups_left": 2, "fragments_left": 3, "blocked": []}],
             "extents_by_margin": {"10": 0, "4": 9, "0": 3},
             "repairs": {"running": [{"extent": "e1", "lost": [1, 2], "margin": 2, "done_bytes": 1024, "total_bytes": 2048}],
                         "waiting": 4, "done": 5, "failed": 0, "rebuilt_bytes": 1048576, "eta_seconds": 7},
@@ -287,7 +305,8 @@ mod tests {
         let text = text(&status);
         for part in [
             "cell        c1, incarnation 2: DATA AT RISK",
-            "nodes       20: 18 healthy, 1 suspect, 1 lost",
+            "nodes       20: 18 healthy, 1 suspect, 1 lost; of them 1 down, 2 draining\n",
+            "drain       a/b/c/n3: draining, 1 placement groups left it, 2 still have it with 3 fragments",
             "extents     12: 3 survive 0 more losses, 9 survive 4 more losses",
             "redundancy  NOT full; 3 extents survive no further loss, 1 cannot be read now",
             "repairs     1 running, 4 waiting, 5 done, 0 failed; 1.00 MiB rebuilt; about 7 s left",

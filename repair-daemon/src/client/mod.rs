@@ -20,7 +20,7 @@ use crate::door::Doors;
 use crate::files::FilesError;
 use crate::transport::{Pool, ToDaemon, ToNode};
 use bytes::Bytes;
-use repair_core::time::Time;
+use repair_core::time::{Millis, Time};
 use repair_core::wire::daemon::Subject;
 use repair_core::wire::node::NodeHealth;
 use repair_core::wire::{CallError, DaemonReply, DaemonRequest, NodeReply, NodeRequest, Refusal};
@@ -173,6 +173,66 @@ impl Cell {
             (DaemonReply::Refused(Refusal::NotFound), _) => {
                 Err(FilesError::Unavailable("the cell has none such".into()))
             }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Begins to move everything on a node elsewhere; how far that is.
+    ///
+    /// # Errors
+    /// [`FilesError::Unavailable`] where the daemon knows no such node, [`FilesError::Cell`].
+    pub fn drain(&self, node: &str, leaves: bool) -> Result<serde_json::Value, FilesError> {
+        self.report(&DaemonRequest::Drain { node: node.to_owned(), leaves })
+    }
+
+    /// Drains a node no more, and lets it in again where it has left.
+    ///
+    /// # Errors
+    /// As of [`Cell::drain`].
+    pub fn cancel_drain(&self, node: &str) -> Result<serde_json::Value, FilesError> {
+        self.report(&DaemonRequest::CancelDrain { node: node.to_owned() })
+    }
+
+    /// Lets a node be away for so long from now on without being taken for lost; none ends that.
+    ///
+    /// # Errors
+    /// As of [`Cell::drain`]; [`FilesError::Usage`] for a span that is too long.
+    pub fn maintain(&self, node: &str, span: Option<Duration>) -> Result<serde_json::Value, FilesError> {
+        let span = span.map(|span| Millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)));
+        self.report(&DaemonRequest::Maintain { node: node.to_owned(), span })
+    }
+
+    /// Whether all could be read if these nodes were stopped now, and what stands against it.
+    ///
+    /// # Errors
+    /// [`FilesError::Usage`] where there is no such node, [`FilesError::Cell`].
+    pub fn can_stop(&self, nodes: &[String]) -> Result<serde_json::Value, FilesError> {
+        self.report(&DaemonRequest::CanStop { nodes: nodes.to_vec() })
+    }
+
+    /// What would be done if these nodes were lost now.
+    ///
+    /// # Errors
+    /// As of [`Cell::can_stop`].
+    pub fn drill(&self, nodes: &[String]) -> Result<serde_json::Value, FilesError> {
+        self.report(&DaemonRequest::Drill { nodes: nodes.to_vec() })
+    }
+
+    /// What is to be rebuilt now, from where and to where.
+    ///
+    /// # Errors
+    /// [`FilesError::Cell`].
+    pub fn repair_plan(&self) -> Result<serde_json::Value, FilesError> {
+        self.report(&DaemonRequest::PlanRepairs)
+    }
+
+    /// Lets repairs wait that are not urgent, or go on.
+    ///
+    /// # Errors
+    /// [`FilesError::Cell`].
+    pub fn pause_repairs(&self, paused: bool) -> Result<(), FilesError> {
+        match self.ask(&DaemonRequest::PauseRepairs { paused })? {
+            (DaemonReply::Noted, _) => Ok(()),
             (other, _) => Err(unexpected(&other)),
         }
     }

@@ -1,0 +1,246 @@
+//! What is thought of disks that flap, of racks that fall silent, of disks that are no good for long.
+
+use super::CoordinatorConfig;
+use super::CoordinatorEvent;
+use super::testing::{World, hasty};
+use super::tests::{A, B, data, locate};
+use crate::health::{Cause, Health};
+use crate::id::{DiskId, ExtentKey, StreamKey};
+use crate::repair::RepairOutcome;
+use crate::time::Millis;
+use crate::wire::daemon::{EndOfStream, ExtentEntry, NameEntry, Subject};
+use crate::wire::{DaemonReply, DaemonRequest};
+use std::collections::BTreeMap;
+
+const DISK: DiskId = DiskId(3);
+const MINUTES: u64 = 60_000;
+
+fn patient(code: &str) -> CoordinatorConfig {
+    CoordinatorConfig { grace: Millis(15 * MINUTES), code: code.parse().ok(), ..hasty() }
+}
+
+/// A put that may lack fragments.
+fn put_with_gaps(world: &mut World, stream: StreamKey, bytes: usize) -> ExtentEntry {
+    world.begin(stream);
+    let names = vec![NameEntry { name: b"gaps".to_vec(), offset: 0, bytes: bytes as u64 }];
+    assert_eq!(world.ask(DaemonRequest::PutNames { stream, first: 0, names }), DaemonReply::NamesTaken);
+    let end = EndOfStream { extents: 1, bytes: bytes as u64, names: 1 };
+    let (entry, reply) = world.put_extent(stream, 0, 0, &data(bytes, 5), Some(end));
+    assert_eq!(reply, DaemonReply::Committed { degraded: true });
+    entry
+}
+
+fn flap(world: &mut World, disk: DiskId, down: u64, up: u64) {
+    world.kill_node(disk);
+    world.pass(Millis(down));
+    world.start_node(disk);
+    world.pass(Millis(up));
+}
+
+fn standing(world: &World, disk: DiskId) -> (Health, Cause) {
+    let status = world.coordinator().status();
+    let found = status.disks.into_iter().find(|report| report.disk == disk.to_string()).unwrap();
+    (found.state, found.cause)
+}
+
+fn members(world: &World, extent: ExtentKey) -> Vec<DiskId> {
+    world.coordinator().owner(extent.pg()).unwrap().row().unwrap().members.clone()
+}
+
+/// How often a fragment was sent to the flapping disk, by a node that flaps for ten minutes while every repair takes longer than it
+/// stays.
+fn sent_to_a_flapping_disk(config: CoordinatorConfig) -> u32 {
+    let mut world = World::new(6, config);
+    world.put(A, "old", &data(50_000, 1));
+    world.settle();
+    world.kill_node(DISK);
+    world.pass(Millis(100));
+    put_with_gaps(&mut world, B, 30_000);
+    world.pass(Millis(4_900));
+    let mut sent = 0;
+    for _ in 0..60 {
+        world.start_node(DISK);
+        world.pass(Millis(5_000));
+        world.kill_node(DISK);
+        while let Some((job, spec)) = world.repairs.pop_front() {
+            sent += spec.targets.values().filter(|place| place.disk == DISK).count() as u32;
+            let failed = BTreeMap::from([(0, "it went away".to_owned())]);
+            world.tell(CoordinatorEvent::RepairDone {
+                job,
+                outcome: RepairOutcome { failed, ..RepairOutcome::default() },
+            });
+        }
+        world.pass(Millis(5_000));
+    }
+    assert!(!world.kinds().contains(&"disk_lost"));
+    world.start_node(DISK);
+    // Longer than the longest hold.
+    for _ in 0..40 {
+        world.pass(Millis(10_000));
+        if !world.repairs.is_empty() {
+            let spec = world.repair_one();
+            sent += spec.targets.values().filter(|place| place.disk == DISK).count() as u32;
+        }
+    }
+    assert!(world.coordinator().idle(), "it is whole in the end");
+    sent
+}
+
+#[test]
+fn a_node_that_flaps_for_ten_minutes_costs_at_most_twice_the_bytes_that_changed_on_it() {
+    // One fragment changed on it.
+    let sent = sent_to_a_flapping_disk(patient("rs:4+2"));
+    assert!((1..=2).contains(&sent), "{sent} fragments for one");
+    // And that it is held is why.
+    let unheld = sent_to_a_flapping_disk(CoordinatorConfig { flap_hold: Some(Millis(0)), ..patient("rs:4+2") });
+    assert!(unheld > 4, "{unheld}");
+}
+
+#[test]
+fn one_that_flaps_is_counted_on_only_after_it_was_quiet_unless_it_is_needed() {
+    let mut world = World::new(6, patient("rs:4+2"));
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    flap(&mut world, DISK, 1_000, 1_000);
+    assert_eq!(standing(&world, DISK), (Health::Healthy, Cause::Beats), "once is no flapping");
+    flap(&mut world, DISK, 1_000, 1_000);
+    assert_eq!(standing(&world, DISK), (Health::Returning, Cause::Flaps));
+    let status = world.coordinator().status();
+    assert_eq!((status.extents_by_margin.get(&1), status.nodes.suspect), (Some(&1), 1), "it counts as away");
+    let explained = world.report(DaemonRequest::Explain { subject: Subject::Disk(DISK) });
+    assert!(explained["disk"]["evidence"].as_str().unwrap().contains("2 times lately"), "{explained}");
+    assert_eq!(world.kinds().iter().filter(|kind| **kind == "disk_held").count(), 1);
+    // It can be read meanwhile, as the last one of its index.
+    assert!(locate(&mut world, entry.extent).slots.iter().flatten().any(|place| place.disk == DISK));
+    world.pass(Millis(12_000));
+    assert_eq!(standing(&world, DISK), (Health::Healthy, Cause::Beats), "six times what makes it suspect");
+    world.settle();
+    // The third time it would be held for twice as long; but another one is away, and no further loss can be borne.
+    world.kill_node(DiskId(5));
+    world.pass(Millis(200));
+    flap(&mut world, DISK, 1_000, 1_000);
+    assert_eq!(standing(&world, DISK), (Health::Healthy, Cause::Beats));
+    assert!(world.coordinator().status().extents_by_margin.contains_key(&1));
+}
+
+/// Racks of two nodes.
+fn racks(racks: u128, config: CoordinatorConfig) -> World {
+    let mut world = World::new(0, config);
+    for number in 1..=2 * racks {
+        world.add_node(DiskId(number), format!("r/z/rack{}/node{number}", number.div_ceil(2)));
+    }
+    world.until("all are there", |world| world.healthy() == 2 * racks as usize);
+    world
+}
+
+fn joining(world: &World, extent: ExtentKey) -> usize {
+    world.coordinator().owner(extent.pg()).unwrap().row().unwrap().joining.len()
+}
+
+#[test]
+fn a_rack_that_falls_silent_is_waited_for_longer_and_not_for_ever() {
+    let mut world = racks(8, CoordinatorConfig { grace: Millis(MINUTES), ..patient("rs:4+3") });
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    let disk = members(&world, entry.extent)[0];
+    let rack = [DiskId(disk.0 - 1 + disk.0 % 2), DiskId(disk.0 + disk.0 % 2)];
+    rack.into_iter().for_each(|disk| world.kill_node(disk));
+    world.pass(Millis(100_000));
+    assert!(!world.kinds().contains(&"disk_lost") && world.repairs.is_empty(), "{:?}", world.kinds());
+    let told: Vec<&str> =
+        world.notes.iter().filter(|note| note.kind == "domain_silent").map(|note| note.text.as_str()).collect();
+    assert!(told.len() == 1 && told[0].contains("2 of 2 disks of rack"), "{told:?}");
+    assert!(world.coordinator().status().waits.iter().any(|wait| wait.contains("with 2 of 2 disks of rack")));
+    world.pass(Millis(4 * MINUTES));
+    assert_eq!(world.kinds().iter().filter(|kind| **kind == "disk_lost").count(), 2, "four graces are enough");
+    world.settle();
+    assert!(!members(&world, entry.extent).contains(&disk));
+}
+
+#[test]
+fn a_single_node_is_not_taken_for_a_rack_and_what_is_near_to_loss_does_not_wait_for_one() {
+    let mut world = racks(8, CoordinatorConfig { grace: Millis(MINUTES), ..patient("rs:4+3") });
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    let disk = members(&world, entry.extent)[0];
+    world.kill_node(disk);
+    world.pass(Millis(70_000));
+    assert!(world.kinds().contains(&"disk_lost"));
+
+    // With two parities the loss of a rack leaves one.
+    let mut world = racks(8, CoordinatorConfig { grace: Millis(MINUTES), ..patient("rs:4+2") });
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    let disk = members(&world, entry.extent)[0];
+    let rack = [DiskId(disk.0 - 1 + disk.0 % 2), DiskId(disk.0 + disk.0 % 2)];
+    rack.into_iter().for_each(|disk| world.kill_node(disk));
+    world.pass(Millis(50_000));
+    assert_eq!(joining(&world, entry.extent), 0, "a grace is a grace");
+    world.pass(Millis(20_000));
+    assert!(!world.kinds().contains(&"disk_lost"));
+    assert_eq!(joining(&world, entry.extent), 1);
+}
+
+#[test]
+fn one_that_flaps_without_an_end_is_set_aside_and_no_second_one_elsewhere() {
+    let mut world = World::new(9, patient("rs:4+2"));
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    let [first, second] = [members(&world, entry.extent)[0], members(&world, entry.extent)[1]];
+    for _ in 0..7 {
+        flap(&mut world, first, 500, 1_500);
+    }
+    assert_eq!(standing(&world, first), (Health::Quarantined, Cause::Flaps));
+    world.until("a repair is wanted", |world| !world.repairs.is_empty());
+    world.settle();
+    assert!(!members(&world, entry.extent).contains(&first), "what it held is elsewhere");
+    for _ in 0..7 {
+        flap(&mut world, second, 500, 1_500);
+    }
+    assert_eq!(standing(&world, second).0, Health::Returning);
+    let refused = |note: &&super::Note| note.kind == "quarantine_refused";
+    assert_eq!(world.notes.iter().filter(refused).count(), 1, "said once");
+    // Quiet ends it.
+    world.pass(Millis(30 * MINUTES));
+    assert_eq!(standing(&world, first), (Health::Healthy, Cause::Beats));
+    assert!(world.kinds().contains(&"disk_released"));
+}
+
+#[test]
+fn nothing_is_set_aside_without_which_data_could_not_be_read() {
+    let mut world = World::new(6, patient("rs:4+2"));
+    world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    for disk in [DiskId(1), DiskId(2)] {
+        world.kill_node(disk);
+    }
+    world.pass(Millis(500));
+    for _ in 0..8 {
+        flap(&mut world, DISK, 500, 1_500);
+    }
+    assert_eq!(standing(&world, DISK), (Health::Healthy, Cause::Beats));
+    let refused = world.notes.iter().find(|note| note.kind == "quarantine_refused").unwrap();
+    assert!(refused.text.contains("could not be read without it"), "{}", refused.text);
+}
+
+#[test]
+fn a_rebuild_that_ends_after_its_disk_returned_is_surplus_and_goes() {
+    let mut world = World::new(8, hasty());
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    let member = members(&world, entry.extent)[2];
+    world.kill_node(member);
+    world.until("a repair is wanted", |world| !world.repairs.is_empty());
+    let successor = world.repairs[0].1.targets[&2].disk;
+    world.start_node(member);
+    // The job under way does not know of it.
+    world.repair_one();
+    world.until("it is given up", |world| joining(world, entry.extent) == 0);
+    world.settle();
+    world.pass(Millis(5_000));
+    assert!(world.repairs.is_empty() && world.coordinator().idle(), "nothing is left to be done");
+    assert_eq!(members(&world, entry.extent)[2], member, "its fragment counts again");
+    let held = world.nodes.get_mut(&successor).unwrap().files().keys().filter(|key| key.extent == entry.extent).count();
+    assert_eq!(held, 0, "one is enough");
+    assert_eq!(world.coordinator().status().extents_by_margin.get(&2), Some(&1));
+}
