@@ -18,3 +18,4 @@ mod recipe;
 pub use audit::AuditJob;
 pub use effect::{AuditOutcome, AuditSpec, AuditVerdict, Finding, RepairOutcome, RepairSpec, Suspect};
 pub use job::{RepairConfig, RepairJob};
+pub(crate) use recipe::reads_of;
