@@ -11,6 +11,7 @@
 //! | [`catalog`] | rows of the small consistent store, and its transactions |
 //! | [`wire`] | frames, messages and their codec |
 //! | [`topology`], [`placement`], [`health`], [`risk`] | where things may lie, who is alive, what is urgent |
+//! | [`queue`], [`budget`], [`pace`], [`forecast`] | whose turn it is, what may be moved and how fast, when it will be done |
 //! | [`lineage`], [`limping`] | which of two folders with one identity is the disk; which disk is far slower than its peers |
 //! | [`pg`] | the owner of one placement group: the commit protocol |
 //! | [`node`] | a member: write protocol, journal, fencing |
@@ -18,9 +19,11 @@
 //! | [`coordinator`] | the daemon whole: owners, allocation, names, health, repair |
 //! | [`invariant`] | what must hold after every event, by name |
 
+pub mod budget;
 pub mod catalog;
 pub mod client;
 pub mod coordinator;
+pub mod forecast;
 pub mod health;
 pub mod id;
 pub mod invariant;
@@ -28,8 +31,10 @@ pub mod limits;
 pub mod limping;
 pub mod lineage;
 pub mod node;
+pub mod pace;
 pub mod pg;
 pub mod placement;
+pub mod queue;
 pub mod repair;
 pub mod risk;
 pub mod rng;

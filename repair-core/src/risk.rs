@@ -68,12 +68,63 @@ fn grouped_margin(code: &Code, lost: &ShardSet, gone: usize) -> Option<usize> {
     Some(spare + free)
 }
 
+/// Choices of domains that are tried before the answer is what follows from [`margin`] alone.
+const CHOICES_MAX: usize = 20_000;
+
+/// [`margin`] in whole fault domains: how many further losses of a domain, with all it has of the extent, are survived whichever they are.
+/// `domains` has the domain of each shard, by index. Never more than [`margin`], and the same where no domain has two.
+///
+/// Exact, but where more than twenty thousand choices would have to be tried: a lower bound then.
+pub fn margin_in_domains(code: &Code, lost: &ShardSet, domains: &[u16]) -> Option<usize> {
+    let shards = margin(code, lost)?;
+    let mut living: BTreeMap<u16, ShardSet> = BTreeMap::new();
+    for (index, domain) in (0u16..).zip(domains).take(code.n()) {
+        let index = ShardIndex::new(index);
+        if !lost.contains(index) {
+            living.entry(*domain).or_insert(ShardSet::EMPTY).insert(index);
+        }
+    }
+    let mut living: Vec<ShardSet> = living.into_values().collect();
+    living.sort_by_key(|shards| std::cmp::Reverse(shards.len()));
+    // Whatever is lost, it is no more than the fullest domains hold.
+    let fits = |held: &usize| *held <= shards;
+    let held = living.iter().scan(0, |sum, domain| {
+        *sum += domain.len();
+        Some(*sum)
+    });
+    let least = held.take_while(fits).count();
+    if matches!(code.guarantee(), Guarantee::Mds) {
+        return Some(least);
+    }
+    let mut tries = CHOICES_MAX;
+    // The losses that more than `shards` of them can be lie in at most one domain each.
+    let survives = |more: &usize| survives_domains(code, lost, &living, *more, &mut tries) == Some(true);
+    Some((least + 1..=shards).take_while(survives).last().unwrap_or(least))
+}
+
+/// Whether every choice of so many domains can be lost besides; none where that would take too many tries.
+fn survives_domains(code: &Code, lost: &ShardSet, living: &[ShardSet], more: usize, tries: &mut usize) -> Option<bool> {
+    if more == 0 {
+        *tries = tries.checked_sub(1)?;
+        return Some(code.decodable(lost));
+    }
+    for (at, domain) in living.iter().enumerate() {
+        let lost: ShardSet = lost.iter().chain(domain.iter()).collect();
+        if !survives_domains(code, &lost, &living[at + 1..], more - 1, tries)? {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
 /// Margins by code and loss, computed once. Losses repeat: all extents of a placement group have the same disks.
 #[derive(Debug, Default)]
 pub struct RiskTable {
     codes: BTreeMap<[u8; DESCRIPTOR_BYTES], Option<Code>>,
     // Looked up, never walked over: its order decides nothing.
     margins: HashMap<([u8; DESCRIPTOR_BYTES], ShardSet), Option<usize>>,
+    in_domains: HashMap<([u8; DESCRIPTOR_BYTES], ShardSet, Vec<u16>), Option<usize>>,
+    reads: HashMap<([u8; DESCRIPTOR_BYTES], ShardSet, ShardSet), ShardSet>,
 }
 
 const MARGINS_MAX: usize = 1 << 16;
@@ -98,6 +149,41 @@ impl RiskTable {
         }
         self.margins.insert((*descriptor, *lost), margin);
         margin
+    }
+
+    /// [`margin_in_domains`] of the code of this descriptor.
+    pub fn margin_in_domains(
+        &mut self,
+        descriptor: &[u8; DESCRIPTOR_BYTES],
+        lost: &ShardSet,
+        domains: &[u16],
+    ) -> Option<usize> {
+        let key = (*descriptor, *lost, domains.to_vec());
+        if let Some(known) = self.in_domains.get(&key) {
+            return *known;
+        }
+        let margin = self.code(descriptor).and_then(|code| margin_in_domains(code, lost, domains));
+        if self.in_domains.len() >= MARGINS_MAX {
+            self.in_domains.clear();
+        }
+        self.in_domains.insert(key, margin);
+        margin
+    }
+
+    /// What a repair of `targets` reads where the shards in `lost` are gone; nothing where it cannot be.
+    pub fn reads(&mut self, descriptor: &[u8; DESCRIPTOR_BYTES], targets: &ShardSet, lost: &ShardSet) -> ShardSet {
+        let key = (*descriptor, *targets, *lost);
+        if let Some(known) = self.reads.get(&key) {
+            return *known;
+        }
+        let reads =
+            self.code(descriptor).and_then(|code| crate::repair::reads_of(code, targets, &lost.complement(code.n())));
+        let reads = reads.unwrap_or(ShardSet::EMPTY);
+        if self.reads.len() >= MARGINS_MAX {
+            self.reads.clear();
+        }
+        self.reads.insert(key, reads);
+        reads
     }
 }
 
@@ -155,6 +241,38 @@ mod tests {
                 let lost = set_of(bits as u32);
                 assert_eq!(margin(&code, &lost), expected, "{spec}, lost {bits:b}");
             }
+        }
+    }
+
+    /// By definition: the fewest domains without which it cannot be decoded, less one.
+    fn brute_in_domains(code: &Code, lost: &ShardSet, domains: &[u16]) -> Option<usize> {
+        let numbers: std::collections::BTreeSet<u16> = domains.iter().copied().collect();
+        let without = |bits: u32| -> ShardSet {
+            let gone =
+                |domain: &u16| numbers.iter().position(|number| number == domain).is_some_and(|at| bits >> at & 1 == 1);
+            let shards =
+                (0u16..).zip(domains).filter(|(index, domain)| gone(domain) || lost.contains(ShardIndex::new(*index)));
+            shard_set(shards.map(|(index, _)| index))
+        };
+        let fatal = (0..1u32 << numbers.len()).filter(|bits| !code.decodable(&without(*bits)));
+        // Domains with nothing left to lose count only beside others: the fewest are wanted.
+        (fatal.map(u32::count_ones).min().unwrap_or(0) as usize).checked_sub(1)
+    }
+
+    #[test]
+    fn margins_in_domains_are_those_of_brute_force() {
+        let mut dice = crate::rng::Dice::new(7);
+        for spec in ["replicate:3", "rs:4+2", "rs:6+3", "lrc:6,2,2", "lrc:12,2,2", "lrc-uniform:6,2,2", "xorbas"] {
+            let code = Code::new(&spec.parse().unwrap()).unwrap();
+            for round in 0..60u64 {
+                let racks = 2 + dice.below(7);
+                let domains: Vec<u16> = (0..code.n()).map(|_| dice.below(racks) as u16).collect();
+                let lost = shard_set((0..code.n() as u16).filter(|_| round > 0 && dice.chance(1, 6)));
+                let expected = brute_in_domains(&code, &lost, &domains);
+                assert_eq!(margin_in_domains(&code, &lost, &domains), expected, "{spec}, lost {lost:?}, {domains:?}");
+            }
+            let apart: Vec<u16> = (0..code.n() as u16).collect();
+            assert_eq!(margin_in_domains(&code, &ShardSet::EMPTY, &apart), margin(&code, &ShardSet::EMPTY));
         }
     }
 

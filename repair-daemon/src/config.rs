@@ -9,16 +9,20 @@ use repair_core::limits::MEMBERS_MAX;
 use repair_core::time::Millis;
 use repair_core::topology::Level;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Longer than any sensible file of settings.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Rates of budgets that are none of these are mistyped, in megabytes or bits.
+const RATE_MIN: u64 = 4_096;
+const RATE_MAX: u64 = 1_000_000_000_000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// What a file of settings may say. A key it does not know is refused: a setting misspelt would be one silently not made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct DaemonFile {
     /// Code of new placement groups, as `rs:10+4`; none to choose by the number of fault domains.
     pub code: Option<String>,
@@ -40,6 +44,20 @@ pub struct DaemonFile {
     pub repairs_max: Option<u64>,
     /// Whether the repair of a single fragment goes through a chain of its sources, which add up on the way.
     pub repair_chain: Option<bool>,
+    /// Payload that repairs may read from a disk in a second, and as much that they may write to it; 0 for no limit.
+    pub repair_disk_bytes_per_second: Option<u64>,
+    /// The same of all disks of a node.
+    pub repair_node_bytes_per_second: Option<u64>,
+    /// The same of all disks of a rack: what goes over its uplink.
+    pub repair_rack_bytes_per_second: Option<u64>,
+    /// How long a budget that is not used goes on filling.
+    pub repair_burst_ms: Option<u64>,
+    /// By how much of its rate urgent repairs may overdraw a budget.
+    pub repair_borrow_ms: Option<u64>,
+    /// By code: extents that survive more further losses than that are not rebuilt at once.
+    pub lazy_margin: BTreeMap<String, u64>,
+    /// For how long they wait, at most.
+    pub lazy_seconds: Option<u64>,
     /// How long a put that broke off may come back.
     pub put_resume_ms: Option<u64>,
     /// Whether extents may be created with gaps while a member is away.
@@ -111,6 +129,8 @@ impl DaemonFile {
         if let Some(chain) = self.repair_chain {
             config.repair_chain = chain;
         }
+        self.set_budget(&mut config)?;
+        self.set_lazy(&mut config)?;
         if let Some(degraded) = self.degraded_creates {
             config.pg.degraded_creates = degraded;
         }
@@ -122,6 +142,41 @@ impl DaemonFile {
             )));
         }
         Ok(config)
+    }
+}
+
+impl DaemonFile {
+    fn set_budget(&self, config: &mut CoordinatorConfig) -> Result<(), FilesError> {
+        let budget = &mut config.budget;
+        // The floor of a disk's rate is a part of it, and has to be something.
+        let rates = [
+            ("repair_disk_bytes_per_second", self.repair_disk_bytes_per_second, &mut budget.disk_bytes_per_second),
+            ("repair_node_bytes_per_second", self.repair_node_bytes_per_second, &mut budget.node_bytes_per_second),
+            ("repair_rack_bytes_per_second", self.repair_rack_bytes_per_second, &mut budget.rack_bytes_per_second),
+        ];
+        for (name, value, rate) in rates {
+            let value = if value == Some(0) { value } else { within(name, value, RATE_MIN..=RATE_MAX)? };
+            *rate = value.unwrap_or(*rate);
+        }
+        set(&mut budget.burst, within("repair_burst_ms", self.repair_burst_ms, 100..=600_000)?);
+        set(&mut budget.borrow, within("repair_borrow_ms", self.repair_borrow_ms, 0..=600_000)?);
+        Ok(())
+    }
+
+    fn set_lazy(&self, config: &mut CoordinatorConfig) -> Result<(), FilesError> {
+        for (code, margin) in &self.lazy_margin {
+            let spec = service_code(code)?;
+            // What is put off beyond it would be at margin 1, or 0: one failure while it waits, and the next takes data.
+            if *margin == 0 {
+                return Err(FilesError::Usage(format!(
+                    "lazy_margin of {code} is 0: extents that survive one further loss would be let wait; it may be 1 and more"
+                )));
+            }
+            config.lazy_margins.push((spec, usize::try_from(*margin).unwrap_or(usize::MAX)));
+        }
+        let lazy = within("lazy_seconds", self.lazy_seconds, 1..=30 * DAY_MS / 1_000)?;
+        set(&mut config.lazy_wait, lazy.map(|seconds| seconds * 1_000));
+        Ok(())
     }
 }
 
@@ -170,6 +225,7 @@ fn within(name: &str, value: Option<u64>, range: RangeInclusive<u64>) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use repair_core::budget::BudgetConfig;
 
     fn parsed(text: &str) -> Result<CoordinatorConfig, FilesError> {
         let folder = tempfile::tempdir().unwrap();
@@ -188,7 +244,9 @@ mod tests {
         let config = parsed(
             "code = \"lrc:12,2,2\"\nfault_domain = \"node\"\nextent_bytes = 8192\nbeat_ms = 100\nsuspect_ms = 700\n\
              grace_seconds = 3\nflap_hold_seconds = 5\nslots_per_disk = 2\nrepairs_max = 9\nrepair_chain = false\nput_resume_ms = 500\ndegraded_creates = false\n\
-             call_ms = 250\nprepare_ms = 350\naudit_one_in = 0\naudit_period_seconds = 60\naudit_bytes_per_second = 7\n",
+             call_ms = 250\nprepare_ms = 350\naudit_one_in = 0\naudit_period_seconds = 60\naudit_bytes_per_second = 7\n\
+             repair_disk_bytes_per_second = 5000\nrepair_node_bytes_per_second = 0\nrepair_rack_bytes_per_second = 7000\n\
+             repair_burst_ms = 300\nrepair_borrow_ms = 0\nlazy_seconds = 9\n[lazy_margin]\n\"rs:10+4\" = 2\n",
         )
         .unwrap();
         let mut expected = CoordinatorConfig {
@@ -206,6 +264,15 @@ mod tests {
             audit_one_in: 0,
             audit_period: Millis(60_000),
             audit_bytes_per_second: 7,
+            budget: BudgetConfig {
+                disk_bytes_per_second: 5_000,
+                node_bytes_per_second: 0,
+                rack_bytes_per_second: 7_000,
+                burst: Millis(300),
+                borrow: Millis(0),
+            },
+            lazy_margins: vec![("rs:10+4".parse().unwrap(), 2)],
+            lazy_wait: Millis(9_000),
             ..CoordinatorConfig::default()
         };
         expected.pg.degraded_creates = false;
@@ -229,6 +296,11 @@ mod tests {
             ("grace_seconds = 2592001\n", "grace_seconds"),
             ("audit_one_in = -1\n", "line 1"),
             ("audit_period_seconds = 0\n", "audit_period_seconds"),
+            ("[lazy_margin]\n\"rs:10+4\" = 0\n", "survive one further loss would be let wait"),
+            ("[lazy_margin]\n\"rs:0+4\" = 2\n", ""),
+            ("lazy_margin = 2\n", "line 1"),
+            ("repair_disk_bytes_per_second = 100\n", "repair_disk_bytes_per_second is 100"),
+            ("repair_burst_ms = 1\n", "repair_burst_ms"),
             ("code = \"rs:0+4\"\n", ""),
             ("code = \"rs:4+0\"\n", ""),
             ("fault_domain = \"shelf\"\n", "shelf"),

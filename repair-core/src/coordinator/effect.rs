@@ -231,6 +231,12 @@ pub struct CoordinatorConfig {
     pub repairs_max: usize,
     /// Whether the repair of a single fragment goes through a chain of its sources, where the code has one.
     pub repair_chain: bool,
+    /// What repairs may move.
+    pub budget: crate::budget::BudgetConfig,
+    /// By code: what more further losses than that are survived of is put off for a while. At least 1.
+    pub lazy_margins: Vec<(CodeSpec, usize)>,
+    /// For how long, at most.
+    pub lazy_wait: Millis,
     /// How long a put that broke off may come back before it is given up.
     pub put_resume: Millis,
     /// In every period one extent in so many is audited; 0 for none but those asked for.
@@ -257,6 +263,9 @@ impl Default for CoordinatorConfig {
             slots_per_disk: 8,
             repairs_max: 4,
             repair_chain: true,
+            budget: crate::budget::BudgetConfig::default(),
+            lazy_margins: Vec::new(),
+            lazy_wait: Millis(24 * 60 * 60 * 1_000),
             put_resume: Millis(30_000),
             // The periods and the rate of the nodes' scrub (`NodeConfig`).
             audit_one_in: 1_000,

@@ -188,7 +188,9 @@ impl Coordinator {
         let young = self.groups.get(&pg).is_some_and(|group| self.is_young(group));
         let Some(group) = self.groups.get_mut(&pg) else { return };
         (group.dirty, group.refreshed) = (false, Some(self.now));
-        group.view = GroupView::of(&group.owner, &group.view, self.now, &mut self.risk);
+        let (disks, level) = (&self.disks, self.config.fault_domain);
+        let domain_of = |disk| disks.get(&disk)?.domain.as_ref().map(|domain| domain.at(level));
+        group.view = GroupView::of(&group.owner, &group.view, self.now, &mut self.risk, domain_of);
         group.view.all_unavailable &= !young;
         let grown_up = group.began + START_PATIENCE;
         let whole = group.view.full;
@@ -219,6 +221,7 @@ impl Coordinator {
             self.group_is_whole();
         }
         self.plan_joins(pg);
+        self.queue_needs(pg);
     }
 
     /// A member asks how an attempt ended.

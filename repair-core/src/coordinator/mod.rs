@@ -4,6 +4,7 @@
 //! memory is a hint that the catalog or an owner's list confirms before anything is changed: a second daemon on the same catalog
 //! costs work, never data.
 
+mod agenda;
 mod allocate;
 #[cfg(test)]
 mod audit_tests;
@@ -41,6 +42,7 @@ pub mod names;
 mod opinion;
 #[cfg(test)]
 mod opinion_tests;
+pub mod outlook;
 mod plan;
 #[cfg(test)]
 mod put_tests;
@@ -60,6 +62,9 @@ mod tasks;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod turns;
+#[cfg(test)]
+mod turns_tests;
 mod view;
 mod waits;
 mod without;
@@ -204,6 +209,9 @@ pub struct Coordinator {
     doomed: doomed::Doomed,
     guests: guests::Guests,
     repairs: repairs::Repairs,
+    agenda: agenda::Agenda,
+    budgets: crate::budget::Budgets,
+    pace: crate::pace::Pace,
     audits: audits::Audits,
     sizes: BTreeMap<ExtentKey, u64>,
     risk: RiskTable,
@@ -217,6 +225,7 @@ pub struct Coordinator {
 impl Coordinator {
     /// A coordinator that has not booted. `claim` is of this life alone.
     pub fn new(config: CoordinatorConfig, claim: ClaimId, dice: Dice) -> Self {
+        let budgets = crate::budget::Budgets::new(config.budget);
         Self {
             config,
             claim,
@@ -255,6 +264,9 @@ impl Coordinator {
             doomed: doomed::Doomed::default(),
             guests: guests::Guests::default(),
             repairs: repairs::Repairs::default(),
+            agenda: agenda::Agenda::default(),
+            budgets,
+            pace: crate::pace::Pace::default(),
             audits: audits::Audits::default(),
             sizes: BTreeMap::new(),
             risk: RiskTable::default(),
@@ -316,7 +328,7 @@ impl Coordinator {
             CoordinatorEvent::Request { peer, id, request, body } => self.request(Asker { peer, id }, request, body),
             CoordinatorEvent::PeerGone { peer } => self.peer_gone(peer),
             CoordinatorEvent::Call { call, result } => self.call_ended(call, result),
-            CoordinatorEvent::RepairProgress { job, written_bytes } => self.repairs.progress(job, written_bytes),
+            CoordinatorEvent::RepairProgress { job, written_bytes } => self.repair_moved(job, written_bytes),
             CoordinatorEvent::RepairDone { job, outcome } => self.repair_done(job, outcome),
             CoordinatorEvent::AuditDone { job, outcome } => self.audit_done(job, outcome),
             CoordinatorEvent::Tick => self.wake = None,
@@ -572,6 +584,7 @@ impl Coordinator {
             }
             DaemonRequest::Faults { disk, boot, faults, service, quarantined } => {
                 self.faults_told(asker, disk, boot, faults, service, quarantined);
+                self.judge_pace(disk);
             }
             DaemonRequest::Ask { pg, attempt } => self.ask(asker, pg, attempt),
             DaemonRequest::BeginPut { stream } => self.begin_put(asker, stream),
@@ -583,7 +596,10 @@ impl Coordinator {
             DaemonRequest::AbortPut { stream } => self.abort_put(asker, stream),
             DaemonRequest::Lookup { name } => self.lookup(asker, &name),
             DaemonRequest::Extents { stream, offset } => self.extents(asker, stream, offset),
-            DaemonRequest::Locate { extent } => self.locate(asker, extent),
+            DaemonRequest::Locate { extent } => {
+                self.count_blocked_read(extent);
+                self.locate(asker, extent);
+            }
             DaemonRequest::Names { prefix, after } => self.list_names(asker, &prefix, after.as_deref()),
             DaemonRequest::Remove { name } => self.remove(asker, name, None),
             DaemonRequest::RemoveIf { name, stream } => self.remove(asker, name, Some(stream)),

@@ -148,7 +148,7 @@ impl Coordinator {
         let available = shard_set(spec.sources.keys().copied());
         let targets = shard_set(spec.targets.keys().copied());
         let code = self.owner(extent.pg()).and_then(|owner| Code::new(&owner.row()?.code_spec().ok()?).ok());
-        let Some(reads) = code.and_then(|code| crate::repair::reads(&code, &targets, &available)) else {
+        let Some(reads) = code.and_then(|code| crate::repair::reads_of(&code, &targets, &available)) else {
             planned.state = "impossible";
             planned.reason.get_or_insert_with(|| "too few fragments can be had to rebuild it".into());
             return planned;
@@ -243,7 +243,7 @@ impl Coordinator {
         let available = shard_set(holders.iter().map(|slot| slot.index));
         let code = Code::new(&row.code_spec().ok()?).ok()?;
         let targets: ShardSet = shard_set(without.indexes.iter().copied());
-        match crate::repair::reads(&code, &targets, &available) {
+        match crate::repair::reads_of(&code, &targets, &available) {
             Some(reads) => {
                 let holder = |index: ShardIndex| holders.iter().find(|slot| slot.index == index.get());
                 let holder = |index| holder(index).map(|slot| self.place_report(slot.index, slot.disk));

@@ -1,16 +1,17 @@
-//! What is rebuilt next: the extents nearest to loss first, then those that have waited longest, then the smallest.
+//! Repairs: begun when their turn has come ([`super::turns`]), under way, ended, counted.
 
 use super::groups::Group;
 use super::view::NeedView;
 use super::{Coordinator, CoordinatorEffect, JobId, Timer};
+use crate::budget::{Charges, Scope};
+use crate::forecast::Forecast;
 use crate::health::Health;
 use crate::id::{AttemptId, DiskId, ExtentKey, PgId};
 use crate::pg::{PgEvent, SlotView};
 use crate::repair::{RepairOutcome, RepairSpec};
 use crate::time::{Millis, Time};
 use crate::wire::node::{FragmentKey, Place};
-use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const FIRST_DELAY: Millis = Millis(1_000);
 const LAST_DELAY: Millis = Millis(60_000);
@@ -28,15 +29,23 @@ pub(super) struct Running {
     pub(super) margin: usize,
     pub(super) began: Time,
     pub(super) written_bytes: u64,
+    /// What it was admitted with, and what it was thought to write then.
+    pub(super) charges: Charges,
+    pub(super) thought_bytes: u64,
+    since: Time,
+    blocked_reads: u32,
     is_copy: bool,
 }
 
 /// An extent whose last repair did not bring all it needs.
 #[derive(Clone, Debug)]
 pub(super) struct Backoff {
-    until: Time,
+    pub(super) until: Time,
     delay: Millis,
     pub(super) reason: String,
+    /// Since when it has lacked something, whatever was tried, and what was read of it since.
+    pub(super) since: Time,
+    pub(super) blocked_reads: u32,
     /// Whether it was to copy parity that is known to be wrong.
     was_copy: bool,
 }
@@ -53,6 +62,8 @@ pub(super) struct Totals {
     pub(super) chained_bytes: u64,
     pub(super) resumed_bytes: u64,
     pub(super) chains_broken: u64,
+    /// Payload that targets have from repairs that ended, what they had before included.
+    moved_bytes: u64,
 }
 
 /// Repairs: under way, put off, counted.
@@ -61,38 +72,45 @@ pub(super) struct Repairs {
     pub(super) running: BTreeMap<JobId, Running>,
     pub(super) backoff: BTreeMap<ExtentKey, Backoff>,
     pub(super) totals: Totals,
-    /// Since when, without a pause, something was to be done, and how much was done since.
-    pub(super) campaign: Option<(Time, u64)>,
+    /// Set while, without a pause, something is to be done.
+    pub(super) campaign: Option<Campaign>,
+    /// Disks that repairs have used since they told their times last.
+    pub(super) used: BTreeSet<DiskId>,
+}
+
+/// What has been moved since something is to be done.
+#[derive(Clone, Debug)]
+pub(super) struct Campaign {
+    /// What all repairs had moved when it began.
+    moved_before: u64,
+    pub(super) forecast: Forecast,
 }
 
 impl Repairs {
-    pub(super) fn progress(&mut self, job: JobId, written_bytes: u64) {
-        if let Some(running) = self.running.get_mut(&job) {
-            running.written_bytes = running.written_bytes.max(written_bytes);
-        }
+    pub(super) fn put_off_until(&self, extent: ExtentKey) -> Option<Time> {
+        self.backoff.get(&extent).map(|backoff| backoff.until)
     }
 
-    fn is_running(&self, extent: ExtentKey) -> bool {
-        self.running.values().any(|running| running.extent == extent)
+    /// Payload moved by repairs that ended and by those under way.
+    fn moved_bytes(&self) -> u64 {
+        self.totals.moved_bytes + self.running.values().map(|running| running.written_bytes).sum::<u64>()
+    }
+
+    fn note_moved(&mut self, now: Time) {
+        let moved = self.moved_bytes();
+        if let Some(campaign) = &mut self.campaign {
+            campaign.forecast.moved(now, moved.saturating_sub(campaign.moved_before));
+        }
     }
 }
 
 /// How long a repair waits, at most, so that more losses of the same extents can be rebuilt in one reading. Also where the next
 /// loss would be one too many: disks that fail together are known to be lost one after the other, and seconds are little beside
 /// the silence that came before.
-const GATHER: Millis = Millis(5_000);
-
-/// What comes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Urgency {
-    margin: usize,
-    since: Time,
-    bytes: u64,
-    extent: ExtentKey,
-}
+pub(super) const GATHER: Millis = Millis(5_000);
 
 /// What one repair builds.
-struct Build {
+pub(super) struct Build {
     targets: BTreeMap<u16, Place>,
     /// Disks that have the only target as it is on record, where that is parity known to be wrong: no other bytes give its root.
     copies: Option<Vec<Place>>,
@@ -104,69 +122,34 @@ impl Coordinator {
         if self.is_ending() {
             return;
         }
-        while self.repairs.running.len() < self.config.repairs_max {
-            let Some(next) = self.most_urgent() else { break };
-            self.begin_repair(next.extent, next.margin);
-        }
+        self.begin_repairs();
+        let runs = !self.repairs.running.is_empty();
         // A group not looked at since something changed may need anything.
-        let waiting = self.groups.values().any(|group| group.dirty || !group.view.needs.is_empty());
-        match (waiting || !self.repairs.running.is_empty(), self.repairs.campaign) {
-            (true, None) => self.repairs.campaign = Some((self.now, 0)),
-            (false, Some(_)) => self.repairs.campaign = None,
+        let goes_on = runs || self.agenda.is_active() || self.groups.values().any(|group| group.dirty);
+        match &self.repairs.campaign {
+            None if runs => {
+                let (forecast, moved_before) = (Forecast::begin(self.now), self.repairs.moved_bytes());
+                self.repairs.campaign = Some(Campaign { moved_before, forecast });
+            }
+            Some(_) if !goes_on => self.repairs.campaign = None,
             _ => {}
         }
-        let next = self.repairs.backoff.values().map(|backoff| backoff.until).filter(|until| *until > self.now).min();
-        for at in next.into_iter().chain(self.gathered()) {
-            self.at(at, Timer::Repairs);
+        if let Some(at) = self.agenda.next() {
+            self.at(at.max(self.now + Millis(1)), Timer::Repairs);
         }
     }
 
-    /// Extents that could be rebuilt and rest, because more of the same may be lost in a moment.
-    pub(super) fn resting(&self) -> usize {
-        let gathering = self.groups.values().filter(|group| !group.view.needs.is_empty() && self.is_gathering(group));
-        gathering.flat_map(|group| group.view.needs.values()).filter(|need| self.rests(need)).count()
-    }
-
-    /// Whether a need of a group that gathers waits.
-    fn rests(&self, need: &NeedView) -> bool {
-        need.since + GATHER > self.now
-    }
-
-    /// Whether anything is being rebuilt, or could be, now or after a short rest.
-    pub(super) fn could_repair(&self) -> bool {
-        !self.repairs.running.is_empty() || self.resting() > 0 || self.most_urgent().is_some()
-    }
-
-    fn most_urgent(&self) -> Option<Urgency> {
-        self.groups.values().filter(|group| group.owner.is_ready()).filter_map(|group| self.most_urgent_of(group)).min()
-    }
-
-    fn most_urgent_of(&self, group: &Group) -> Option<Urgency> {
-        // Slots hold whole lists of what is missing: made once a group, and only where something was found wrong.
-        let slots = OnceCell::new();
-        let can_be_built = |extent: ExtentKey, need: &NeedView| match self.audits.finding(extent) {
-            None => need.targets.iter().any(|(_, disk)| self.is_healthy(*disk)),
-            Some(_) => self.build(slots.get_or_init(|| group.owner.slots()), extent, need).is_some(),
-        };
-        let urgency = |(extent, need): (&ExtentKey, &NeedView)| {
-            let bytes = self.sizes.get(extent).copied().unwrap_or(0);
-            need.margin.filter(|margin| !self.intents.pauses(*margin))?;
-            let urgency = Urgency { margin: need.margin?, since: need.since, bytes, extent: *extent };
-            can_be_built(*extent, need).then_some(urgency)
-        };
-        let free = |urgency: &Urgency| {
-            let put_off = self.repairs.backoff.get(&urgency.extent).is_some_and(|backoff| backoff.until > self.now);
-            !put_off && !self.repairs.is_running(urgency.extent)
-        };
-        let gathering = self.is_gathering(group);
-        let needs = group.view.needs.iter().filter(|(_, need)| !(gathering && self.rests(need)));
-        needs.filter_map(urgency).filter(free).min()
+    pub(super) fn repair_moved(&mut self, job: JobId, written_bytes: u64) {
+        if let Some(running) = self.repairs.running.get_mut(&job) {
+            running.written_bytes = running.written_bytes.max(written_bytes);
+        }
+        self.repairs.note_moved(self.now);
     }
 
     /// What the next repair of an extent builds; none where nothing can be built now. Parity known to be wrong is built by
     /// itself, as a copy: computed from the data it would have another root than the one on record. The rest comes first, unless
     /// it has just failed: neither is to wait for the other for ever.
-    fn build(&self, slots: &[SlotView], extent: ExtentKey, need: &NeedView) -> Option<Build> {
+    pub(super) fn build(&self, slots: &[SlotView], extent: ExtentKey, need: &NeedView) -> Option<Build> {
         let mut targets = BTreeMap::new();
         let mut copy = None;
         for (index, disk) in &need.targets {
@@ -216,7 +199,7 @@ impl Coordinator {
 
     /// Whether more of a group's disks will need the same extents in a moment: take-overs that have begun or are about to, and
     /// disks that are just being counted.
-    fn is_gathering(&self, group: &Group) -> bool {
+    pub(super) fn is_gathering(&self, group: &Group) -> bool {
         let Some(row) = group.owner.row() else { return false };
         let healthy = |disk: &DiskId| self.disks.get(disk).is_some_and(|known| known.health.is_healthy());
         let soon_lost = |disk: &DiskId| {
@@ -235,20 +218,18 @@ impl Coordinator {
             || (0u16..).zip(&row.members).any(to_be_replaced)
     }
 
-    /// When a need that waits for others has waited long enough.
-    fn gathered(&self) -> Option<Time> {
-        let needs = self.groups.values().flat_map(|group| group.view.needs.values());
-        needs.map(|need| need.since + GATHER).filter(|at| *at > self.now).min()
-    }
-
-    fn begin_repair(&mut self, extent: ExtentKey, margin: usize) {
+    /// Begins a repair whose charges are taken.
+    pub(super) fn begin_repair(&mut self, extent: ExtentKey, charges: Charges) {
         let pg = extent.pg();
         let job = JobId(self.number());
-        let Some((spec, is_copy)) = self.repair_spec(extent, job) else {
+        let need = self.groups.get(&pg).and_then(|group| group.view.needs.get(&extent)).cloned();
+        let (Some(need), Some((spec, is_copy))) = (need, self.repair_spec(extent, job)) else {
             // Deleted, or not ours any more, since the last look.
+            self.settle_charges(&charges, 1, 0);
             self.forget_need(extent);
             return self.mark_dirty(pg);
         };
+        let margin = need.margin.unwrap_or(0);
         let targets: BTreeMap<u16, DiskId> = spec.targets.iter().map(|(index, place)| (*index, place.disk)).collect();
         let lost: Vec<String> = targets.keys().map(u16::to_string).collect();
         let text = format!(
@@ -256,7 +237,24 @@ impl Coordinator {
             if lost.len() == 1 { format!("fragment {}", lost[0]) } else { format!("fragments {}", lost.join(", ")) }
         );
         let fields = vec![("extent", extent.to_string()), ("lost", lost.join(",")), ("margin", margin.to_string())];
-        let running = Running { extent, targets, margin, began: self.now, written_bytes: 0, is_copy };
+        let thought_bytes = self.risk_of(extent).map_or(0, |risk| risk.bytes);
+        let (began, since, blocked_reads) = (self.now, need.since, need.blocked_reads);
+        self.repairs.used.extend(charges.keys().filter_map(|resource| match resource.scope {
+            Scope::Disk(disk) => Some(disk),
+            Scope::Node(_) | Scope::Rack(_) => None,
+        }));
+        let running = Running {
+            extent,
+            targets,
+            margin,
+            began,
+            written_bytes: 0,
+            charges,
+            thought_bytes,
+            since,
+            blocked_reads,
+            is_copy,
+        };
         self.repairs.running.insert(job, running);
         self.note("repair_started", text, fields);
         self.effects.push_back(CoordinatorEffect::Repair { job, spec: Box::new(spec) });
@@ -297,6 +295,7 @@ impl Coordinator {
         if let Some(group) = self.groups.get_mut(&extent.pg()) {
             group.view.needs.remove(&extent);
         }
+        self.agenda.remove(self.now, extent);
     }
 
     pub(super) fn repair_done(&mut self, job: JobId, outcome: RepairOutcome) {
@@ -310,6 +309,11 @@ impl Coordinator {
         totals.resumed_bytes += outcome.resumed_bytes;
         totals.chains_broken += u64::from(outcome.chain_fault.is_some());
         totals.rebuilt_bytes += outcome.rebuilt_bytes;
+        totals.moved_bytes += running.written_bytes.max(outcome.written_bytes + outcome.resumed_bytes);
+        self.repairs.note_moved(self.now);
+        if outcome.failed.is_empty() {
+            self.settle_charges(&running.charges, running.thought_bytes, outcome.written_bytes);
+        }
         for suspect in &outcome.suspects {
             let fragment = FragmentKey { extent, generation: GENERATION, index: suspect.index };
             self.check(suspect.place.disk, fragment);
@@ -345,9 +349,6 @@ impl Coordinator {
         let extent = running.extent;
         self.repairs.totals.done += 1;
         self.repairs.backoff.remove(&extent);
-        if let Some((_, done)) = &mut self.repairs.campaign {
-            *done += 1;
-        }
         let took = self.now.since(running.began).0;
         let resumed = match outcome.resumed_bytes {
             0 => String::new(),
@@ -388,9 +389,17 @@ impl Coordinator {
         let reason = if reasons.is_empty() { "it ended without a reason".to_owned() } else { reasons.join("; ") };
         let text = format!("extent {extent} was not rebuilt whole, next try in {} ms: {reason}", delay.0);
         self.note("repair_failed", text, vec![("extent", extent.to_string()), ("reason", reason.clone())]);
-        self.repairs
-            .backoff
-            .insert(extent, Backoff { until: self.now + delay, delay, reason, was_copy: running.is_copy });
+        self.repairs.backoff.insert(
+            extent,
+            Backoff {
+                until: self.now + delay,
+                delay,
+                reason,
+                since: running.since,
+                blocked_reads: running.blocked_reads,
+                was_copy: running.is_copy,
+            },
+        );
     }
 
     /// A disk had no room for a fragment: others are chosen until it has.

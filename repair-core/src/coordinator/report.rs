@@ -2,15 +2,14 @@
 
 use super::disks::Disk;
 use super::drain::DrainReport;
+use super::outlook::{ChargeReport, OutlookReport, TurnReport};
 use super::scan::NamesAtRisk;
-use super::view::NeedView;
 use super::{Asker, Coordinator};
 use crate::catalog::PgState;
 use crate::health::{Cause, Health};
 use crate::id::{DiskId, ExtentKey, PgId};
 use crate::node::Body;
 use crate::pg::{SlotView, Standing};
-use crate::time::Millis;
 use crate::wire::daemon::Subject;
 use crate::wire::node::ServiceTime;
 use crate::wire::{DaemonReply, Refusal};
@@ -197,6 +196,8 @@ pub struct RepairsReport {
     pub resumed_bytes: u64,
     /// Until the last one ends that can be done as things are, at the pace so far; none where nothing is known.
     pub eta_seconds: Option<f64>,
+    /// What that follows from.
+    pub outlook: OutlookReport,
 }
 
 /// Audits, in this life of the daemon but for what is parked.
@@ -400,16 +401,7 @@ impl Coordinator {
             self.groups.get(&running.extent.pg()).is_some_and(|group| group.view.needs.contains_key(&running.extent))
         });
         let waiting = needed - in_work.count();
-        let stuck = |need: &&NeedView| need.margin.is_none();
-        let stuck: usize = self.groups.values().map(|group| group.view.needs.values().filter(stuck).count()).sum();
-        let only_unbuilt = |(extent, indexes): &(&ExtentKey, &Vec<u16>)| {
-            let need = self.groups.get(&extent.pg()).and_then(|group| group.view.needs.get(*extent));
-            need.is_some_and(|need| {
-                need.margin.is_some() && need.targets.iter().all(|(index, _)| indexes.contains(index))
-            })
-        };
-        let stuck = stuck + self.unbuilt_parity().iter().filter(only_unbuilt).count();
-        let left = left_to_rebuild(running.len(), waiting, stuck);
+        let (outlook, eta_seconds) = self.outlook();
         RepairsReport {
             waiting,
             paused_above_margin: self.intents.paused_above(),
@@ -423,7 +415,8 @@ impl Coordinator {
             chained_bytes: repairs.totals.chained_bytes,
             chains_broken: repairs.totals.chains_broken,
             resumed_bytes: repairs.totals.resumed_bytes,
-            eta_seconds: repairs.campaign.and_then(|(since, done)| eta_seconds(self.now.since(since), done, left)),
+            eta_seconds,
+            outlook,
         }
     }
 
@@ -536,7 +529,7 @@ impl Coordinator {
         if !owner.is_ready() {
             waits.extend(owner.waits());
         }
-        waits.extend(self.repairs.backoff.get(&extent).map(|backoff| backoff.reason.clone()));
+        waits.extend(self.wait_of_extent(extent));
         if self.audits.finding(extent).is_some()
             && let Some(indexes) = self.unbuilt_parity().get(&extent)
         {
@@ -560,6 +553,8 @@ impl Coordinator {
                 .get(&extent)
                 .map(|need| need.targets.iter().map(|(index, _)| *index).collect())
                 .unwrap_or_default(),
+            turn: self.turn_report(extent),
+            charges: self.charge_reports(extent),
             repair: self.repairs.running.iter().find(|(_, running)| running.extent == extent).map(|(job, _)| job.0),
             found_wrong: self.audits.finding(extent).map(ToString::to_string),
             doomed,
@@ -652,6 +647,10 @@ struct ExtentReport {
     decodable: bool,
     margin: Option<usize>,
     needed: Vec<u16>,
+    /// What decides when it is rebuilt.
+    turn: Option<TurnReport>,
+    /// What its repair under way was admitted with.
+    charges: Vec<ChargeReport>,
     repair: Option<u64>,
     /// What an audit found.
     found_wrong: Option<String>,
@@ -701,32 +700,4 @@ struct DiskExplained {
     refused_nodes: Vec<RefusedReport>,
     damaged_extents: Vec<String>,
     index_by_pg: BTreeMap<u32, u16>,
-}
-
-/// Extents that will be rebuilt as things are: what is `stuck` among those that wait has no end that could be told.
-fn left_to_rebuild(running: usize, waiting: usize, stuck: usize) -> usize {
-    running + waiting.saturating_sub(stuck)
-}
-
-/// For what is left, at the pace of what was done.
-fn eta_seconds(spent: Millis, done: u64, left: usize) -> Option<f64> {
-    (done > 0 && left > 0).then(|| spent.0 as f64 / 1000.0 / done as f64 * left as f64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_takes_its_time_and_nothing_left_or_known_none() {
-        assert_eq!(eta_seconds(Millis(6000), 3, 4), Some(8.0));
-        assert_eq!(eta_seconds(Millis(6000), 0, 4), None);
-        assert_eq!(eta_seconds(Millis(6000), 3, 0), None);
-    }
-
-    #[test]
-    fn what_cannot_be_rebuilt_is_not_waited_for() {
-        assert_eq!(left_to_rebuild(2, 5, 3), 4);
-        assert_eq!(left_to_rebuild(0, 3, 3), 0);
-    }
 }

@@ -82,6 +82,10 @@ impl Host {
     pub(super) fn node(&self) -> &Node {
         self.node.as_ref().unwrap()
     }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.node.is_some()
+    }
 }
 
 enum Happening {

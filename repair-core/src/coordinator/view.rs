@@ -15,8 +15,16 @@ pub(super) struct NeedView {
     pub(super) targets: Vec<(u16, DiskId)>,
     /// Further losses it surely survives; none where it cannot be decoded now.
     pub(super) margin: Option<usize>,
+    /// The same in whole fault domains, which decides its turn. Less where one domain has more than one fragment.
+    pub(super) margin_in_domains: Option<usize>,
+    /// Indexes of which no reachable disk has a fragment.
+    pub(super) lost: ShardSet,
     /// Since when something is needed.
     pub(super) since: Time,
+    /// Reads asked for since then that have to decode it, or wait.
+    pub(super) blocked_reads: u32,
+    /// From when on it may rest a moment for more losses to become known: that is `since`, or the end of a lazy wait.
+    pub(super) rests_from: Time,
 }
 
 /// A placement group, counted at one moment from its owner's slots.
@@ -47,7 +55,14 @@ pub(super) struct GroupView {
 }
 
 impl GroupView {
-    pub(super) fn of(owner: &Owner, before: &Self, now: Time, risk: &mut RiskTable) -> Self {
+    /// `domain_of` names the fault domain that a disk stands in.
+    pub(super) fn of<'a>(
+        owner: &Owner,
+        before: &Self,
+        now: Time,
+        risk: &mut RiskTable,
+        domain_of: impl Fn(DiskId) -> Option<&'a str>,
+    ) -> Self {
         let Some(row) = owner.row() else { return Self::default() };
         let mut view = Self { ready: owner.is_ready(), extents: row.count, ..Self::default() };
         let slots = owner.slots();
@@ -77,12 +92,19 @@ impl GroupView {
         if view.extents > special {
             *view.by_margin.entry(usual).or_default() += view.extents - special;
         }
+        let domains = Domains::of(&slots, domain_of);
         for need in owner.needs() {
-            let known = before.needs.get(&need.extent).map_or(now, |need| need.since);
-            let entry = view.needs.entry(need.extent).or_insert_with(|| NeedView {
-                targets: Vec::new(),
-                margin: margin_of(lost_of(&slots, row.members.len(), Some(need.extent))),
-                since: known,
+            let entry = view.needs.entry(need.extent).or_insert_with(|| {
+                let lost = lost_of(&slots, row.members.len(), Some(need.extent));
+                let margin = risk.margin(&row.code, &lost);
+                let margin_in_domains = match domains.of_extent(&slots, row.members.len(), need.extent) {
+                    Some(domains) => risk.margin_in_domains(&row.code, &lost, &domains),
+                    None => margin,
+                };
+                let known = before.needs.get(&need.extent);
+                let (since, rests_from) = known.map_or((now, now), |need| (need.since, need.rests_from));
+                let blocked_reads = known.map_or(0, |need| need.blocked_reads);
+                NeedView { targets: Vec::new(), margin, margin_in_domains, lost, since, blocked_reads, rests_from }
             });
             entry.targets.push((need.index, need.disk));
         }
@@ -102,6 +124,45 @@ impl GroupView {
 
     pub(super) fn is_unavailable(&self, extent: ExtentKey) -> bool {
         self.all_unavailable || self.unavailable.contains(&extent)
+    }
+}
+
+/// The fault domains of a group's slots, as numbers.
+struct Domains {
+    of_slot: Vec<u16>,
+    /// Whether two indexes share one.
+    is_crowded: bool,
+}
+
+impl Domains {
+    fn of<'a>(slots: &[SlotView], domain_of: impl Fn(DiskId) -> Option<&'a str>) -> Self {
+        let mut numbers: BTreeMap<String, u16> = BTreeMap::new();
+        let mut first_index: BTreeMap<u16, u16> = BTreeMap::new();
+        let (mut of_slot, mut is_crowded) = (Vec::with_capacity(slots.len()), false);
+        for slot in slots {
+            // A disk that stands nowhere known shares its fate with nobody.
+            let name = domain_of(slot.disk).map_or_else(|| format!("disk {}", slot.disk), str::to_owned);
+            let next = u16::try_from(numbers.len()).unwrap_or(u16::MAX);
+            let number = *numbers.entry(name).or_insert(next);
+            is_crowded |= *first_index.entry(number).or_insert(slot.index) != slot.index;
+            of_slot.push(number);
+        }
+        Self { of_slot, is_crowded }
+    }
+
+    /// The domain of each index's fragment of an extent; none where all are apart. A fragment that two disks have counts where the first one
+    /// stands.
+    fn of_extent(&self, slots: &[SlotView], indexes: usize, extent: ExtentKey) -> Option<Vec<u16>> {
+        if !self.is_crowded {
+            return None;
+        }
+        let mut domains = vec![u16::MAX; indexes];
+        for (slot, number) in slots.iter().zip(&self.of_slot).rev().filter(|(slot, _)| has(slot, Some(extent))) {
+            if let Some(domain) = domains.get_mut(usize::from(slot.index)) {
+                *domain = *number;
+            }
+        }
+        Some(domains)
     }
 }
 

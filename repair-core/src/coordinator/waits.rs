@@ -85,21 +85,6 @@ impl Coordinator {
         }
     }
 
-    fn waits_of_repairs(&self, waits: &mut Vec<String>) {
-        let resting = self.resting();
-        if resting > 0 {
-            let extents = counted(resting, "extent");
-            waits.push(format!(
-                "{extents} to be rebuilt once it is known what else they lack, so that one reading does"
-            ));
-        }
-        let most = self.config.repairs_max;
-        let needed: usize = self.groups.values().map(|group| group.view.needs.len()).sum();
-        if self.repairs.running.len() >= most && needed > most {
-            waits.push(format!("{} to be rebuilt in all, {most} at a time", counted(needed, "extent")));
-        }
-    }
-
     /// Parity that is known to be wrong and lost is nobody's to build: only the operator ends it.
     fn waits_of_wrong_parity(&self, waits: &mut Vec<String>) {
         let unbuilt: Vec<ExtentKey> = self.unbuilt_parity().into_keys().collect();

@@ -18,12 +18,4 @@ mod recipe;
 pub use audit::AuditJob;
 pub use effect::{AuditOutcome, AuditSpec, AuditVerdict, Finding, RepairOutcome, RepairSpec, Suspect};
 pub use job::{RepairConfig, RepairJob};
-
-/// The fragments that a repair of `targets` from `available` would read; none where that cannot be done.
-pub(crate) fn reads(
-    code: &ec_core::Code,
-    targets: &ec_core::ShardSet,
-    available: &ec_core::ShardSet,
-) -> Option<ec_core::ShardSet> {
-    recipe::Recipe::new(code, targets, available).ok().map(|recipe| recipe.reads)
-}
+pub(crate) use recipe::reads_of;

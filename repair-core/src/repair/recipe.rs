@@ -75,6 +75,11 @@ impl Recipe {
     }
 }
 
+/// Fragments that a repair of `targets` reads from `available`; none where it cannot be done.
+pub(crate) fn reads_of(code: &Code, targets: &ShardSet, available: &ShardSet) -> Option<ShardSet> {
+    Recipe::new(code, targets, available).ok().map(|recipe| recipe.reads)
+}
+
 /// The same code, computed another way.
 pub(super) fn by_another_kernel(code: &Code) -> Option<Code> {
     let another: Kernel = code.kernel().another();

@@ -155,9 +155,12 @@ fn not_full(status: &Value) -> String {
 fn repairs(status: &Value) -> String {
     let mut text = String::new();
     let running = status.pointer("/repairs/running").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let eta = match status.pointer("/repairs/eta_seconds").and_then(Value::as_f64) {
-        Some(seconds) => format!("; about {seconds:.0} s left"),
-        None => String::new(),
+    let seconds = |path: &str| status.pointer(path).and_then(Value::as_f64);
+    let band = ["/repairs/outlook/eta_band_seconds/0", "/repairs/outlook/eta_band_seconds/1"].map(seconds);
+    let eta = match (seconds("/repairs/eta_seconds"), band) {
+        (Some(left), [Some(least), Some(most)]) => format!("; about {left:.0} s left ({least:.0} to {most:.0})"),
+        (Some(left), _) => format!("; about {left:.0} s left"),
+        (None, _) => String::new(),
     };
     let _ = writeln!(
         text,
@@ -168,6 +171,14 @@ fn repairs(status: &Value) -> String {
         number(status, "/repairs/failed"),
         human_bytes(number(status, "/repairs/rebuilt_bytes")),
     );
+    if status.pointer("/repairs/outlook/limited_by").is_some_and(Value::is_string) {
+        let left = human_bytes(number(status, "/repairs/outlook/left_bytes"));
+        let _ = writeln!(
+            text,
+            "            {left} to be written; limited by {}",
+            word(status, "/repairs/outlook/limited_by")
+        );
+    }
     for repair in running.iter().take(SHOWN_MAX) {
         let _ = writeln!(
             text,
@@ -292,7 +303,8 @@ mod tests {
             "drains": [{"disk": "d3", "domain": "a/b/c/n3", "state": "draining", "groups_moved": 1, "groups_left": 2, "fragments_left": 3, "blocked": []}],
             "extents_by_margin": {"10": 0, "4": 9, "0": 3},
             "repairs": {"running": [{"extent": "e1", "lost": [1, 2], "margin": 2, "done_bytes": 1024, "total_bytes": 2048}],
-                        "waiting": 4, "done": 5, "failed": 0, "rebuilt_bytes": 1048576, "eta_seconds": 7},
+                        "waiting": 4, "done": 5, "failed": 0, "rebuilt_bytes": 1048576, "eta_seconds": 7,
+                        "outlook": {"left_bytes": 2048, "eta_band_seconds": [6.2, 9.0], "limited_by": "repairs_max: 4\nat a time"}},
             "audits": {"audited": 7, "sound": 4, "incomplete": 1, "found_wrong": 2, "to_try_again": 1, "put_off": 8, "last_ms_ago": 61_500,
                        "parked": 3, "parked_extents": [{"extent": "e2", "finding": "parity 4\nis wrong"}]},
             "waits": ["pg 1: waits for\ndisk d"],
@@ -309,7 +321,7 @@ mod tests {
             "drain       a/b/c/n3: draining, 1 placement groups left it, 2 still have it with 3 fragments",
             "extents     12: 3 survive 0 more losses, 9 survive 4 more losses",
             "redundancy  NOT full; 3 extents survive no further loss, 1 cannot be read now",
-            "repairs     1 running, 4 waiting, 5 done, 0 failed; 1.00 MiB rebuilt; about 7 s left",
+            "repairs     1 running, 4 waiting, 5 done, 0 failed; 1.00 MiB rebuilt; about 7 s left (6 to 9)\n            2.00 KiB to be written; limited by repairs_max: 4\\nat a time\n",
             "e1: lost [1,2], margin 2, 1.00 KiB of 2.00 KiB",
             "audits      7 done: 4 sound, 1 incomplete, 2 found wrong; 1 to be tried again, 8 put off; the last 61 s ago",
             "FOUND WRONG extent e2: parity 4\\nis wrong\nFOUND WRONG 2 more extents\n",

@@ -1,6 +1,7 @@
 //! What kind of cell a seed runs: small extents and short spans, so that much happens in little time.
 
 use ec_core::{Code, CodeSpec};
+use repair_core::budget::BudgetConfig;
 use repair_core::coordinator::CoordinatorConfig;
 use repair_core::node::NodeConfig;
 use repair_core::pg::PgConfig;
@@ -33,6 +34,10 @@ pub struct Profile {
     pub slots_per_disk: u32,
     /// Whether repairs of single fragments go through chains.
     pub repair_chain: bool,
+    /// What repairs may move.
+    pub budget: BudgetConfig,
+    /// Whether what survives two further losses is let wait for a while.
+    pub is_lazy: bool,
 }
 
 const CELLS: [(&str, usize); 8] = [
@@ -45,6 +50,14 @@ const CELLS: [(&str, usize); 8] = [
     ("lrc:6,2,2", 12),
     ("rs:4+2", 7),
 ];
+
+const TIGHT: BudgetConfig = BudgetConfig {
+    disk_bytes_per_second: 64_000,
+    node_bytes_per_second: 50_000,
+    rack_bytes_per_second: 60_000,
+    burst: Millis(500),
+    borrow: Millis(500),
+};
 
 impl Profile {
     /// The cell of a seed.
@@ -67,6 +80,9 @@ impl Profile {
             grace: Millis([0, 1_000, 4_000, 20_000][dice.below(4) as usize]),
             slots_per_disk: 1 + dice.below(3) as u32,
             repair_chain: dice.chance(1, 2),
+            // In some cells a few fragments fill every budget, in others nobody notices that there are any.
+            budget: if seed.is_multiple_of(3) { TIGHT } else { BudgetConfig::default() },
+            is_lazy: seed % 5 < 2,
         }
     }
 
@@ -82,6 +98,9 @@ impl Profile {
             slots_per_disk: self.slots_per_disk,
             repairs_max: 3,
             repair_chain: self.repair_chain,
+            budget: self.budget,
+            lazy_margins: if self.is_lazy { vec![(self.code, 1)] } else { Vec::new() },
+            lazy_wait: Millis(5_000),
             put_resume: Millis(6_000),
             audit_one_in: 2,
             audit_period: Millis(10_000),

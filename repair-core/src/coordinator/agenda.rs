@@ -1,0 +1,346 @@
+//! Extents to be rebuilt: those whose turn may come now, and those that wait for something, by its name.
+
+use crate::budget::Resource;
+use crate::id::ExtentKey;
+use crate::queue::{Queue, Risk, TurnKey};
+use crate::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a repair waits for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wait {
+    /// More of the same extent may be lost in a moment.
+    Gathering,
+    /// Its last try failed.
+    PutOff,
+    /// It can lose much more: it is let wait for further losses, for a time.
+    Lazy,
+    /// No disk that needs a fragment can be given one.
+    NoTarget,
+    /// An operator has all repairs but urgent ones wait.
+    Paused,
+    /// A budget has not enough.
+    Budget(Resource),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Later {
+    pub(super) wait: Wait,
+    pub(super) until: Time,
+    bytes: u64,
+}
+
+/// Jobs that wait for one budget.
+#[derive(Debug, Default)]
+struct Short {
+    jobs: Queue,
+    /// When the first of them is looked at again; none while one of them is.
+    wake: Option<Time>,
+}
+
+/// Every extent that could be rebuilt and is not being, once.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    ready: Queue,
+    later: BTreeMap<ExtentKey, Later>,
+    due: BTreeSet<(Time, ExtentKey)>,
+    short: BTreeMap<Resource, Short>,
+    short_due: BTreeSet<(Time, Resource)>,
+    /// The first of those that wait for a budget, while they are looked at again.
+    woken: BTreeMap<ExtentKey, Resource>,
+    /// Jobs and bytes by what they wait for, budgets aside.
+    sums: BTreeMap<Wait, (usize, u64)>,
+}
+
+impl Agenda {
+    /// Something is needed, or has changed: its turn may be now. What waits for a budget or after a failure goes on to.
+    pub(super) fn renew(&mut self, extent: ExtentKey, risk: &Risk) {
+        match self.later.get(&extent).map(|later| later.wait.clone()) {
+            Some(Wait::PutOff) => {}
+            Some(Wait::Budget(resource)) => {
+                if let Some(short) = self.short.get_mut(&resource) {
+                    short.jobs.put(extent, risk);
+                }
+            }
+            Some(Wait::Gathering | Wait::Lazy | Wait::NoTarget | Wait::Paused) | None => self.hasten(extent, risk),
+        }
+    }
+
+    /// Whatever it waits for, it is looked at again.
+    pub(super) fn hasten(&mut self, extent: ExtentKey, risk: &Risk) {
+        self.end_wait(extent);
+        self.ready.put(extent, risk);
+    }
+
+    /// It is not to be rebuilt any more, or is being rebuilt.
+    pub(super) fn remove(&mut self, now: Time, extent: ExtentKey) {
+        self.ready.remove(extent);
+        self.end_wait(extent);
+        self.resolved(now, extent);
+    }
+
+    fn end_wait(&mut self, extent: ExtentKey) {
+        let Some(later) = self.later.remove(&extent) else { return };
+        self.due.remove(&(later.until, extent));
+        let Wait::Budget(resource) = &later.wait else { return self.count(&later, false) };
+        let Some(short) = self.short.get_mut(resource) else { return };
+        short.jobs.remove(extent);
+        if short.jobs.is_empty() {
+            self.forget_wake(resource);
+            self.short.remove(resource);
+        }
+    }
+
+    fn count(&mut self, later: &Later, comes: bool) {
+        let (jobs, bytes) = self.sums.entry(later.wait.clone()).or_default();
+        if comes {
+            (*jobs, *bytes) = (*jobs + 1, *bytes + later.bytes);
+        } else {
+            (*jobs, *bytes) = (*jobs - 1, *bytes - later.bytes);
+        }
+    }
+
+    /// Takes out the job whose turn it is among those that wait for nothing known.
+    pub(super) fn pop(
+        &mut self,
+        now: Time,
+        mut look: impl FnMut(ExtentKey) -> Option<Risk>,
+    ) -> Option<(ExtentKey, Risk)> {
+        let mut over = Vec::new();
+        let popped = self.ready.pop(now, |extent| {
+            let risk = look(extent);
+            over.extend(risk.is_none().then_some(extent));
+            risk
+        });
+        // Whoever waits for the same budget has its turn too when the one before it is over without having begun.
+        over.into_iter().for_each(|extent| self.resolved(now, extent));
+        popped
+    }
+
+    /// A job that was taken out has to wait.
+    pub(super) fn put_later(&mut self, now: Time, extent: ExtentKey, risk: &Risk, wait: Wait, until: Time) {
+        self.resolved(now, extent);
+        let later = Later { wait, until, bytes: risk.bytes };
+        match &later.wait {
+            Wait::Budget(resource) => {
+                let short = self.short.entry(resource.clone()).or_default();
+                short.jobs.put(extent, risk);
+                let is_first = short.jobs.first(now).is_some_and(|(first, _)| first == extent);
+                let is_looked_at = self.woken.values().any(|of| of == resource);
+                if !is_looked_at && (is_first || short.wake.is_none()) {
+                    self.wake_short(resource.clone(), until);
+                }
+            }
+            _ => {
+                self.due.insert((until, extent));
+                self.count(&later, true);
+            }
+        }
+        self.later.insert(extent, later);
+    }
+
+    /// A job that had waited for a budget has been looked at: the next one is.
+    pub(super) fn resolved(&mut self, now: Time, extent: ExtentKey) {
+        if let Some(resource) = self.woken.remove(&extent)
+            && self.short.contains_key(&resource)
+        {
+            self.wake_short(resource, now);
+        }
+    }
+
+    fn wake_short(&mut self, resource: Resource, at: Time) {
+        self.forget_wake(&resource);
+        if let Some(short) = self.short.get_mut(&resource) {
+            short.wake = Some(at);
+            self.short_due.insert((at, resource));
+        }
+    }
+
+    fn forget_wake(&mut self, resource: &Resource) {
+        let wake = self.short.get_mut(resource).and_then(|short| short.wake.take());
+        if let Some(at) = wake {
+            self.short_due.remove(&(at, resource.clone()));
+        }
+    }
+
+    /// A budget has more than was thought: who waits for it is looked at.
+    pub(super) fn budget_changed(&mut self, now: Time, resource: &Resource) {
+        if self.short.get(resource).is_some_and(|short| short.wake.is_some()) {
+            self.wake_short(resource.clone(), now);
+        }
+    }
+
+    /// What has waited long enough is looked at again. Of those that wait for a budget the first.
+    pub(super) fn wake(&mut self, now: Time, mut look: impl FnMut(ExtentKey) -> Option<Risk>) {
+        while let Some((_, extent)) = self.due.first().copied().filter(|(until, _)| *until <= now) {
+            self.end_wait(extent);
+            if let Some(risk) = look(extent) {
+                self.ready.put(extent, &risk);
+            }
+        }
+        while let Some((_, resource)) = self.short_due.first().cloned().filter(|(until, _)| *until <= now) {
+            self.forget_wake(&resource);
+            let Some((extent, _)) = self.short.get(&resource).and_then(|short| short.jobs.first(now)) else { continue };
+            self.end_wait(extent);
+            match look(extent) {
+                Some(risk) => {
+                    self.woken.insert(extent, resource);
+                    self.ready.put(extent, &risk);
+                }
+                // It is over: the next one.
+                None if self.short.contains_key(&resource) => self.wake_short(resource, now),
+                None => {}
+            }
+        }
+    }
+
+    /// Whether one that waits for this budget comes before a job with this key.
+    pub(super) fn has_earlier(&self, now: Time, resource: &Resource, key: &TurnKey) -> bool {
+        self.short.get(resource).and_then(|short| short.jobs.first(now)).is_some_and(|(_, first)| first < *key)
+    }
+
+    /// When something has waited long enough.
+    pub(super) fn next(&self) -> Option<Time> {
+        let short = self.short_due.first().map(|(at, _)| *at);
+        self.due.first().map(|(at, _)| *at).into_iter().chain(short).min()
+    }
+
+    /// What an extent waits for; none where it is its turn that it waits for, or it is not here.
+    pub(super) fn wait_of(&self, extent: ExtentKey) -> Option<&Later> {
+        self.later.get(&extent)
+    }
+
+    /// Whether it waits for its turn alone.
+    pub(super) fn is_ready(&self, extent: ExtentKey) -> bool {
+        self.ready.contains(extent)
+    }
+
+    /// Jobs that wait for their turn.
+    pub(super) fn ready_count(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Jobs that wait for this, which is no budget.
+    pub(super) fn waiting_for(&self, wait: &Wait) -> usize {
+        self.sums.get(wait).map_or(0, |(jobs, _)| *jobs)
+    }
+
+    /// Budgets that jobs wait for, and how many do; those with the most first.
+    pub(super) fn shortages(&self) -> Vec<(&Resource, usize)> {
+        let mut all: Vec<(&Resource, usize)> =
+            self.short.iter().map(|(resource, short)| (resource, short.jobs.len())).collect();
+        all.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        all
+    }
+
+    /// Whether any job waits for a budget.
+    pub(super) fn has_shortage(&self) -> bool {
+        !self.short.is_empty()
+    }
+
+    /// Whether anything will be rebuilt as things are, now or soon: not what is let wait, nor what nobody can be given.
+    pub(super) fn is_active(&self) -> bool {
+        self.ready_count() > 0
+            || self.has_shortage()
+            || self.waiting_for(&Wait::Gathering) > 0
+            || self.waiting_for(&Wait::PutOff) > 0
+    }
+
+    /// Bytes of all that will be rebuilt as things are: without what is let wait, and what nobody can be given.
+    pub(super) fn bytes(&self) -> u64 {
+        let of = |wait: &Wait| self.sums.get(wait).map_or(0, |(_, bytes)| *bytes);
+        let short: u64 = self.short.values().map(|short| short.jobs.bytes()).sum();
+        self.ready.bytes() + short + of(&Wait::Gathering) + of(&Wait::PutOff)
+    }
+
+    /// Extents of one group.
+    pub(super) fn of_group(&self, any: ExtentKey) -> Vec<ExtentKey> {
+        let (first, last) = (any.0 >> 80 << 80, any.0 | ((1 << 80) - 1));
+        let later = self.later.range(ExtentKey(first)..=ExtentKey(last)).map(|(extent, _)| *extent);
+        self.ready.of_group(any).chain(later).collect()
+    }
+
+    /// Every extent that is here.
+    pub(super) fn len(&self) -> usize {
+        self.ready.len() + self.later.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::{Scope, Side};
+    use crate::id::{CellKey, DiskId, PgId};
+
+    fn at(millis: u64) -> Time {
+        Time::from_millis(millis)
+    }
+
+    fn extent(number: u64) -> ExtentKey {
+        ExtentKey::compose(CellKey(1 << 112), PgId(1), 1, number)
+    }
+
+    fn risk(margin: usize) -> Risk {
+        Risk { margin, since: at(0), blocked_reads: 0, bytes: 4096 }
+    }
+
+    fn budget() -> Wait {
+        Wait::Budget(Resource { scope: Scope::Disk(DiskId(7)), side: Side::Source })
+    }
+
+    /// Ten that wait for one budget, the first to be looked at after ten milliseconds.
+    fn ten_wait() -> Agenda {
+        let mut agenda = Agenda::default();
+        for number in 0..10 {
+            agenda.put_later(at(0), extent(number), &risk(2), budget(), at(10));
+        }
+        agenda
+    }
+
+    #[test]
+    fn of_those_that_wait_for_a_budget_one_at_a_time_is_looked_at_and_none_is_forgotten() {
+        let mut agenda = ten_wait();
+        let mut begun = Vec::new();
+        for round in 0..10 {
+            let now = at(10 + round * 10);
+            agenda.wake(now, |_| Some(risk(2)));
+            let (first, _) = agenda.pop(now, |_| Some(risk(2))).unwrap();
+            assert_eq!(agenda.pop(now, |_| Some(risk(2))), None, "the others wait for it");
+            begun.push(first);
+            // The budget gives for this one, and not yet for the next.
+            agenda.resolved(now, first);
+            agenda.wake(now, |_| Some(risk(2)));
+            if let Some((next, risk)) = agenda.pop(now, |_| Some(risk(2))) {
+                agenda.put_later(now, next, &risk, budget(), at(20 + round * 10));
+            }
+        }
+        assert_eq!(begun, (0..10).map(extent).collect::<Vec<_>>());
+        assert_eq!((agenda.len(), agenda.bytes(), agenda.next()), (0, 0, None));
+    }
+
+    #[test]
+    fn one_that_is_over_while_it_is_looked_at_holds_up_nobody() {
+        let mut agenda = ten_wait();
+        agenda.wake(at(10), |_| Some(risk(2)));
+        assert_eq!(agenda.pop(at(10), |_| None), None);
+        agenda.wake(at(10), |_| Some(risk(2)));
+        assert_eq!(agenda.pop(at(10), |_| Some(risk(2))).map(|(first, _)| first), Some(extent(1)));
+        // Over before it is looked at, too.
+        agenda.remove(at(10), extent(1));
+        agenda.wake(at(10), |wanted| (wanted != extent(2)).then(|| risk(2)));
+        agenda.wake(at(10), |_| Some(risk(2)));
+        assert_eq!(agenda.pop(at(10), |_| Some(risk(2))).map(|(first, _)| first), Some(extent(3)));
+    }
+
+    #[test]
+    fn one_that_has_become_more_urgent_is_the_first_to_be_looked_at() {
+        let mut agenda = ten_wait();
+        agenda.renew(extent(8), &risk(0));
+        let key = risk(1).key(at(5), extent(99));
+        let Wait::Budget(resource) = budget() else { panic!() };
+        assert!(agenda.has_earlier(at(5), &resource, &key));
+        agenda.wake(at(10), |wanted| Some(risk(if wanted == extent(8) { 0 } else { 2 })));
+        assert_eq!(agenda.pop(at(10), |_| Some(risk(0))).map(|(first, _)| first), Some(extent(8)));
+        assert!(!agenda.has_earlier(at(10), &resource, &key));
+    }
+}

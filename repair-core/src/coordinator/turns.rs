@@ -1,0 +1,261 @@
+//! Whose turn it is to be rebuilt, and what the others wait for. The order is that of [`crate::queue`], what may be moved that of
+//! [`crate::budget`]; here they meet what the groups need.
+
+use super::agenda::Wait;
+use super::groups::Group;
+use super::repairs::GATHER;
+use super::view::NeedView;
+use super::{Coordinator, Timer};
+use crate::budget::{Charges, Resource, SHARE_PARTS, Scope, Side};
+use crate::id::{DiskId, ExtentKey, PgId};
+use crate::queue::Risk;
+use crate::risk::shard_set;
+use crate::time::{Millis, Time};
+use ec_core::{Geometry, ShardIndex};
+use std::collections::BTreeMap;
+
+/// What nobody can be given now is looked at again so soon, if nothing that is known of its group changes before.
+const NO_TARGET: Millis = Millis(1_000);
+/// How soon after the end of a pause repairs go on, at the latest.
+const PAUSED: Millis = Millis(1_000);
+/// Jobs looked at in one turn. Where a budget is short all that need it are looked at once before they wait for it.
+const LOOKS_MAX: usize = 512;
+/// Extents that may lose so many domains more at most are urgent.
+const URGENT_MARGIN: usize = 1;
+
+/// What an extent's repair writes; a guess where the extent's length is not known to this life of the daemon.
+fn shard_bytes(group: &Group, sizes: &BTreeMap<ExtentKey, u64>, guess: u64, extent: ExtentKey) -> u64 {
+    let k = group.owner.row().and_then(|row| row.code_spec().ok()).map_or(1, |spec| spec.k());
+    Geometry::new(sizes.get(&extent).copied().unwrap_or(guess), k).shard_bytes()
+}
+
+/// What is at risk as things are; none where nothing is needed, or nothing can be made from what is left.
+fn risk_of(
+    groups: &BTreeMap<PgId, Group>,
+    sizes: &BTreeMap<ExtentKey, u64>,
+    guess: u64,
+    extent: ExtentKey,
+) -> Option<Risk> {
+    let group = groups.get(&extent.pg())?;
+    let need = group.view.needs.get(&extent)?;
+    need.margin?;
+    Some(Risk {
+        margin: need.margin_in_domains?,
+        since: need.since,
+        blocked_reads: need.blocked_reads,
+        bytes: shard_bytes(group, sizes, guess, extent) * need.targets.len() as u64,
+    })
+}
+
+impl Coordinator {
+    pub(super) fn risk_of(&self, extent: ExtentKey) -> Option<Risk> {
+        risk_of(&self.groups, &self.sizes, self.config.extent_bytes, extent)
+    }
+
+    /// A group was looked over: what it needs has its place, what it needs no more has none.
+    pub(super) fn queue_needs(&mut self, pg: PgId) {
+        let Some(any) = self.cell().map(|cell| ExtentKey::compose(cell.cell, pg, 0, 0)) else { return };
+        let Some(group) = self.groups.get_mut(&pg) else { return };
+        for (extent, backoff) in self.repairs.backoff.iter().filter(|(extent, _)| extent.pg() == pg) {
+            // A repair that failed has not taken the extent out of danger.
+            if let Some(need) = group.view.needs.get_mut(extent) {
+                (need.since, need.rests_from) = (need.since.min(backoff.since), need.since.min(backoff.since));
+                need.blocked_reads = need.blocked_reads.max(backoff.blocked_reads);
+            }
+        }
+        let needs: Vec<ExtentKey> = group.view.needs.keys().copied().collect();
+        for extent in self.agenda.of_group(any) {
+            if needs.binary_search(&extent).is_err() {
+                self.agenda.remove(self.now, extent);
+            }
+        }
+        let running: Vec<ExtentKey> =
+            self.repairs.running.values().map(|running| running.extent).filter(|extent| extent.pg() == pg).collect();
+        self.end_lazy_waits(pg);
+        for extent in needs.into_iter().filter(|extent| !running.contains(extent)) {
+            match self.risk_of(extent) {
+                Some(risk) => self.agenda.renew(extent, &risk),
+                None => self.agenda.remove(self.now, extent),
+            }
+        }
+    }
+
+    /// What was let wait and has lost more: losses come together, and one reading is to rebuild them all.
+    fn end_lazy_waits(&mut self, pg: PgId) {
+        let Some(group) = self.groups.get(&pg) else { return };
+        let was_lazy = |extent: &ExtentKey| self.agenda.wait_of(*extent).is_some_and(|later| later.wait == Wait::Lazy);
+        let ends =
+            |(extent, need): &(&ExtentKey, &NeedView)| was_lazy(extent) && self.lazy_until(group, need).is_none();
+        let ended: Vec<ExtentKey> = group.view.needs.iter().filter(ends).map(|(extent, _)| *extent).collect();
+        if let Some(group) = self.groups.get_mut(&pg) {
+            for extent in ended {
+                group.view.needs.entry(extent).and_modify(|need| need.rests_from = self.now);
+            }
+        }
+    }
+
+    /// Begins repairs while there is room for more.
+    pub(super) fn begin_repairs(&mut self) {
+        let (groups, sizes, guess) = (&self.groups, &self.sizes, self.config.extent_bytes);
+        self.agenda.wake(self.now, |extent| risk_of(groups, sizes, guess, extent));
+        for _ in 0..LOOKS_MAX {
+            if self.repairs.running.len() >= self.config.repairs_max {
+                return;
+            }
+            let (groups, sizes) = (&self.groups, &self.sizes);
+            let Some((extent, risk)) = self.agenda.pop(self.now, |extent| risk_of(groups, sizes, guess, extent)) else {
+                return;
+            };
+            match self.begin_or_wait(extent, &risk) {
+                Ok(()) => self.agenda.resolved(self.now, extent),
+                Err((wait, until)) => self.agenda.put_later(self.now, extent, &risk, wait, until),
+            }
+            let (groups, sizes) = (&self.groups, &self.sizes);
+            self.agenda.wake(self.now, |extent| risk_of(groups, sizes, guess, extent));
+        }
+        self.after(Millis(1), Timer::Repairs);
+    }
+
+    fn begin_or_wait(&mut self, extent: ExtentKey, risk: &Risk) -> Result<(), (Wait, Time)> {
+        let no_target = (Wait::NoTarget, self.now + NO_TARGET);
+        let Some(group) = self.groups.get(&extent.pg()) else { return Err(no_target) };
+        let Some(need) = group.view.needs.get(&extent) else { return Err(no_target) };
+        if let Some(until) = self.repairs.put_off_until(extent).filter(|until| *until > self.now) {
+            return Err((Wait::PutOff, until));
+        }
+        if need.margin.is_some_and(|margin| self.intents.pauses(margin)) {
+            return Err((Wait::Paused, self.now + PAUSED));
+        }
+        if self.rests(need) && self.is_gathering(group) {
+            return Err((Wait::Gathering, need.rests_from + GATHER));
+        }
+        if let Some(until) = self.lazy_until(group, need) {
+            return Err((Wait::Lazy, until));
+        }
+        if !group.owner.is_ready() || !self.can_be_built(group, extent, need) {
+            return Err(no_target);
+        }
+        let charges = self.charges(extent);
+        let key = risk.key(self.now, extent);
+        // What is less urgent does not take from a budget that something more urgent waits for.
+        if let Some(short) = charges.keys().find(|resource| self.agenda.has_earlier(self.now, resource, &key)) {
+            let bytes = charges.get(short).copied().unwrap_or(0);
+            let until = self.budgets.ready_at(self.now, short, bytes, false).max(self.now + Millis(1));
+            return Err((Wait::Budget(short.clone()), until));
+        }
+        let is_urgent = risk.margin <= URGENT_MARGIN;
+        if let Err(blocked) = self.budgets.admit(self.now, &charges, is_urgent) {
+            return Err((Wait::Budget(blocked.resource), blocked.until));
+        }
+        self.begin_repair(extent, charges);
+        Ok(())
+    }
+
+    fn can_be_built(&self, group: &Group, extent: ExtentKey, need: &NeedView) -> bool {
+        match self.audits.finding(extent) {
+            None => need.targets.iter().any(|(_, disk)| self.is_healthy(*disk)),
+            Some(_) => self.build(&group.owner.slots(), extent, need).is_some(),
+        }
+    }
+
+    /// Until when it is let wait for further losses of the same extent. Never what could lose only one domain more, nor what is read.
+    fn lazy_until(&self, group: &Group, need: &NeedView) -> Option<Time> {
+        let code = group.owner.row()?.code_spec().ok()?;
+        let (_, eager) = self.config.lazy_margins.iter().find(|(spec, _)| *spec == code)?;
+        let margin = need.margin_in_domains?;
+        let may_wait = margin > (*eager).max(URGENT_MARGIN) && need.blocked_reads == 0 && !need.lost.is_empty();
+        Some(need.since + self.config.lazy_wait).filter(|until| may_wait && *until > self.now)
+    }
+
+    /// What a repair of all that an extent needs takes from each disk, node and rack: known before its first byte moves.
+    fn charges(&mut self, extent: ExtentKey) -> Charges {
+        let mut charges = Charges::new();
+        let Some(group) = self.groups.get(&extent.pg()) else { return charges };
+        let (Some(row), Some(need)) = (group.owner.row(), group.view.needs.get(&extent)) else { return charges };
+        let bytes = shard_bytes(group, &self.sizes, self.config.extent_bytes, extent);
+        let targets: BTreeMap<u16, DiskId> = need.targets.iter().copied().collect();
+        let reads = self.risk.reads(&row.code, &shard_set(targets.keys().copied()), &need.lost);
+        let holder = |index: ShardIndex| {
+            let member = row.members.get(index.at()).filter(|disk| !group.view.unreachable.contains(disk));
+            member.or_else(|| row.joining.get(&index.get())).copied()
+        };
+        let sources = reads.iter().filter_map(holder).map(|disk| (disk, Side::Source));
+        let all: Vec<(DiskId, Side)> = sources.chain(targets.values().map(|disk| (*disk, Side::Target))).collect();
+        for (disk, side) in all {
+            let domain = self.disks.get(&disk).and_then(|known| known.domain.as_ref());
+            let node = domain.map(|domain| Scope::Node(domain.to_string().into()));
+            let rack = domain.map(|domain| Scope::Rack(domain.at(crate::topology::Level::Rack).into()));
+            for scope in [Some(Scope::Disk(disk)), node, rack].into_iter().flatten() {
+                *charges.entry(Resource { scope, side }).or_default() += bytes;
+            }
+        }
+        charges
+    }
+
+    /// Gives budgets back what a repair was thought to move and did not.
+    pub(super) fn settle_charges(&mut self, charges: &Charges, thought_bytes: u64, moved_bytes: u64) {
+        for (resource, bytes) in charges.iter().filter(|_| moved_bytes < thought_bytes) {
+            let moved = u128::from(*bytes) * u128::from(moved_bytes) / u128::from(thought_bytes.max(1));
+            let back = bytes.saturating_sub(u64::try_from(moved).unwrap_or(u64::MAX));
+            self.budgets.refund(self.now, resource, back);
+            self.agenda.budget_changed(self.now, resource);
+        }
+        self.budgets.tidy(self.now);
+    }
+
+    /// A disk told how long its operations take: repair goes on there as fast as others do not feel it.
+    pub(super) fn judge_pace(&mut self, disk: DiskId) {
+        let Some(known) = self.disks.get(&disk) else { return };
+        let of_disk = [Side::Source, Side::Target].map(|side| Resource { scope: Scope::Disk(disk), side });
+        let is_used = |charges: &Charges| of_disk.iter().any(|resource| charges.contains_key(resource));
+        let runs = self.repairs.running.values().any(|running| is_used(&running.charges));
+        let ran = !runs && self.repairs.used.remove(&disk);
+        let before = self.budgets.share(disk);
+        let Some(share) = self.pace.tell(self.now, disk, &known.told.service, runs || ran) else { return };
+        if share == before {
+            return;
+        }
+        self.budgets.set_share(self.now, disk, share);
+        of_disk.iter().for_each(|resource| self.agenda.budget_changed(self.now, resource));
+        if before == SHARE_PARTS {
+            let text =
+                format!("repair goes on slower with {}: what others do there takes longer by it", self.who(disk));
+            self.note("repair_yields", text, vec![("disk", disk.to_string())]);
+        }
+    }
+
+    /// Somebody reads an extent that has to be decoded, or cannot be read: it is rebuilt before its like, and not put off.
+    pub(super) fn count_blocked_read(&mut self, extent: ExtentKey) {
+        let Some(group) = self.groups.get_mut(&extent.pg()) else { return };
+        let k = group.owner.row().and_then(|row| row.code_spec().ok()).map_or(0, |spec| spec.k());
+        let Some(need) = group.view.needs.get_mut(&extent) else { return };
+        if need.lost.iter().all(|index| index.at() >= k) {
+            return;
+        }
+        need.blocked_reads = need.blocked_reads.saturating_add(1);
+        let is_lazy = self.agenda.wait_of(extent).is_some_and(|later| later.wait == Wait::Lazy);
+        if is_lazy || self.agenda.is_ready(extent) {
+            let risk = self.risk_of(extent);
+            risk.iter().for_each(|risk| self.agenda.hasten(extent, risk));
+        } else if self.agenda.wait_of(extent).is_some() {
+            let risk = self.risk_of(extent);
+            risk.iter().for_each(|risk| self.agenda.renew(extent, risk));
+        }
+    }
+
+    /// Extents that could be rebuilt and rest, because more of the same may be lost in a moment.
+    pub(super) fn resting(&self) -> usize {
+        self.agenda.waiting_for(&Wait::Gathering)
+    }
+
+    /// Whether a need of a group that gathers waits.
+    fn rests(&self, need: &NeedView) -> bool {
+        need.rests_from + GATHER > self.now
+    }
+
+    /// Whether anything is being rebuilt, or could be, now or after a short rest.
+    pub(super) fn could_repair(&self) -> bool {
+        let waits = self.agenda.ready_count() > 0 || self.agenda.has_shortage() || self.resting() > 0;
+        !self.repairs.running.is_empty() || waits
+    }
+}
