@@ -52,11 +52,13 @@ pub enum Invariant {
     Recovers,
     /// "Fully redundant" and "found wrong" are said only when it is so.
     ReportsAreTrue,
+    /// What lies sound on disks is enough to decode every extent on a list.
+    StaysDecodable,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::RowsFollow,
         Self::SomeListSums,
         Self::EntriesStored,
@@ -76,6 +78,7 @@ impl Invariant {
         Self::StoreOrder,
         Self::Recovers,
         Self::ReportsAreTrue,
+        Self::StaysDecodable,
     ];
 
     /// The name in reports.
@@ -100,6 +103,7 @@ impl Invariant {
             Self::StoreOrder => "store-order",
             Self::Recovers => "recovers",
             Self::ReportsAreTrue => "reports-are-true",
+            Self::StaysDecodable => "stays-decodable",
         }
     }
 }

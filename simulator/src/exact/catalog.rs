@@ -1,5 +1,6 @@
 //! The catalog, and the ways in which its answers are not the truth.
 
+use super::counts::Unknowns;
 use super::message::Shortened;
 use super::mutation::Mutation;
 use super::queue::Instant;
@@ -59,6 +60,16 @@ pub enum CatalogStep {
     },
 }
 
+impl CatalogStep {
+    /// The daemon that is told something.
+    pub const fn hearer(&self) -> Option<usize> {
+        match self {
+            Self::Tell { daemon, .. } => Some(*daemon),
+            Self::Do { .. } => None,
+        }
+    }
+}
+
 /// How an answer relates to the truth.
 #[derive(Clone, Copy, Debug)]
 pub struct CatalogTold(Told);
@@ -70,13 +81,22 @@ pub struct CatalogHost {
     pub rows: MemoryCatalog,
     /// Of a thousand calls so many end in the ways that a catalog may end in.
     pub moods_per_mille: u64,
+    /// Until then nobody leads: nothing is answered, and what is asked may be done after that.
+    pub leaderless_until: Instant,
+    unknowns: Unknowns,
     dice: Dice,
 }
 
 impl CatalogHost {
     /// An empty catalog that works.
     pub fn new(dice: Dice) -> Self {
-        Self { rows: MemoryCatalog::default(), moods_per_mille: 0, dice }
+        Self {
+            rows: MemoryCatalog::default(),
+            moods_per_mille: 0,
+            leaderless_until: Instant(0),
+            unknowns: Unknowns::default(),
+            dice,
+        }
     }
 }
 
@@ -85,9 +105,13 @@ impl World {
     pub fn ask_catalog(&mut self, daemon: usize, op: CallId, call: CatalogCall) {
         let now = self.queue.now();
         let host = &mut self.catalog;
-        let (soon, later) = (200 + host.dice.below(1_500), 3_000 + host.dice.below(2_500_000));
-        let moody = host.dice.below(1000) < host.moods_per_mille;
-        let mood = host.dice.below(4);
+        let (soon, mut later) = (200 + host.dice.below(1_500), 3_000 + host.dice.below(2_500_000));
+        let mut moody = host.dice.below(1000) < host.moods_per_mille;
+        let mut mood = host.dice.below(4);
+        if now < host.leaderless_until {
+            (moody, later) = (true, later + host.leaderless_until.0 - now.0);
+            mood = if matches!(call, CatalogCall::Txn(_)) { [0, 3][host.dice.below(2) as usize] } else { 2 };
+        }
         let is_txn = matches!(call, CatalogCall::Txn(_));
         if let CatalogCall::Txn(txn) = &call {
             self.trace.line(now, format_args!("daemon {daemon} txn {}:{}", op.0, Shortened(txn)));
@@ -110,6 +134,7 @@ impl World {
             // Not applied, ever.
             (true, true, 0) => {
                 self.trace.line(now, format_args!("txn {} will not be applied", op.0));
+                self.untold(daemon, &call);
                 let lie = self.mutation == Some(Mutation::SilenceIsYes);
                 let event = if lie {
                     let revision = self.catalog.rows.get(b"cell").map_or(1, |row| row.revision) + 1_000_000;
@@ -126,9 +151,16 @@ impl World {
             // Silence first, applied later.
             (true, true, _) => {
                 self.trace.line(now, format_args!("txn {} will be applied later", op.0));
+                self.untold(daemon, &call);
                 self.queue.after(soon, nothing(unknown));
                 self.queue.after(later, step(None));
             }
+        }
+    }
+
+    fn untold(&mut self, daemon: usize, call: &CatalogCall) {
+        if let CatalogCall::Txn(txn) = call {
+            self.catalog.unknowns.begin(daemon, txn);
         }
     }
 
@@ -147,7 +179,8 @@ impl World {
                         CoordinatorEvent::Range { op, rows: Ok(rows.range(&prefix, after.as_deref(), limit)) }
                     }
                     CatalogCall::Txn(txn) => {
-                        let result = self.apply(op, txn);
+                        let is_told = matches!(told, Some(CatalogTold(Told::Truth)));
+                        let result = self.apply(daemon, op, txn, is_told);
                         let result = match told {
                             Some(CatalogTold(Told::Unknown)) => TxnResult::Unknown,
                             Some(CatalogTold(Told::Refused)) => TxnResult::Refused,
@@ -165,7 +198,7 @@ impl World {
         }
     }
 
-    fn apply(&mut self, op: CallId, mut txn: Txn) -> TxnResult {
+    fn apply(&mut self, daemon: usize, op: CallId, mut txn: Txn, is_told: bool) -> TxnResult {
         let seen = txn.clone();
         match self.mutation {
             Some(Mutation::CompareForgotten) => txn.compares.clear(),
@@ -176,6 +209,12 @@ impl World {
         let now: Instant = self.queue.now();
         self.trace.line(now, format_args!("txn {}: {result:?}", op.0));
         if matches!(result, TxnResult::Done { .. }) {
+            let unknowns = &mut self.catalog.unknowns;
+            if is_told {
+                unknowns.end(daemon, &seen).into_iter().for_each(|path| self.counts.path(path));
+            } else {
+                unknowns.applied(daemon, &seen);
+            }
             match self.oracle.applied(&seen) {
                 Ok(rows) => rows.iter().for_each(|written| self.check_row(written)),
                 Err(violation) => self.judge(Err(violation)),

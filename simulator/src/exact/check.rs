@@ -1,15 +1,17 @@
 //! The invariants, held against the world after each event that could break them.
 
-use super::disk::is_sound;
+use super::counts::Path;
+use super::mode::Broken;
 use super::mutation::Mutation;
 use super::node::Promise;
-use super::oracle::RowWritten;
+use super::oracle::{PgTruth, RowWritten};
 use super::world::World;
 use repair_core::catalog::{Entry, EntryKind, PgRow};
 use repair_core::coordinator::Note;
 use repair_core::id::{DiskId, ExtentKey, PgId};
 use repair_core::invariant::{Invariant, MemberView, Violation, comes_to, entries_stored, some_list_sums, tokens_rise};
 use repair_core::node::{StoreCall, StoreError, StoreOk};
+use repair_core::wire::Refusal;
 use repair_core::wire::node::{FragmentKey, NodeReply, Prepared};
 
 /// A member's prepared changes, in order.
@@ -40,6 +42,9 @@ impl World {
 
     /// A PG row was written.
     pub fn check_row(&mut self, written: &RowWritten) {
+        if let Some(truth) = self.oracle.pgs.get(&written.pg) {
+            self.counts.row(written.before.as_ref(), &truth.row);
+        }
         let held = self.row_holds(written);
         self.judge(held);
         self.check_pg(written.pg);
@@ -172,6 +177,7 @@ impl World {
                 let up_to_date = self.oracle.pgs.get(&pg).is_some_and(|truth| heard == Some(truth.row.order()));
                 if level && up_to_date && self.nodes[node].life().is_some() {
                     self.nodes[node].injured_journals.remove(&pg);
+                    self.counts.path(Path::JournalRebuilt);
                 }
             }
         }
@@ -185,7 +191,11 @@ impl World {
             NodeReply::Prepared { attempt } => {
                 host.promises.insert(Promise { pg, attempt: *attempt });
             }
-            NodeReply::Aborted { attempt } => host.promises.retain(|promise| promise.attempt != *attempt),
+            NodeReply::Aborted { attempt } => {
+                host.promises.retain(|promise| promise.attempt != *attempt);
+                self.counts.path(Path::ChangeAborted);
+            }
+            NodeReply::Refused(Refusal::Fenced(_)) => return self.counts.path(Path::OldOwnerFenced),
             NodeReply::Heard(_) => drop(host.expelled.remove(&pg)),
             _ => return,
         }
@@ -193,6 +203,9 @@ impl World {
         if let Some(token) = host.machine.token(pg)
             && let Some(before) = host.tokens.insert(pg, token)
         {
+            if before.claim != token.claim {
+                self.counts.path(Path::OwnerTakenOver);
+            }
             self.judge(tokens_rise(disk, &before, &token));
         }
     }
@@ -300,17 +313,23 @@ impl World {
                 let fragment = FragmentKey { extent: key.extent, generation: 1, index: key.index };
                 let host = &mut self.nodes[node];
                 let named = host.disk.names().get(&fragment);
-                let sound = named.is_some_and(|named| is_sound(&named.file.all(), fragment, None));
+                let sound = named.is_some_and(|named| named.sound(fragment).is_some());
                 let excused = host.was_lossy(key);
-                if sound {
-                    // A page of zeros that was lost is no loss.
-                    host.injured.remove(&fragment);
-                } else if excused {
+                // A page of zeros that was lost is no loss.
+                if !sound && excused {
                     host.injured.insert(fragment);
-                } else {
+                } else if !sound {
                     let what = format!("node {node} published {fragment:?}, which is not what its root says");
                     self.judge(Err(Violation::new(Invariant::PublishedIsRoot, what)));
                 }
+            }
+            (StoreCall::SyncFolder { pg }, Ok(_)) => {
+                let host = &mut self.nodes[node];
+                let is_whole = |fragment: &FragmentKey| {
+                    let named = host.disk.names().get(fragment);
+                    named.is_some_and(|named| named.is_named_durably && named.sound(*fragment).is_some())
+                };
+                host.injured.retain(|fragment| fragment.extent.pg() != *pg || !is_whole(fragment));
             }
             (StoreCall::AppendJournal { pg, .. } | StoreCall::ReplaceJournal { pg, .. }, _) => {
                 let pg = *pg;
@@ -341,21 +360,35 @@ impl World {
         self.flaw().is_none()
     }
 
-    /// What is missing to full redundancy.
+    /// What is missing to full redundancy; where nodes are broken for ever, to as much of it as the others can have.
     pub fn flaw(&self) -> Option<String> {
-        self.oracle.pgs.values().find_map(|truth| {
-            let row = &truth.row;
-            if !row.behind.is_empty() || !row.joining.is_empty() {
-                return Some(format!("pg {}: behind {:?} joining {:?}", row.pg, row.behind, row.joining));
+        let has_racks = self.broken.is_empty() || self.has_racks_enough();
+        self.oracle.pgs.values().find_map(|truth| self.flaw_of(truth, has_racks))
+    }
+
+    fn flaw_of(&self, truth: &PgTruth, has_racks: bool) -> Option<String> {
+        let row = &truth.row;
+        let broken = |disk: &DiskId| match self.node_of(*disk) {
+            Some(node) => self.broken.get(&node).copied(),
+            // Beside nodes that are broken for ever there may be nowhere to build what a disk had that is no more.
+            None => (!self.broken.is_empty()).then_some(Broken::Off),
+        };
+        let counts = |disk: &&DiskId| broken(disk).is_none();
+        if row.behind.iter().any(|disk| counts(&disk)) || !row.joining.is_empty() {
+            return Some(format!("pg {}: behind {:?} joining {:?}", row.pg, row.behind, row.joining));
+        }
+        (0..).zip(&row.members).find_map(|(index, member)| {
+            if let Some(how) = broken(member) {
+                // One that comes back now and then may stay.
+                let must_go = has_racks && how != Broken::Flapping;
+                return must_go.then(|| format!("pg {}: disk {member}, broken for ever, is a member: {how:?}", row.pg));
             }
-            (0..).zip(&row.members).find_map(|(index, member)| {
-                if !self.is_level(*member, row) {
-                    return Some(format!("pg {}: disk {member} is not level", row.pg));
-                }
-                let lacks = |extent: &&ExtentKey| !self.has_unhurt(*member, **extent, index);
-                let lacking = truth.list.keys().find(lacks)?;
-                Some(format!("pg {}: disk {member} has no fragment {index} of {lacking}", row.pg))
-            })
+            if !self.is_level(*member, row) {
+                return Some(format!("pg {}: disk {member} is not level", row.pg));
+            }
+            let lacks = |extent: &&ExtentKey| !self.has_unhurt(*member, **extent, index);
+            let lacking = truth.list.keys().find(lacks)?;
+            Some(format!("pg {}: disk {member} has no fragment {index} of {lacking}", row.pg))
         })
     }
 

@@ -1,11 +1,13 @@
 //! Hosts of clients: each does one operation after the other and remembers what it was told.
 
 use super::content::content;
+use super::counts::{OperationKind, Path};
 use super::message::{Answer, Answered, Question};
 use super::net::{Endpoint, Site};
 use super::oracle::{PutState, shown};
 use super::queue::Instant;
 use super::reader::{GetRun, ListRun, RemoveRun};
+use super::run::Phase;
 use super::world::{Caller, Event, World};
 use ec_core::fragment::Content;
 use repair_core::client::{
@@ -18,11 +20,13 @@ use repair_core::pg::CallId;
 use repair_core::rng::Dice;
 use repair_core::time::{Millis, Time};
 use repair_core::wire::daemon::{ExtentEntry, Grant, NameEntry};
-use repair_core::wire::{CallError, DaemonReply, DaemonRequest};
+use repair_core::wire::{CallError, DaemonReply, DaemonRequest, NodeRequest};
 use std::collections::BTreeMap;
 
 /// How long a client waits for the daemon.
 const ASK_DEADLINE_MS: u64 = 5_000;
+/// How long a put tries.
+const PUT_PATIENCE_MS: u64 = 60_000;
 /// Names that one client uses, again and again.
 const NAMES_PER_CLIENT: u64 = 14;
 
@@ -81,6 +85,8 @@ pub struct Transfer {
     pub stream: StreamKey,
     /// Bytes delivered, of a get.
     pub delivered: u64,
+    /// Whether a get asked for parity.
+    is_degraded: bool,
     is_told: bool,
 }
 
@@ -148,6 +154,7 @@ impl World {
             _ => (),
         }
         self.trace.line(began, format_args!("client {client} begins {number}: {}", describe(&job)));
+        self.counts.operation(kind_of(&job, self.profile.extent_bytes));
         let operation = Operation { job, endpoint, wake: 0, from, began, transfers: BTreeMap::new() };
         self.clients[client].operation = Some((number, operation));
         self.client_wakes(client);
@@ -287,7 +294,16 @@ impl World {
             Ok(machine) => {
                 run.by_ordinal.insert(entry.ordinal, transfer);
                 let machine = TransferMachine::Put(Box::new(machine));
-                let run = Transfer { machine, endpoint, wake: 0, entry, stream, delivered: 0, is_told: false };
+                let run = Transfer {
+                    machine,
+                    endpoint,
+                    wake: 0,
+                    entry,
+                    stream,
+                    delivered: 0,
+                    is_degraded: false,
+                    is_told: false,
+                };
                 operation.transfers.insert(transfer, run);
                 self.transfer_event(client, transfer, ExtentEvent::Tick);
             }
@@ -300,7 +316,8 @@ impl World {
         let (transfer, endpoint) = (self.number(), Endpoint(self.number()));
         let Some((_, operation)) = &mut self.clients[client].operation else { return };
         let machine = TransferMachine::Get(Box::new(machine));
-        let run = Transfer { machine, endpoint, wake: 0, entry, stream, delivered: 0, is_told: false };
+        let run =
+            Transfer { machine, endpoint, wake: 0, entry, stream, delivered: 0, is_degraded: false, is_told: false };
         operation.transfers.insert(transfer, run);
         self.transfer_event(client, transfer, ExtentEvent::Tick);
     }
@@ -342,11 +359,15 @@ impl World {
 
     fn transfer_effect(&mut self, client: usize, number: u64, effect: ExtentEffect) {
         let Some(operation) = self.clients[client].operation.as_ref().map(|(operation, _)| *operation) else { return };
+        let data = self.profile.code.k();
         let Some(transfer) = self.transfer(client, number) else { return };
         let from = (Site::Client(client), transfer.endpoint);
         let (stream, entry) = (transfer.stream, transfer.entry);
         match effect {
             ExtentEffect::Call { call, to, request, body, deadline } => {
+                if let NodeRequest::Read { fragment, .. } = &request {
+                    transfer.is_degraded |= usize::from(fragment.index) >= data;
+                }
                 let caller = Caller::Transfer { client, operation, transfer: number, call };
                 self.call_node(caller, from, &to, request, body, deadline);
             }
@@ -383,10 +404,14 @@ impl World {
                 let Some(outcome) = machine.outcome() else { return };
                 transfer.is_told = true;
                 let (endpoint, delivered) = (transfer.endpoint, transfer.delivered);
+                let is_degraded = transfer.is_degraded && outcome.is_ok();
                 if let Some((_, operation)) = &mut self.clients[client].operation {
                     operation.transfers.remove(&number);
                 }
                 self.close(endpoint, Site::Client(client));
+                if is_degraded {
+                    self.counts.path(Path::ReadDegraded);
+                }
                 self.extent_read(client, delivered, outcome);
             }
         }
@@ -426,7 +451,8 @@ impl World {
             self.close(transfer.endpoint, Site::Client(client));
         }
         self.clients[client].done += 1;
-        let pause = self.clients[client].dice.below(400_000);
+        let usual = if self.phase == Phase::Faults { 2_000 * self.profile.pause_ms } else { 400_000 };
+        let pause = self.clients[client].dice.below(usual);
         self.queue.after(pause, Event::ClientNext { client });
     }
 
@@ -465,8 +491,19 @@ impl PutRun {
             .collect();
         let content = if count == 1 { Content::File } else { Content::Pack };
         let plan = PutPlan { stream, name: names[0].name.clone(), content, bytes, names };
-        let config = StreamConfig { give_up_after: Millis(15_000), parallel: 1 + dice.below(3) as usize };
+        let config = StreamConfig { give_up_after: Millis(PUT_PATIENCE_MS), parallel: 1 + dice.below(3) as usize };
         Self { machine: PutStream::new(plan, config), stream, by_ordinal: BTreeMap::new() }
+    }
+}
+
+fn kind_of(job: &Job, extent_bytes: u64) -> OperationKind {
+    match job {
+        Job::Put(run) if run.machine.plan().bytes > extent_bytes / 2 => OperationKind::PutLarge,
+        Job::Put(_) => OperationKind::PutSmall,
+        Job::Get(run) if run.is_ranged() => OperationKind::GetRange,
+        Job::Get(_) => OperationKind::GetWhole,
+        Job::List(_) => OperationKind::List,
+        Job::Remove(_) => OperationKind::Remove,
     }
 }
 

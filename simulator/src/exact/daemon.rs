@@ -1,6 +1,7 @@
 //! Hosts of daemons: the coordinator, and the repairs and audits it orders.
 
 use super::catalog::CatalogCall;
+use super::counts::Path;
 use super::message::{Answer, Answered, Question};
 use super::net::{Endpoint, Site};
 use super::node;
@@ -88,6 +89,7 @@ impl World {
         if host.coordinator.take().is_none() {
             return;
         }
+        self.paused.remove(&daemon);
         let now = self.queue.now();
         self.trace.line(now, format_args!("daemon {daemon} stops"));
         let host = &mut self.daemons[daemon];
@@ -142,6 +144,7 @@ impl World {
     fn stopped_itself(&mut self, daemon: usize, reason: &Stopped) {
         let now = self.queue.now();
         self.trace.line(now, format_args!("daemon {daemon} stops itself: {reason}"));
+        self.counts.stopped(reason);
         let was_deposed =
             self.current != Some(daemon) || self.daemons.iter().filter(|host| host.is_running()).count() > 1;
         if !was_deposed && self.daemons.len() == 1 {
@@ -157,6 +160,7 @@ impl World {
     fn note(&mut self, daemon: usize, note: &Note) {
         let now = self.queue.now();
         self.trace.line(now, format_args!("daemon {daemon} notes {}: {}", note.kind, note.text));
+        self.counts.note(note);
         self.check_note(daemon, note);
     }
 
@@ -257,9 +261,7 @@ impl World {
             return;
         };
         let endpoint = repair.endpoint;
-        self.chained.0 += outcome.chained_bytes;
-        self.chained.1 += u64::from(outcome.chain_fault.is_some());
-        self.resumed_bytes += outcome.resumed_bytes;
+        self.counts.repair(&outcome);
         self.daemons[daemon].repairs.remove(&job);
         self.close(endpoint, Site::Daemon(daemon));
         let now = self.queue.now();
@@ -276,10 +278,10 @@ impl World {
             return;
         };
         let (Some(outcome), endpoint) = (machine.outcome().cloned(), *endpoint) else { return };
-        match outcome.verdict {
-            AuditVerdict::Sound => self.audited.0 += 1,
-            _ => self.audited.1 += 1,
-        }
+        self.counts.path(match outcome.verdict {
+            AuditVerdict::Sound => Path::AuditSound,
+            _ => Path::AuditIncomplete,
+        });
         self.daemons[daemon].repairs.remove(&job);
         self.close(endpoint, Site::Daemon(daemon));
         let now = self.queue.now();

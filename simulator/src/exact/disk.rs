@@ -1,8 +1,8 @@
 //! A disk of a node: performs store calls on fake files. What is durable survives a crash, what is not may.
 
-use super::file::FakeFile;
+use super::file::{FakeFile, PAGE_BYTES, SECTOR_BYTES};
 use ec_core::fragment::{
-    BirthIdentity, Hash, Header, Structure, bad_blocks, build_tail, examine, examine_structure, examine_tail,
+    BirthIdentity, Class, Hash, Header, Structure, bad_blocks, build_tail, examine, examine_structure, examine_tail,
 };
 use ec_core::geometry::BLOCK_BYTES;
 use repair_core::id::{CellKey, DiskId, PgId, RecordHash};
@@ -10,6 +10,7 @@ use repair_core::lineage::Life;
 use repair_core::node::{Body, JournalFile, StoreCall, StoreError, StoreOk, add_share};
 use repair_core::rng::Dice;
 use repair_core::wire::node::{FragmentKey, StageKey};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -44,10 +45,59 @@ struct LeftStage {
 /// A file under its name.
 #[derive(Clone, Debug)]
 pub struct NamedFile {
-    /// Its content.
-    pub file: FakeFile,
+    file: FakeFile,
     /// Whether the name survives a crash.
     pub is_named_durably: bool,
+    /// What it comes to, once asked for since its content was last changed.
+    judged: OnceCell<Judged>,
+}
+
+/// Header, table and record of a fragment file.
+type Parts = (Header, Vec<u32>, Vec<u8>);
+
+/// What a fragment file comes to.
+#[derive(Clone, Debug)]
+struct Judged {
+    class: Class,
+    root: Option<[u8; 32]>,
+    parts: Result<Parts, StoreError>,
+}
+
+impl NamedFile {
+    fn new(file: FakeFile) -> Self {
+        Self { file, is_named_durably: false, judged: OnceCell::new() }
+    }
+
+    fn change(&mut self) -> &mut FakeFile {
+        self.judged.take();
+        &mut self.file
+    }
+
+    /// The record it carries, where as a process sees it it is this fragment and sound.
+    pub fn sound(&self, fragment: FragmentKey) -> Option<RecordHash> {
+        let judged = self.judged();
+        let (header, _, record) = judged.parts.as_ref().ok().filter(|_| judged.class == Class::Healthy)?;
+        let named = (header.identity.extent, header.identity.generation, header.identity.index.get());
+        let is_named = named == (fragment.extent.id(), fragment.generation, fragment.index);
+        is_named.then(|| RecordHash::of(record))
+    }
+
+    fn judged(&self) -> &Judged {
+        self.judged.get_or_init(|| {
+            let bytes = self.file.all();
+            let parts = parts(&bytes);
+            let root = parts.as_ref().ok().map(|(header, ..)| {
+                let layout = header.layout();
+                let payload = &bytes[layout.payload_at as usize..layout.table_at as usize];
+                *header.identity.root(&Hash::of(payload)).as_bytes()
+            });
+            Judged { class: examine(&bytes).class, root, parts }
+        })
+    }
+
+    fn parts(&self) -> Result<&Parts, StoreError> {
+        self.judged().parts.as_ref().map_err(Clone::clone)
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -72,6 +122,17 @@ pub enum DiskMutation {
     WrongFileRetired,
 }
 
+/// What a disk does with a page that it says to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// It does not write it.
+    Lost,
+    /// It writes some of its sectors.
+    Torn,
+    /// It writes it into another fragment.
+    Misdirected,
+}
+
 /// A disk.
 #[derive(Clone, Debug)]
 pub struct FakeDisk {
@@ -87,12 +148,23 @@ pub struct FakeDisk {
     quarantine: BTreeMap<FragmentKey, FakeFile>,
     journals: BTreeMap<PgId, Journal>,
     index: BTreeMap<FragmentKey, Body>,
-    /// Pages still to be lost by syncs that say they were not.
-    pub lost_writes: u32,
+    /// How it is to lie about the next page that it makes durable.
+    pub lie: Option<Lie>,
+    /// Whether also of what is new: what only repairs write was missing before, so that not more is missing for it.
+    pub lies_about_new: bool,
+    /// How it lied last, until somebody asks.
+    lied: Option<Lie>,
+    /// Fragments into which it wrote pages of others.
+    overwritten: Vec<FragmentKey>,
     /// What is wrong with it.
     pub mutation: Option<DiskMutation>,
+    /// How often what lies under names may have changed.
+    changes: u64,
     dice: Dice,
 }
+
+/// Attempts of repairs have the upper half of all numbers.
+const REPAIR_ATTEMPTS: u64 = 1 << 63;
 
 fn invalid<T>(what: &str) -> Result<T, StoreError> {
     Err(StoreError::Invalid(what.into()))
@@ -111,8 +183,12 @@ impl FakeDisk {
             quarantine: BTreeMap::new(),
             journals: BTreeMap::new(),
             index: BTreeMap::new(),
-            lost_writes: 0,
+            lie: None,
+            lies_about_new: true,
+            lied: None,
+            overwritten: Vec::new(),
             mutation: None,
+            changes: 0,
             dice,
         }
     }
@@ -131,8 +207,13 @@ impl FakeDisk {
     /// Whether this fragment is there, durably, sound, with this record.
     pub fn holds(&self, fragment: FragmentKey, hash: &RecordHash) -> bool {
         self.names.get(&fragment).is_some_and(|named| {
-            named.is_named_durably && named.file.is_synced() && is_sound(&named.file.all(), fragment, Some(hash))
+            named.is_named_durably && named.file.is_synced() && named.sound(fragment) == Some(*hash)
         })
+    }
+
+    /// How often what lies under names may have changed.
+    pub const fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Kept stages that nobody has open, as a process finds them.
@@ -150,6 +231,10 @@ impl FakeDisk {
     /// # Errors
     /// As a store's.
     pub fn perform(&mut self, call: &StoreCall) -> Result<StoreOk, StoreError> {
+        self.changes += u64::from(matches!(
+            call,
+            StoreCall::PublishStage { .. } | StoreCall::SyncFolder { .. } | StoreCall::Quarantine { .. }
+        ));
         match call {
             StoreCall::OpenStage { key, header } => self.open(*key, header),
             StoreCall::KeepStage { key, header } => self.keep(*key, header),
@@ -271,15 +356,48 @@ impl FakeDisk {
 
     /// Makes durable what has come to a kept stage, and then its map.
     fn checkpoint(&mut self, key: &StageKey) {
-        let (lost, dice) = (&mut self.lost_writes, &mut self.dice);
+        if self.stages.get(key).is_none_or(|stage| stage.kept.is_none()) {
+            return;
+        }
+        self.force(key);
+        if let Some(stage) = self.stages.get_mut(key)
+            && let Some(kept) = &mut stage.kept
+        {
+            kept.map = stage.blocks.clone();
+        }
+    }
+
+    /// Makes a stage's file durable, or says so.
+    fn force(&mut self, key: &StageKey) {
         let Some(stage) = self.stages.get_mut(key) else { return };
-        let Some(kept) = &mut stage.kept else { return };
-        stage.file.sync(|_| {
-            let loses = *lost > 0 && dice.chance(1, 2);
-            *lost -= u32::from(loses);
-            loses
+        let (lie, lied, dice) = (&mut self.lie, &mut self.lied, &mut self.dice);
+        let may_lie = self.lies_about_new || key.attempt.number >= REPAIR_ATTEMPTS;
+        let before = lie.filter(|_| may_lie);
+        let unwritten = stage.file.sync(|_| {
+            let how = (*lie).filter(|_| may_lie && dice.chance(1, 2))?;
+            (*lie, *lied) = (None, Some(how));
+            let sectors = (PAGE_BYTES / SECTOR_BYTES) as u64;
+            Some(if how == Lie::Torn { 1 + dice.below(sectors - 1) as usize } else { 0 })
         });
-        kept.map = stage.blocks.clone();
+        if before == Some(Lie::Misdirected) {
+            unwritten.iter().for_each(|page| self.write_elsewhere(page));
+        }
+    }
+
+    fn write_elsewhere(&mut self, page: &[u8]) {
+        let names: Vec<FragmentKey> = self.names.keys().copied().collect();
+        let Some(fragment) = self.dice.pick(&names).copied() else { return };
+        let Some(named) = self.names.get_mut(&fragment) else { return };
+        let pages = (named.file.bytes() / PAGE_BYTES).max(1) as u64;
+        if named.change().overwrite(self.dice.below(pages) as usize, page) {
+            self.overwritten.push(fragment);
+            self.changes += 1;
+        }
+    }
+
+    /// How it lied since it was last asked, and which other fragments it hurt by that.
+    pub fn lies(&mut self) -> Option<(Lie, Vec<FragmentKey>)> {
+        self.lied.take().map(|lie| (lie, std::mem::take(&mut self.overwritten)))
     }
 
     fn leave(&mut self, key: &StageKey) -> Result<StoreOk, StoreError> {
@@ -359,14 +477,11 @@ impl FakeDisk {
         stage.file.write(0, &bytes);
         stage.file.write(layout.table_at as usize, &tail);
         if self.mutation != Some(DiskMutation::ContentUnsynced) {
-            let (lost, dice) = (&mut self.lost_writes, &mut self.dice);
-            stage.file.sync(|_| {
-                let loses = *lost > 0 && dice.chance(1, 2);
-                *lost -= u32::from(loses);
-                loses
-            });
+            self.force(key);
         }
-        stage.is_finished = true;
+        if let Some(stage) = self.stages.get_mut(key) {
+            stage.is_finished = true;
+        }
         Ok(StoreOk::Done)
     }
 
@@ -379,25 +494,25 @@ impl FakeDisk {
             return Ok(StoreOk::Published(false));
         }
         if let Some(stage) = self.stages.remove(key) {
-            self.names.insert(fragment, NamedFile { file: stage.file, is_named_durably: false });
+            self.names.insert(fragment, NamedFile::new(stage.file));
         }
         Ok(StoreOk::Published(true))
     }
 
-    fn file(&self, fragment: FragmentKey) -> Result<&FakeFile, StoreError> {
-        self.names.get(&fragment).map(|named| &named.file).ok_or(StoreError::NotFound)
+    fn named(&self, fragment: FragmentKey) -> Result<&NamedFile, StoreError> {
+        self.names.get(&fragment).ok_or(StoreError::NotFound)
     }
 
     fn read(&self, fragment: FragmentKey, start: u64, end: u64) -> Result<StoreOk, StoreError> {
-        let bytes = self.file(fragment)?.all();
-        let (header, table, _) = parts(&bytes)?;
+        let named = self.named(fragment)?;
+        let (header, table, _) = named.parts()?;
         if end > header.identity.payload_bytes {
             return invalid("past the end of the payload");
         }
         let at = header.layout().payload_at;
         let block = BLOCK_BYTES as u64;
         let crcs = table[(start / block) as usize..(end / block) as usize].to_vec();
-        let body = Body::copy_from_slice(&bytes[(at + start) as usize..(at + end) as usize]);
+        let body = Body::from(named.file.read((at + start) as usize..(at + end) as usize));
         Ok(StoreOk::Data { body: body.into(), crcs })
     }
 
@@ -408,48 +523,44 @@ impl FakeDisk {
         factors: &[u8],
         sums: &Body,
     ) -> Result<StoreOk, StoreError> {
-        let bytes = self.file(fragment)?.all();
-        let (header, table, _) = parts(&bytes)?;
+        let named = self.named(fragment)?;
+        let (header, table, _) = named.parts()?;
         if range.end > header.identity.payload_bytes {
             return invalid("past the end of the payload");
         }
         let at = header.layout().payload_at;
-        let payload = &bytes[(at + range.start) as usize..(at + range.end) as usize];
+        let payload = named.file.read((at + range.start) as usize..(at + range.end) as usize);
         let first = (range.start / BLOCK_BYTES as u64) as u32;
-        if !bad_blocks(header.identity.seed(), &table, first, payload).is_empty() {
+        if !bad_blocks(header.identity.seed(), table, first, &payload).is_empty() {
             return Err(StoreError::Damaged("a block without its CRC".into()));
         }
-        add_share(factors, payload, sums.clone()).map(StoreOk::Sums)
+        add_share(factors, &payload, sums.clone()).map(StoreOk::Sums)
     }
 
     fn record(&self, fragment: FragmentKey, hash: &RecordHash) -> Result<StoreOk, StoreError> {
         if let Some(record) = self.index.get(&fragment).filter(|record| RecordHash::of(record) == *hash) {
             return Ok(StoreOk::Record(record.clone()));
         }
-        let bytes = self.file(fragment)?.all();
-        let (_, _, record) = parts(&bytes)?;
-        if RecordHash::of(&record) == *hash { Ok(StoreOk::Record(record.into())) } else { Err(StoreError::NotFound) }
+        let (_, _, record) = self.named(fragment)?.parts()?;
+        if RecordHash::of(record) == *hash {
+            Ok(StoreOk::Record(record.clone().into()))
+        } else {
+            Err(StoreError::NotFound)
+        }
     }
 
     fn check(&self, fragment: FragmentKey, hash: Option<&RecordHash>) -> Result<StoreOk, StoreError> {
-        let bytes = self.file(fragment)?.all();
-        let examination = examine(&bytes);
-        let class = if examination.class == ec_core::fragment::Class::Healthy && !is_sound(&bytes, fragment, hash) {
-            ec_core::fragment::Class::Conflict
-        } else {
-            examination.class
-        };
-        let root = parts(&bytes).ok().map(|(header, ..)| {
-            let layout = header.layout();
-            let payload = &bytes[layout.payload_at as usize..layout.table_at as usize];
-            *header.identity.root(&Hash::of(payload)).as_bytes()
-        });
-        Ok(StoreOk::Checked { class: class.as_str().into(), root, bytes: bytes.len() as u64 })
+        let named = self.named(fragment)?;
+        let is_right = named.sound(fragment).is_some_and(|found| hash.is_none_or(|hash| found == *hash));
+        let Judged { class, root, .. } = *named.judged();
+        let class = if class == Class::Healthy && !is_right { Class::Conflict } else { class };
+        Ok(StoreOk::Checked { class: class.as_str().into(), root, bytes: named.file.bytes() as u64 })
     }
 
     /// The process stops. With `power` the machine too: what was not durable is kept, dropped or torn by the dice. Without, the
     /// operating system still has it, and it is as little durable as before.
     pub fn crash(&mut self, power: bool) {
+        self.changes += 1;
         for (key, stage) in std::mem::take(&mut self.stages) {
             self.found_left(&key, stage);
         }
@@ -458,7 +569,10 @@ impl FakeDisk {
             self.left.values_mut().for_each(|left| left.file.crash(dice));
             self.names.retain(|_, named| named.is_named_durably || dice.chance(1, 2));
             for named in self.names.values_mut() {
-                named.file.crash(dice);
+                // What is durable does not change.
+                if !named.file.is_synced() {
+                    named.change().crash(dice);
+                }
                 named.is_named_durably = true;
             }
             for journal in self.journals.values_mut() {
@@ -502,13 +616,15 @@ impl FakeDisk {
 
     /// Flips a bit of a durable fragment.
     pub fn rot(&mut self, fragment: FragmentKey) {
+        self.changes += 1;
         if let Some(named) = self.names.get_mut(&fragment) {
-            named.file.rot(&mut self.dice);
+            named.change().rot(&mut self.dice);
         }
     }
 
     /// A fragment's name disappears.
     pub fn vanish(&mut self, fragment: FragmentKey) {
+        self.changes += 1;
         self.names.remove(&fragment);
     }
 
@@ -537,7 +653,7 @@ fn fragment_of(key: &StageKey, header: &Header) -> FragmentKey {
 }
 
 /// Header, table and record of a file that is whole as far as they go.
-fn parts(bytes: &[u8]) -> Result<(Header, Vec<u32>, Vec<u8>), StoreError> {
+fn parts(bytes: &[u8]) -> Result<Parts, StoreError> {
     let last = &bytes[bytes.len().saturating_sub(ec_core::fragment::FOOTER_BYTES)..];
     let region = &bytes[..bytes.len().min(ec_core::fragment::HEADER_BYTES)];
     match examine_structure(bytes.len() as u64, region, last) {
@@ -546,17 +662,6 @@ fn parts(bytes: &[u8]) -> Result<(Header, Vec<u32>, Vec<u8>), StoreError> {
             .map(|tail| (header, tail.table, tail.record_bytes))
             .map_err(|(class, reason)| StoreError::Damaged(format!("{class}: {reason}"))),
     }
-}
-
-/// Whether bytes are this fragment, healthy, with this record.
-pub fn is_sound(bytes: &[u8], fragment: FragmentKey, hash: Option<&RecordHash>) -> bool {
-    if examine(bytes).class != ec_core::fragment::Class::Healthy {
-        return false;
-    }
-    let Ok((header, _, record)) = parts(bytes) else { return false };
-    let named = (header.identity.extent, header.identity.generation, header.identity.index.get());
-    let is_named = named == (fragment.extent.id(), fragment.generation, fragment.index);
-    is_named && hash.is_none_or(|hash| RecordHash::of(&record) == *hash)
 }
 
 #[cfg(test)]

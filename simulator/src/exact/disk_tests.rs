@@ -124,7 +124,7 @@ fn a_disk_that_loses_a_write_says_nothing_and_what_is_not_named_is_gone() {
     let mut lost = 0;
     for seed in 0..20 {
         let mut disk = FakeDisk::new(DiskId(1), Dice::new(seed));
-        disk.lost_writes = 1;
+        disk.lie = Some(if seed % 2 == 0 { Lie::Lost } else { Lie::Torn });
         stage(&mut disk);
         publish(&mut disk);
         disk.perform(&StoreCall::SyncFolder { pg: PG }).unwrap();
@@ -143,7 +143,7 @@ fn what_a_kept_stage_remembers_is_there_after_a_crash_unless_the_disk_lied() {
     for seed in 0..60 {
         let mut disk = FakeDisk::new(DiskId(1), Dice::new(seed));
         let lies = seed % 2 == 1;
-        disk.lost_writes = u32::from(lies);
+        disk.lie = lies.then_some(Lie::Lost);
         let write = |disk: &mut FakeDisk, offset: usize| {
             let body = Body::copy_from_slice(&payload()[offset..offset + BLOCK_BYTES]);
             disk.perform(&StoreCall::WriteStage { key: key(), offset: offset as u64, body }).unwrap();

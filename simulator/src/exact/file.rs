@@ -7,7 +7,7 @@ use std::ops::Range;
 /// What reaches a disk as one.
 pub const PAGE_BYTES: usize = 4096;
 /// What a torn page is torn at.
-const SECTOR_BYTES: usize = 512;
+pub const SECTOR_BYTES: usize = 512;
 
 /// A file.
 #[derive(Clone, Debug, Default)]
@@ -52,14 +52,29 @@ impl FakeFile {
         }
     }
 
-    /// Makes all that was written durable; but for the pages a lying disk loses.
-    pub fn sync(&mut self, mut loses: impl FnMut(usize) -> bool) {
+    /// Makes all that was written durable; but for what a lying disk does not write: it says how many sectors of a page it writes.
+    /// Gives the pages that it did not write whole.
+    pub fn sync(&mut self, mut sectors: impl FnMut(usize) -> Option<usize>) -> Vec<Vec<u8>> {
+        let mut unwritten = Vec::new();
         for (page, content) in std::mem::take(&mut self.pending) {
-            if !loses(page) {
-                let range = self.page_range(page);
-                self.durable[range].copy_from_slice(&content);
+            let range = self.page_range(page);
+            let written = sectors(page).map_or(content.len(), |sectors| (sectors * SECTOR_BYTES).min(content.len()));
+            self.durable[range.start..range.start + written].copy_from_slice(&content[..written]);
+            if written < content.len() {
+                unwritten.push(content);
             }
         }
+        unwritten
+    }
+
+    /// A page that was meant for another file comes here. False where it changes nothing.
+    pub fn overwrite(&mut self, page: usize, content: &[u8]) -> bool {
+        let range = self.page_range(page);
+        let bytes = range.len().min(content.len());
+        let here = &mut self.durable[range.start..range.start + bytes];
+        let changes = here != &content[..bytes];
+        here.copy_from_slice(&content[..bytes]);
+        changes
     }
 
     /// As a process sees it.
@@ -120,7 +135,7 @@ mod tests {
         for seed in 0..60 {
             let mut file = FakeFile::new(3 * PAGE_BYTES);
             file.write(0, &[1; PAGE_BYTES]);
-            file.sync(|_| false);
+            file.sync(|_| None);
             file.write(PAGE_BYTES, &[2; PAGE_BYTES]);
             assert_eq!(file.read(PAGE_BYTES..PAGE_BYTES + 1), [2]);
             file.crash(&mut Dice::new(seed));
@@ -137,11 +152,21 @@ mod tests {
         let mut file = FakeFile::new(2 * PAGE_BYTES);
         file.write(PAGE_BYTES - 3, &[7; 6]);
         assert_eq!(file.read(PAGE_BYTES - 4..PAGE_BYTES + 4), [0, 7, 7, 7, 7, 7, 7, 0]);
-        file.sync(|page| page == 1);
+        assert_eq!(file.sync(|page| (page == 1).then_some(0)).len(), 1);
         assert_eq!(file.read(PAGE_BYTES - 4..PAGE_BYTES + 4), [0, 7, 7, 7, 0, 0, 0, 0]);
         let before = file.all();
         file.rot(&mut Dice::new(5));
         let differ = before.iter().zip(file.all()).filter(|(old, new)| **old != *new).count();
         assert_eq!(differ, 1);
+    }
+
+    #[test]
+    fn a_torn_page_is_old_behind_its_first_sectors_and_a_page_can_come_from_elsewhere() {
+        let mut file = FakeFile::new(2 * PAGE_BYTES);
+        file.write(0, &[7; PAGE_BYTES]);
+        assert_eq!(file.sync(|_| Some(3)), [vec![7; PAGE_BYTES]]);
+        assert_eq!(file.read(3 * SECTOR_BYTES - 1..3 * SECTOR_BYTES + 1), [7, 0]);
+        assert!(file.overwrite(1, &[9; PAGE_BYTES]) && !file.overwrite(1, &[9; PAGE_BYTES]));
+        assert_eq!(file.read(PAGE_BYTES - 1..PAGE_BYTES + 1), [0, 9]);
     }
 }

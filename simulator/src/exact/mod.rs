@@ -9,19 +9,25 @@
 //! | [`daemon`], [`catalog`] | daemons on a fake catalog |
 //! | [`client`], [`reader`], [`content`] | what users do |
 //! | [`net`], [`message`] | what travels |
-//! | [`fault`], [`mutation`], [`profile`] | what goes wrong, what is wrong on purpose, in which kind of cell |
+//! | [`fault`], [`atlas`], [`mutation`] | what goes wrong, what may be hurt, what is wrong on purpose |
+//! | [`profile`], [`mode`] | in which kind of cell, and what is asked of it |
 //! | [`rollback`] | a catalog put back to an earlier copy |
-//! | [`oracle`], [`check`] | what is true, and whether it is |
+//! | [`oracle`], [`check`], [`recount`] | what is true, and whether it is |
+//! | [`counts`] | what a run went through |
+//! | [`shrink`] | a smaller run that fails too |
 
+pub mod atlas;
 pub mod catalog;
 pub mod check;
 pub mod client;
 pub mod content;
+pub mod counts;
 pub mod daemon;
 pub mod disk;
 pub mod fault;
 pub mod file;
 pub mod message;
+pub mod mode;
 pub mod mutation;
 pub mod net;
 pub mod node;
@@ -29,11 +35,15 @@ pub mod oracle;
 pub mod profile;
 pub mod queue;
 pub mod reader;
+pub mod recount;
 pub mod rollback;
 pub mod run;
+pub mod shrink;
 pub mod trace;
 pub mod world;
 
+pub use counts::Counts;
+pub use mode::Mode;
 pub use mutation::Mutation;
-pub use rollback::run_rolled_back;
-pub use run::{Options, Run, run};
+pub use run::{Limits, Options, Run, run};
+pub use shrink::shrink;

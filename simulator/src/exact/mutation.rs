@@ -36,4 +36,21 @@ impl Mutation {
         Self::DeleteForgotten,
         Self::ReaderMixes,
     ];
+
+    /// The name in options and reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disk(DiskMutation::JournalUnsynced) => "journal-unsynced",
+            Self::Disk(DiskMutation::FolderUnsynced) => "folder-unsynced",
+            Self::Disk(DiskMutation::ContentUnsynced) => "content-unsynced",
+            Self::Disk(DiskMutation::StagedByteFlipped) => "staged-byte-flipped",
+            Self::Disk(DiskMutation::WrongFileRetired) => "wrong-file-retired",
+            Self::CompareForgotten => "compare-forgotten",
+            Self::SilenceIsYes => "silence-is-yes",
+            Self::BehindSaysLevel => "behind-says-level",
+            Self::PrepareNotStored => "prepare-not-stored",
+            Self::DeleteForgotten => "delete-forgotten",
+            Self::ReaderMixes => "reader-mixes",
+        }
+    }
 }

@@ -22,8 +22,10 @@ pub struct Endpoint(pub u64);
 /// What the network does to messages.
 #[derive(Clone, Debug)]
 pub struct Net {
-    /// Messages from one to the other are dropped.
-    pub cut: BTreeSet<(Site, Site)>,
+    /// Messages from one to the other are dropped, for so many reasons.
+    cut: BTreeMap<(Site, Site), u32>,
+    /// The same for ever: nobody mends it. A daemon stands for all lives of all daemons.
+    broken: BTreeSet<(Site, Site)>,
     /// Requests to it are accepted and never answered.
     pub mute: BTreeSet<Site>,
     /// Messages lost in a thousand.
@@ -32,6 +34,8 @@ pub struct Net {
     pub twice_per_mille: u64,
     /// Messages in a thousand that take up to a second or more.
     pub slow_per_mille: u64,
+    /// Messages in a thousand that others overtake.
+    pub reordered_per_mille: u64,
     connections: BTreeMap<(Endpoint, Site), PeerId>,
     peers: u64,
     dice: Dice,
@@ -41,11 +45,13 @@ impl Net {
     /// A network that works.
     pub fn new(dice: Dice) -> Self {
         Self {
-            cut: BTreeSet::new(),
+            cut: BTreeMap::new(),
+            broken: BTreeSet::new(),
             mute: BTreeSet::new(),
             lost_per_mille: 0,
             twice_per_mille: 0,
             slow_per_mille: 0,
+            reordered_per_mille: 0,
             connections: BTreeMap::new(),
             peers: 0,
             dice,
@@ -83,8 +89,14 @@ impl Net {
     pub fn journey(&mut self, from: Site, to: Site) -> Option<u64> {
         let usual = 100 + self.dice.below(900);
         let (lost, slow) = (self.dice.below(1000), self.dice.below(1000));
-        let delay = if slow < self.slow_per_mille { usual + self.dice.below(1_500_000) } else { usual };
-        (lost >= self.lost_per_mille && !self.cut.contains(&(from, to))).then_some(delay)
+        let delay = if slow < self.slow_per_mille {
+            usual + self.dice.below(1_500_000)
+        } else if 999 - slow < self.reordered_per_mille {
+            usual + self.dice.below(80_000)
+        } else {
+            usual
+        };
+        (lost >= self.lost_per_mille && !self.is_cut(from, to)).then_some(delay)
     }
 
     /// Whether a request comes twice.
@@ -92,10 +104,76 @@ impl Net {
         self.dice.below(1000) < self.twice_per_mille
     }
 
-    /// All is well again.
+    /// Cuts one from the other.
+    pub fn cut(&mut self, from: Site, to: Site) {
+        *self.cut.entry((from, to)).or_default() += 1;
+    }
+
+    /// One reason less to be cut.
+    pub fn uncut(&mut self, from: Site, to: Site) {
+        if let Some(reasons) = self.cut.get_mut(&(from, to)) {
+            *reasons -= 1;
+        }
+        self.cut.retain(|_, reasons| *reasons > 0);
+    }
+
+    /// Cuts one from the other for ever, or undoes it.
+    pub fn set_broken(&mut self, from: Site, to: Site, is_broken: bool) {
+        let link = (any_life(from), any_life(to));
+        if is_broken {
+            self.broken.insert(link);
+        } else {
+            self.broken.remove(&link);
+        }
+    }
+
+    /// Whether nothing comes from one to the other.
+    pub fn is_cut(&self, from: Site, to: Site) -> bool {
+        let is_broken = !self.broken.is_empty() && self.broken.contains(&(any_life(from), any_life(to)));
+        is_broken || self.cut.contains_key(&(from, to))
+    }
+
+    /// All is well again, but for what is broken for ever.
     pub fn mend(&mut self) {
         self.cut.clear();
         self.mute.clear();
-        (self.lost_per_mille, self.twice_per_mille, self.slow_per_mille) = (0, 0, 0);
+        self.calm();
+    }
+
+    /// Messages come once, soon and in order again.
+    pub fn calm(&mut self) {
+        (self.lost_per_mille, self.twice_per_mille) = (0, 0);
+        (self.slow_per_mille, self.reordered_per_mille) = (0, 0);
+    }
+}
+
+/// A daemon whichever life of it.
+const fn any_life(site: Site) -> Site {
+    match site {
+        Site::Daemon(_) => Site::Daemon(0),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_cut_as_long_as_there_is_a_reason_and_what_is_broken_stays_so() {
+        let mut net = Net::new(Dice::new(1));
+        let (node, daemon) = (Site::Node(1), Site::Daemon(2));
+        net.cut(node, daemon);
+        net.cut(node, daemon);
+        net.uncut(node, daemon);
+        assert!(net.is_cut(node, daemon) && !net.is_cut(daemon, node));
+        assert_eq!(net.journey(node, daemon), None);
+        net.set_broken(daemon, node, true);
+        net.mend();
+        // An end that comes after all was mended.
+        net.uncut(node, daemon);
+        assert!(!net.is_cut(node, daemon) && net.is_cut(Site::Daemon(7), node));
+        net.set_broken(daemon, node, false);
+        assert!(net.journey(daemon, node).is_some_and(|micros| micros < 1_000));
     }
 }

@@ -3,6 +3,7 @@
 use super::daemon::of_node;
 use super::disk::FakeDisk;
 use super::message::{Answer, Answered, Call, Question};
+use super::mode::Broken;
 use super::mutation::Mutation;
 use super::net::{Endpoint, Site};
 use super::queue::Instant;
@@ -21,7 +22,7 @@ use repair_core::wire::{CallError, DaemonReply};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a node waits before it tries to reach the daemon again.
-const RELINK_MICROS: u64 = 200_000;
+const RELINK_MICROS: u64 = 500_000;
 /// How long it waits for the daemon's answer.
 const DAEMON_DEADLINE_MS: u64 = 3_000;
 const DISK_BYTES: u64 = 1 << 40;
@@ -78,6 +79,8 @@ pub struct NodeHost {
     pub injured_journals: BTreeSet<PgId>,
     /// Store operations that fail, in a thousand, while a fault lasts.
     pub store_errors_per_mille: u64,
+    /// Syncs that fail, in a thousand, while a fault lasts.
+    pub sync_errors_per_mille: u64,
     /// Whether new stages find no room.
     pub is_full: bool,
     /// How many times longer the disk takes.
@@ -115,6 +118,7 @@ impl NodeHost {
             injured: BTreeSet::new(),
             injured_journals: BTreeSet::new(),
             store_errors_per_mille: 0,
+            sync_errors_per_mille: 0,
             is_full: false,
             slowness: 1,
             dice,
@@ -206,14 +210,23 @@ impl NodeHost {
                 | StoreCall::ListFolder { .. }
                 | StoreCall::Quarantine { .. }
         );
+        let syncs = matches!(
+            call,
+            StoreCall::FinishStage { .. }
+                | StoreCall::LeaveStage { .. }
+                | StoreCall::SyncFolder { .. }
+                | StoreCall::AppendJournal { .. }
+                | StoreCall::ReplaceJournal { .. }
+        );
         let fails = can_fail && self.dice.below(1000) < self.store_errors_per_mille;
+        let fails = fails || (syncs && self.dice.below(1000) < self.sync_errors_per_mille);
         fails.then(|| StoreError::Io("simulated".into()))
     }
 }
 
 impl World {
     fn domain(&self, node: usize) -> String {
-        format!("r/z/rack{node}/node{node}")
+        format!("r/z/rack{}/node{node}", node % self.profile.racks)
     }
 
     /// A node's process starts.
@@ -221,7 +234,7 @@ impl World {
         let (now, domain) = (self.queue.now(), self.domain(node));
         let config = self.profile.node;
         let host = &mut self.nodes[node];
-        if host.running.is_some() {
+        if host.running.is_some() || self.broken.get(&node) == Some(&Broken::Off) {
             return;
         }
         host.lives += 1;
@@ -293,9 +306,7 @@ impl World {
         }
         let reachable = self.current.filter(|daemon| {
             let (here, there) = (Site::Node(node), Site::Daemon(*daemon));
-            self.daemons[*daemon].is_running()
-                && !self.net.cut.contains(&(here, there))
-                && !self.net.cut.contains(&(there, here))
+            self.daemons[*daemon].is_running() && !self.net.is_cut(here, there) && !self.net.is_cut(there, here)
         });
         let Some(daemon) = reachable else {
             self.queue.after(RELINK_MICROS, Event::NodeLink { node, life });
@@ -484,13 +495,17 @@ impl World {
             host.disk.fail(call);
             return Err(error);
         }
-        let losing = host.disk.lost_writes;
         let result = host.disk.perform(call);
         // What a kept stage forces to the disk on its way may be lost too.
-        if let StoreCall::FinishStage { key, .. } | StoreCall::WriteStage { key, .. } = call
-            && host.disk.lost_writes < losing
-        {
-            host.lossy.insert(*key);
+        if let Some((lie, overwritten)) = host.disk.lies() {
+            if let StoreCall::FinishStage { key, .. } | StoreCall::WriteStage { key, .. } = call {
+                host.lossy.insert(*key);
+            }
+            host.injured.extend(overwritten);
+            self.counts.lied(lie);
+        }
+        if result.is_ok() {
+            self.counts.stored(call);
         }
         self.check_after_store(node, call, &result);
         result

@@ -13,11 +13,11 @@ use repair_core::wire::daemon::ExtentEntry;
 use repair_core::wire::{CallError, DaemonReply, DaemonRequest, Refusal};
 use std::collections::{BTreeSet, VecDeque};
 
-const RETRY_MS: u64 = 300;
+const RETRY_MS: u64 = 1_000;
 /// After this an operation that gets no answer ends in vain.
-const PATIENCE_MS: u64 = 20_000;
+const PATIENCE_MS: u64 = 60_000;
 /// The same when nothing is wrong any more and nothing excuses it.
-const LAST_PATIENCE_MS: u64 = 60_000;
+const LAST_PATIENCE_MS: u64 = 180_000;
 
 /// A get under way.
 pub struct GetRun {
@@ -54,6 +54,11 @@ impl GetRun {
     /// A get of a name, or of a part of it.
     pub fn new(name: Vec<u8>, part: Option<(u64, u64)>, is_last: bool) -> Self {
         Self { name, part, is_last, row: None, wanted: 0..0, extents: VecDeque::new(), asks: 0 }
+    }
+
+    /// Whether it wants a part of it.
+    pub const fn is_ranged(&self) -> bool {
+        self.part.is_some()
     }
 }
 

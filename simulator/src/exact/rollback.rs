@@ -1,79 +1,73 @@
-//! A seed whose catalog is put back to an earlier copy when all is over, while its daemon is started again and again.
+//! A catalog put back to an earlier copy when all is over, while its daemon is started again and again; then the newest one.
 
-use super::profile::Profile;
+use super::counts::FaultKind;
 use super::run::Phase;
-use super::trace::Trace;
 use super::world::World;
+use repair_core::catalog::memory::MemoryCatalog;
 use repair_core::catalog::{CellRow, key};
 use repair_core::id::{DiskId, ExtentKey, PgId, RecordHash};
-use repair_core::rng::Dice;
+use repair_core::invariant::{Invariant, Violation};
 use repair_core::wire::codec::decode_row;
 use std::collections::BTreeMap;
 
-/// Operations after which the copy is made.
-const OPERATIONS_BEFORE: u64 = 40;
 /// Virtual time on the copy: a daemon that ends is started again after half a second.
-const SPAN_MS: u64 = 30_000;
-/// Virtual time in which all must be whole again on the newest catalog.
-const RECOVERY_MS: u64 = 120_000;
+const SPAN_MS: u64 = 60_000;
 
 type Lists = BTreeMap<(DiskId, PgId), BTreeMap<ExtentKey, RecordHash>>;
 
-/// Runs a seed to its end, puts the copy back for a while, and then the newest catalog.
-///
-/// # Errors
-/// What broke, in words.
-pub fn run_rolled_back(seed: u64) -> Result<(), String> {
-    let dice = Dice::new(seed).child("world", seed);
-    let profile = Profile::of(seed, &mut dice.child("profile", 0));
-    let mut world = World::new(profile, None, Trace::new(0, false), dice);
-    world.begin();
-    let mut copy = None;
-    while world.phase != Phase::Over && world.step() {
-        let done: u64 = world.clients.iter().map(|client| client.done).sum();
-        if copy.is_none() && done >= OPERATIONS_BEFORE {
-            copy = Some(world.catalog.rows.clone());
-        }
-    }
-    let copy = copy.ok_or("the work ended before the copy was made")?;
-    world.held()?;
-    let before = world.lists();
-    let newest = world.restart_on(copy);
-    // Every row of a group that is written now is none that follows the true one, and the oracle says so.
-    world.pass(SPAN_MS)?;
-    if world.lists() != before {
-        return Err("a member's list has changed".into());
-    }
-    if !world.is_suspended() {
-        return Err("the cell is not suspended".into());
-    }
-    world.restart_on(newest);
-    for _ in 0..RECOVERY_MS / 1_000 {
-        world.pass(1_000)?;
-        let daemon = world.current.and_then(|daemon| world.daemons[daemon].coordinator.as_ref());
-        if daemon.is_some_and(repair_core::coordinator::Coordinator::idle) {
-            return if world.lists().len() < before.len() { Err("lists are gone".into()) } else { Ok(()) };
-        }
-    }
-    Err(format!("not whole on the newest catalog: {}", world.unfinished()))
+/// What is kept for a catalog that goes back, and comes forth again.
+#[derive(Debug, Default)]
+pub struct Rollback {
+    copy: Option<MemoryCatalog>,
+    newest: Option<MemoryCatalog>,
+    before: Lists,
 }
 
 impl World {
-    fn held(&self) -> Result<(), String> {
-        self.violation.as_ref().map_or(Ok(()), |violation| Err(violation.to_string()))
+    /// Makes the copy, once so much of the work is done.
+    pub fn copy_catalog_in_time(&mut self) {
+        let done: u64 = self.clients.iter().map(|client| client.done).sum();
+        if self.profile.rolls_back && self.rollback.copy.is_none() && done >= self.profile.operations / 3 {
+            self.rollback.copy = Some(self.catalog.rows.clone());
+        }
     }
 
-    fn pass(&mut self, span_ms: u64) -> Result<(), String> {
-        let end = self.queue.now().after_ms(span_ms);
-        while self.queue.now() < end && self.step() {}
-        self.held()
+    /// Puts the copy back, if there is one that was not put back yet.
+    pub fn roll_back(&mut self) -> bool {
+        let Some(copy) = self.rollback.copy.take() else { return false };
+        self.profile.rolls_back = false;
+        self.counts.fault(FaultKind::CatalogRolledBack);
+        let now = self.queue.now();
+        self.trace.line(now, format_args!("the catalog is put back"));
+        self.rollback.before = self.lists();
+        self.rollback.newest = Some(self.restart_on(copy));
+        self.phase = Phase::RolledBack(now.after_ms(SPAN_MS));
+        true
     }
 
-    /// Ends all daemons and starts one on another catalog; the one it was on.
-    fn restart_on(
-        &mut self,
-        rows: repair_core::catalog::memory::MemoryCatalog,
-    ) -> repair_core::catalog::memory::MemoryCatalog {
+    /// On the copy nothing may change, and somebody must notice. The oracle says so of every row of a group that is written: it is none
+    /// that follows the true one.
+    pub fn look_at_rollback(&mut self) {
+        let changed =
+            |what: &str| Err(Violation::new(Invariant::RowsFollow, format!("on a catalog that went back {what}")));
+        if self.lists() != self.rollback.before {
+            return self.judge(changed("a member's list has changed"));
+        }
+        let Phase::RolledBack(until) = self.phase else { return };
+        if self.queue.now() < until {
+            return;
+        }
+        if !self.is_suspended() {
+            return self.judge(changed("the cell is not suspended"));
+        }
+        if let Some(newest) = self.rollback.newest.take() {
+            self.restart_on(newest);
+        }
+        self.phase = Phase::Settling(self.queue.now());
+    }
+
+    /// Ends all daemons and starts one on another catalog. Gives the one it was on.
+    fn restart_on(&mut self, rows: MemoryCatalog) -> MemoryCatalog {
         (0..self.daemons.len()).for_each(|daemon| self.stop_daemon(daemon));
         let replaced = std::mem::replace(&mut self.catalog.rows, rows);
         self.start_daemon();

@@ -2,17 +2,22 @@
 
 use super::catalog::{CatalogHost, CatalogStep};
 use super::client::ClientHost;
+use super::counts::Counts;
 use super::daemon::DaemonHost;
-use super::fault::{Faults, Undo};
+use super::fault::{Faults, Later};
 use super::message::{Answer, Answered, Question, Shown};
+use super::mode::Broken;
 use super::mutation::Mutation;
 use super::net::{Endpoint, Net, Site};
 use super::node::NodeHost;
 use super::oracle::Oracle;
 use super::profile::Profile;
-use super::queue::Queue;
+use super::queue::{Instant, Queue};
+use super::recount::Recounts;
+use super::rollback::Rollback;
 use super::run::Phase;
 use super::trace::Trace;
+use ec_core::Code;
 use repair_core::client::AskId;
 use repair_core::coordinator::JobId;
 use repair_core::invariant::Violation;
@@ -220,8 +225,8 @@ pub enum Event {
     },
     /// The next fault strikes.
     Fault,
-    /// A fault ends.
-    Undo(Undo),
+    /// A fault goes on, or ends.
+    Later(Later),
     /// Is it over?
     Look,
 }
@@ -256,12 +261,20 @@ pub struct World {
     pub dice: Dice,
     /// How far it is.
     pub phase: Phase,
-    /// Payload that repairs got as the sums of chains, and chains that were given up.
-    pub chained: (u64, u64),
-    /// Audits that found an extent sound, and others.
-    pub audited: (u64, u64),
-    /// Payload that repairs found staged by one before them.
-    pub resumed_bytes: u64,
+    /// What it went through.
+    pub counts: Counts,
+    /// The code, for what can be decoded.
+    pub code: Code,
+    /// Daemons that stand still, until then.
+    pub paused: BTreeMap<usize, Instant>,
+    /// Nodes that are broken for ever.
+    pub broken: BTreeMap<usize, Broken>,
+    /// Nodes that went beyond what the code bears.
+    pub gone: Option<Vec<usize>>,
+    /// A catalog that goes back.
+    pub rollback: Rollback,
+    /// What was counted anew.
+    pub recounts: Recounts,
     /// What broke.
     pub violation: Option<Violation>,
     rpcs: BTreeMap<u64, Rpc>,
@@ -271,8 +284,18 @@ pub struct World {
 }
 
 impl World {
-    /// An empty world.
-    pub fn new(profile: Profile, mutation: Option<Mutation>, trace: Trace, dice: Dice) -> Self {
+    /// An empty world. Of its faults only these strike, where they are named.
+    ///
+    /// # Panics
+    /// Never: the code of a profile is one.
+    pub fn new(
+        profile: Profile,
+        mutation: Option<Mutation>,
+        only_faults: Option<BTreeSet<u64>>,
+        trace: Trace,
+        dice: Dice,
+    ) -> Self {
+        let code = Code::new(&profile.code).expect("the code of a profile");
         Self {
             queue: Queue::default(),
             trace,
@@ -283,14 +306,18 @@ impl World {
             daemons: Vec::new(),
             current: None,
             clients: Vec::new(),
-            faults: Faults::new(dice.child("fault", 0)),
+            faults: Faults::new(dice.child("fault", 0), only_faults),
             profile,
             mutation,
             dice,
             phase: Phase::Faults,
-            chained: (0, 0),
-            audited: (0, 0),
-            resumed_bytes: 0,
+            counts: Counts::default(),
+            code,
+            paused: BTreeMap::new(),
+            broken: BTreeMap::new(),
+            gone: None,
+            rollback: Rollback::default(),
+            recounts: Recounts::default(),
             violation: None,
             rpcs: BTreeMap::new(),
             deliveries: BTreeMap::new(),
@@ -322,6 +349,10 @@ impl World {
             return false;
         }
         let Some(event) = self.queue.pop() else { return false };
+        if let Some(until) = self.paused_until(&event) {
+            self.queue.at(until, event);
+            return true;
+        }
         self.oracle.event += 1;
         match event {
             Event::Arrive { from, to, life, peer, rpc, question, body } => {
@@ -343,10 +374,34 @@ impl World {
                 self.transfer_tick(client, operation, transfer, wake);
             }
             Event::Fault => self.strike(),
-            Event::Undo(undo) => self.undo(undo),
+            Event::Later(later) => self.goes_on(later),
             Event::Look => self.look(),
         }
+        self.recount_now_and_then();
         self.violation.is_none()
+    }
+
+    /// Until when the daemon to which this happens stands still.
+    fn paused_until(&mut self, event: &Event) -> Option<Instant> {
+        if self.paused.is_empty() {
+            return None;
+        }
+        let daemon = match event {
+            Event::DaemonTick { daemon, .. } | Event::RepairTick { daemon, .. } => *daemon,
+            Event::Arrive { to: Site::Daemon(daemon), .. } | Event::Gone { at: Site::Daemon(daemon), .. } => *daemon,
+            Event::Answer { rpc, .. } => match self.rpcs.get(rpc)?.from {
+                Site::Daemon(daemon) => daemon,
+                _ => return None,
+            },
+            Event::Catalog(step) => step.hearer()?,
+            _ => return None,
+        };
+        let until = *self.paused.get(&daemon)?;
+        if until > self.queue.now() {
+            return Some(until);
+        }
+        self.paused.remove(&daemon);
+        None
     }
 
     fn gone(&mut self, at: Site, peer: PeerId) {
