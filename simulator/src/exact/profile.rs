@@ -79,6 +79,7 @@ impl Profile {
             beat_every: Millis(500),
             suspect_after: Millis(1_600),
             grace: self.grace,
+            flap_hold: Some(Millis(1_000)),
             slots_per_disk: self.slots_per_disk,
             repairs_max: 3,
             repair_chain: self.repair_chain,
