@@ -72,7 +72,7 @@ fn a_question_a_window_and_a_plan() {
 
 #[test]
 fn a_drain_moves_everything_and_a_node_leaves() {
-    let (cell, holders, bytes) = cell_with_a_file();
+    let (mut cell, holders, bytes) = cell_with_a_file();
     let drained = json(&cell, &["drain", &name(holders[0]), "--wait"]);
     assert_eq!(
         (&drained["drain"]["state"], &drained["drain"]["groups_left"]),
@@ -92,11 +92,17 @@ fn a_drain_moves_everything_and_a_node_leaves() {
     let left = cell.good(&["drain", &name(holders[1]), "--decommission", "--wait", "--json"]);
     let left: Value = serde_json::from_slice(&left.stdout).unwrap();
     assert_eq!(left["drain"]["state"], "left");
-    // Its process goes on asking.
-    std::thread::sleep(Duration::from_secs(3));
+    // Its process is told so, and ends.
+    eventually("its node ends", || {
+        let said = cell.log(&format!("node-{}.log", holders[1]));
+        if said.contains("has left this cell") { Ok(()) } else { Err(said) }
+    });
     assert_eq!(json(&cell, &["status"])["nodes"]["total"], 6);
-    assert!(cell.log(&format!("node-{}.log", holders[1])).contains("has left this cell"));
+    let again = cell.node_command(holders[1]).output().unwrap();
+    assert!(!again.status.success() && text(&again.stderr).contains("--cancel"), "{}", text(&again.stderr));
     assert_eq!(cell.get("file").unwrap(), bytes);
     cell.good(&["drain", left["disk"].as_str().unwrap(), "--cancel"]);
+    cell.kill_node(holders[1]);
+    cell.start_node(holders[1]);
     cell.wait_healthy(7);
 }

@@ -232,8 +232,8 @@ impl Coordinator {
         };
         let wrong = |error: crate::wire::codec::CodecError| error.to_string();
         match about {
-            About::Disk(_) => drop(decode_row::<IntentRow>(&found.value).map_err(wrong)?),
-            About::Repairs => drop(decode_row::<PauseRow>(&found.value).map_err(wrong)?),
+            About::Disk(_) => decode_row::<IntentRow>(&found.value).map(|_| ()).map_err(wrong)?,
+            About::Repairs => decode_row::<PauseRow>(&found.value).map(|_| ()).map_err(wrong)?,
         }
         let (wanted, stored) = (Some(found.value.clone()), Some((found.value.clone(), found.revision)));
         self.intents.records.insert(about, Record { wanted, stored, ..Record::default() });

@@ -166,7 +166,7 @@ impl Profile {
             beat_every: span(500),
             suspect_after: span(1_600),
             grace: self.grace,
-            flap_hold: None,
+            flap_hold: Some(span(1_000)),
             slots_per_disk: self.slots_per_disk,
             repairs_max: 3,
             repair_chain: self.repair_chain,
