@@ -288,21 +288,24 @@ fn recount(world: &World) -> (BTreeMap<usize, u64>, u64) {
     (by_margin, unavailable)
 }
 
+fn targets_are_up(world: &World) -> bool {
+    let first = world.repairs.front();
+    first.is_some_and(|(_, spec)| spec.targets.values().all(|place| world.nodes[&place.disk].is_up()))
+}
+
 #[test]
 fn counters_are_what_a_recount_gives() {
     let mut dice = Dice::new(4);
     for round in 0..4u64 {
         let mut world = World::new(9, config("rs:4+2"));
-        put_all(&mut world, &[1_000; 12]);
+        put_all(&mut world, &[1_000; 30]);
         let mut compared = 0;
         for _ in 0..60 {
             let disk = DiskId(1 + u128::from(dice.below(9)));
             match dice.below(4) {
                 0 if world.nodes[&disk].is_up() => world.kill_node(disk),
                 1 if !world.nodes[&disk].is_up() => world.start_node(disk),
-                2 if !world.repairs.is_empty() && world.nodes.values().all(super::testing::Host::is_up) => {
-                    drop(world.repair_one())
-                }
+                2.. if targets_are_up(&world) => drop(world.repair_one()),
                 _ => {}
             }
             world.pass(Millis(dice.below(3_000)));
