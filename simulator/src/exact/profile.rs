@@ -104,7 +104,7 @@ impl Profile {
         let (code, nodes, racks) = if dice.chance(1, 40) { WIDE } else { CELLS[(seed % CELLS.len() as u64) as usize] };
         let spec: CodeSpec = code.parse().expect("a spec of the table");
         let tolerance = Code::new(&spec).expect("a code of the table").guaranteed_tolerance();
-        let work_ms = 600_000 + dice.below(600_000);
+        let work_ms = 600_000 + dice.below(300_000);
         let stretch = work_ms / 100_000;
         let clients = 2 + dice.below(4);
         let span = |ms: u64| Millis(ms * stretch);
