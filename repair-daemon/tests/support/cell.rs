@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Quick detection, no grace: what a test wants to see happens within seconds.
-pub const QUICK: &str = "beat_ms = 200\nsuspect_ms = 1500\ngrace_seconds = 0\n";
+/// Nodes are killed again and again in these tests, which is not to look as if they flapped.
+pub const QUICK: &str = "beat_ms = 200\nsuspect_ms = 1500\ngrace_seconds = 0\nflap_hold_seconds = 0\n";
 
 /// How long anything may take before a test gives up, on a machine that does other things too.
 pub const PATIENCE: Duration = Duration::from_secs(60);
