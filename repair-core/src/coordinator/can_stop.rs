@@ -56,15 +56,24 @@ impl Coordinator {
         self.disks.iter().filter(|(_, disk)| inside(disk)).map(|(id, _)| *id).collect()
     }
 
-    pub(super) fn can_stop_wanted(&mut self, asker: Asker, nodes: &[String]) {
+    /// The disks of nodes and domains; refused where the cell does not have one of them.
+    pub(super) fn all_named(&self, nodes: &[String]) -> Result<BTreeSet<DiskId>, Refusal> {
         let mut disks = BTreeSet::new();
         for node in nodes {
             let named = self.disks_named(node);
             if named.is_empty() {
-                return self.refuse(asker, Refusal::Invalid(format!("the cell has no node or domain {node:?}")));
+                return Err(Refusal::Invalid(format!("the cell has no node or domain {node:?}")));
             }
             disks.extend(named);
         }
+        Ok(disks)
+    }
+
+    pub(super) fn can_stop_wanted(&mut self, asker: Asker, nodes: &[String]) {
+        let disks = match self.all_named(nodes) {
+            Ok(disks) => disks,
+            Err(refusal) => return self.refuse(asker, refusal),
+        };
         let report = self.can_stop(&disks);
         self.reply_with(asker, DaemonReply::Report, super::report::json(&report));
     }

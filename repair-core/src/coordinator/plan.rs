@@ -5,7 +5,7 @@ use super::{Asker, Coordinator, JobId};
 use crate::id::{DiskId, ExtentKey, PgId};
 use crate::placement::{self, Candidate};
 use crate::risk::shard_set;
-use crate::wire::{DaemonReply, Refusal};
+use crate::wire::DaemonReply;
 use ec_core::{Code, ShardIndex, ShardSet};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -168,14 +168,10 @@ impl Coordinator {
     }
 
     pub(super) fn drill_wanted(&mut self, asker: Asker, nodes: &[String]) {
-        let mut lost = BTreeSet::new();
-        for node in nodes {
-            let named = self.disks_named(node);
-            if named.is_empty() {
-                return self.refuse(asker, Refusal::Invalid(format!("the cell has no node or domain {node:?}")));
-            }
-            lost.extend(named);
-        }
+        let lost = match self.all_named(nodes) {
+            Ok(disks) => disks,
+            Err(refusal) => return self.refuse(asker, refusal),
+        };
         let report = self.drill(&lost);
         self.reply_with(asker, DaemonReply::Report, super::report::json(&report));
     }
