@@ -199,8 +199,9 @@ fn parity_committed_wrong_is_healthy_for_every_scrub_and_named_by_an_audit() {
     });
     let (node, path) = holder_of(&cell, &extent, 1);
     let lost = std::fs::read(&path).unwrap();
+    let seen = cell.event_count();
     cell.kill_node(node);
-    cell.wait_full();
+    cell.wait_repaired(seen);
     assert!(std::fs::read(holder_of(&cell, &extent, 1).1).unwrap() == lost);
     assert!(cell.get("wrong").unwrap() == data);
 

@@ -50,7 +50,7 @@ fn a_lost_fragment_comes_through_a_chain_where_chains_are_on() {
         let lost = std::fs::read(&fragments[1].2).unwrap();
         let seen = cell.event_count();
         cell.kill_node(fragments[1].1);
-        let status = cell.wait_full();
+        let status = cell.wait_repaired(seen);
         let done = event(&cell, seen, "repair_done");
         let rebuilt = number(&done, "rebuilt_bytes");
         assert_eq!(number(&done, "chained_bytes"), if chains { rebuilt } else { 0 }, "{done}");

@@ -77,9 +77,10 @@ fn buckets_are_nodes_of_a_cell() {
     cell.start_node(2);
     cell.start_node(3);
     cell.wait_healthy(4);
+    let seen = cell.event_count();
     cell.kill_node(1);
     start(&mut cell, 4, &azure);
-    cell.wait_full();
+    cell.wait_repaired(seen);
     assert!(used_bytes(&azure, 4) > 5_000_000);
     cell.kill_node(2);
     cell.kill_node(3);

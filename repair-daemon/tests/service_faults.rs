@@ -107,10 +107,11 @@ fn sources_that_rot_before_a_repair_are_named_and_left_out() {
     let bytes = noise(7, 6_000_000);
     cell.put("file", &bytes);
     let holders: Vec<usize> = (0..8).filter(|node| !cell.fragments(*node).is_empty()).collect();
+    let seen = cell.event_count();
     cell.kill_node(holders[0]);
     // Rot in a source of the repair, which the code survives too.
     flip(&cell.fragments(holders[2])[0]);
-    cell.wait_full();
+    cell.wait_repaired(seen);
     eventually("what rotted was found", || {
         let events = text(&cell.good(&["events", "--json"]).stdout);
         if events.contains("fragment_damaged") { Ok(()) } else { Err("no event names it".into()) }
@@ -160,13 +161,14 @@ fn a_node_that_accepts_and_never_answers_delays_nobody_for_long() {
     let bytes = noise(8, 2_000_000);
     cell.put("file", &bytes);
     let holder = (0..8).find(|node| !cell.fragments(*node).is_empty()).unwrap();
+    let seen = cell.event_count();
     cell.signal_node(holder, Signal::STOP);
     let began = Instant::now();
     assert!(cell.get("file").unwrap() == bytes, "others are read instead");
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     cell.put("another", &bytes);
     // What it held is rebuilt elsewhere: to be silent for longer than the grace is to be lost.
-    cell.wait_full();
+    cell.wait_repaired(seen);
     cell.signal_node(holder, Signal::CONT);
     cell.wait_healthy(8);
     cell.wait_full();

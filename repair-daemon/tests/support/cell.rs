@@ -279,6 +279,16 @@ impl TestCell {
         })
     }
 
+    /// Waits for the end of a repair after the first `seen` events, then for full redundancy: a loss is not noticed at once,
+    /// so a cell that just lost a node still says that it is full.
+    pub fn wait_repaired(&self, seen: usize) -> Value {
+        eventually("a repair", || {
+            let kinds = self.kinds_after(seen);
+            if kinds.iter().any(|kind| kind == "repair_done") { Ok(()) } else { Err(format!("{kinds:?}")) }
+        });
+        self.wait_full()
+    }
+
     /// Fragment files of a node, with their folders.
     pub fn fragments(&self, number: usize) -> Vec<PathBuf> {
         let folders = fs::read_dir(self.nodes[number].data.join("fragments")).into_iter().flatten();
