@@ -100,6 +100,12 @@ impl Limping {
         }
     }
 
+    /// Whether it was seen at work lately, and does not limp.
+    pub fn is_well(&self, now: Time, disk: DiskId) -> bool {
+        let works = |watched: &&Watched| watched.told.values().any(|told| told.counts(now));
+        self.disks.get(&disk).filter(works).is_some_and(|watched| !watched.limps)
+    }
+
     /// What was told is of an earlier process.
     pub fn forget(&mut self, disk: DiskId) {
         self.disks.remove(&disk);

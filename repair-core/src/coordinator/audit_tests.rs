@@ -146,6 +146,12 @@ fn what_is_found_is_told_kept_over_a_restart_and_over_when_it_is_gone() {
         let places = locate(&mut world, extent);
         let given: Vec<bool> = places.slots.iter().map(|slot| !slot.is_empty()).collect();
         assert_eq!(given, [true, true, true, true, false, true], "{life}");
+        // So it is nothing to stop a node by: of what is left, one more may go.
+        let disks: Vec<String> = [0, 1, 2].map(|index: usize| places.slots[index][0].disk.to_string()).into();
+        for (stopped, may) in [(1, true), (2, false)] {
+            let report = world.report(DaemonRequest::CanStop { nodes: disks[..stopped].to_vec() });
+            assert_eq!(report["can_stop"], may, "{report}");
+        }
         world.start_daemon();
         world.settle();
         world.until("what was found is known again", |world| world.coordinator().status().audits.parked == 1);

@@ -46,8 +46,9 @@ pub struct AgainstReport {
 impl Coordinator {
     /// Disks of a node, by id or name, or of a whole domain.
     pub(super) fn disks_named(&self, name: &str) -> BTreeSet<DiskId> {
-        if let Some(disk) = self.disk_named(name) {
-            return BTreeSet::from([disk]);
+        let called = self.disks_called(name);
+        if !called.is_empty() {
+            return called.into_iter().collect();
         }
         let levels = [Level::Region, Level::Zone, Level::Rack];
         let inside = |disk: &super::disks::Disk| {

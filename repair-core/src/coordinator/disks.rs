@@ -211,7 +211,6 @@ impl Coordinator {
             disk.broken = None;
             disk.refused.clear();
             disk.told = super::faults::Told::default();
-            self.limping.forget(id);
         }
         disk.health.registering(now);
         if let Some(gone) = gone {
@@ -222,6 +221,7 @@ impl Coordinator {
             self.superseded(earlier);
         }
         if restarted {
+            self.started_again(id);
             self.tell_groups(id, false);
         }
         self.watch(id);

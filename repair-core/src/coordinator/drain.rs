@@ -62,14 +62,21 @@ pub struct BlockReport {
 }
 
 impl Coordinator {
-    /// A disk by its id, its domain, or the last part of that.
-    pub(super) fn disk_named(&self, name: &str) -> Option<DiskId> {
-        let named = |disk: &super::disks::Disk| {
-            disk.row.domain == name || disk.domain.as_ref().is_some_and(|domain| domain.node_name() == name)
-        };
-        let by_domain = self.disks.iter().find(|(_, disk)| named(disk)).map(|(id, _)| *id);
+    /// Disks by their id, else by their domain, else by the last part of that: one disk that died and the one in its place can stand
+    /// in the same domain, and nodes of two racks can have the same last part.
+    pub(super) fn disks_called(&self, name: &str) -> Vec<DiskId> {
         let known = |id: &DiskId| self.disks.contains_key(id) || self.is_draining(*id);
-        by_domain.or_else(|| name.parse().ok().filter(known))
+        if let Some(id) = name.parse().ok().filter(known) {
+            return vec![id];
+        }
+        let by = |is: &dyn Fn(&super::disks::Disk) -> bool| -> Vec<DiskId> {
+            self.disks.iter().filter(|(_, disk)| is(disk)).map(|(id, _)| *id).collect()
+        };
+        let by_domain = by(&|disk| disk.row.domain == name);
+        if !by_domain.is_empty() {
+            return by_domain;
+        }
+        by(&|disk| disk.domain.as_ref().is_some_and(|domain| domain.node_name() == name))
     }
 
     /// Whether a repair should rather not read a fragment from its leaving disk: others read it already, or it is slow, and the rest of
@@ -111,13 +118,13 @@ impl Coordinator {
             .intents
             .drains
             .iter()
-            .filter(|(id, drain)| !drain.row.drained && self.is_drained(**id, drain))
+            // An operator's word that is not stored yet comes first: he may be giving it up.
+            .filter(|(id, drain)| !drain.row.drained && self.intent_is_stored(**id) && self.is_drained(**id, drain))
             .map(|(id, drain)| (*id, drain.row))
             .collect();
         for (id, row) in done {
             let drain = Some(DrainRow { drained: true, ..row });
-            let window_left = self.window_ends(id).map(|until| until.since(self.now));
-            self.want_of_disk(IntentRow { disk: id, drain, window_left }, None);
+            self.want_of_disk(IntentRow { drain, ..self.disk_intent(id) }, None);
         }
     }
 

@@ -45,6 +45,8 @@ struct Record {
     /// The row as it is, and its revision.
     stored: Option<(Vec<u8>, u64)>,
     writing: bool,
+    /// Whether the window in what is wanted is an operator's word that is not stored yet.
+    is_word: bool,
     /// Who is told once it is stored.
     askers: Vec<Asker>,
 }
@@ -70,6 +72,8 @@ pub(super) struct Drain {
 struct Window {
     since: Time,
     until: Time,
+    /// When what is left of it is stored again, or it is over: the one timer that counts.
+    due: Time,
 }
 
 /// All intents.
@@ -125,22 +129,51 @@ impl Coordinator {
         Some((Health::Draining, drain.since, evidence))
     }
 
-    fn disk_intent(&self, id: DiskId) -> IntentRow {
+    pub(super) fn disk_intent(&self, id: DiskId) -> IntentRow {
         let record = self.intents.records.get(&About::Disk(id));
         let wanted = record.and_then(|record| record.wanted.as_ref()).and_then(|value| decode_row(value).ok());
-        wanted.unwrap_or(IntentRow { disk: id, drain: None, window_left: None })
+        let row = wanted.unwrap_or(IntentRow { disk: id, drain: None, window_left: None });
+        if record.is_some_and(|record| record.is_word) {
+            return row;
+        }
+        IntentRow { window_left: self.window_ends(id).map(|until| until.since(self.now)), ..row }
+    }
+
+    /// Whether nothing else is wanted of a disk than what is stored.
+    pub(super) fn intent_is_stored(&self, id: DiskId) -> bool {
+        self.intents.records.get(&About::Disk(id)).is_none_or(|record| record.stands() && !record.writing)
+    }
+
+    /// The one disk that an operator's word is about; refused where none is, or more than one.
+    pub(super) fn disk_meant(&self, name: &str) -> Result<DiskId, Refusal> {
+        let disks = self.disks_called(name);
+        // Of one that died, and was replaced under its name, nothing is left to want.
+        let stays = |id: &DiskId| !self.is_lost(*id) || !self.groups_of(*id).is_empty();
+        let living: Vec<DiskId> = disks.iter().copied().filter(stays).collect();
+        match (disks.as_slice(), living.as_slice()) {
+            ([], _) => Err(Refusal::NotFound),
+            ([one], _) | (_, [one]) => Ok(*one),
+            (all, _) => {
+                let ids: Vec<String> = all.iter().map(ToString::to_string).collect();
+                Err(Refusal::Invalid(format!("{name:?} is the name of more than one disk: {}", ids.join(", "))))
+            }
+        }
     }
 
     /// An operator begins a drain, or gives it up.
     pub(super) fn drain_wanted(&mut self, asker: Asker, node: &str, drain: Option<DrainRow>) {
-        let Some(id) = self.disk_named(node) else { return self.refuse(asker, Refusal::NotFound) };
-        let row = IntentRow { drain, ..self.disk_intent(id) };
-        self.want_of_disk(row, Some(asker));
+        match self.disk_meant(node) {
+            Ok(id) => self.want_of_disk(IntentRow { drain, ..self.disk_intent(id) }, Some(asker)),
+            Err(refusal) => self.refuse(asker, refusal),
+        }
     }
 
     /// An operator declares a maintenance window, or ends it.
     pub(super) fn window_wanted(&mut self, asker: Asker, node: &str, span: Option<Millis>) {
-        let Some(id) = self.disk_named(node) else { return self.refuse(asker, Refusal::NotFound) };
+        let id = match self.disk_meant(node) {
+            Ok(id) => id,
+            Err(refusal) => return self.refuse(asker, refusal),
+        };
         if span.is_some_and(|span| span.0 == 0 || span > WINDOW_MAX) {
             let most_days = WINDOW_MAX.0 / (24 * 60 * 60 * 1_000);
             return self.refuse(
@@ -152,6 +185,7 @@ impl Coordinator {
             return self.refuse(asker, Refusal::Invalid(format!("disk {id} has left the cell")));
         }
         let row = IntentRow { window_left: span, ..self.disk_intent(id) };
+        self.intents.records.entry(About::Disk(id)).or_default().is_word = true;
         self.want_of_disk(row, Some(asker));
     }
 
@@ -220,7 +254,18 @@ impl Coordinator {
         let Some(record) = self.intents.records.get_mut(&about) else { return };
         record.writing = false;
         record.stored = found.map(|found| (found.value, found.revision));
+        self.take_leave(about);
         self.store_intent(about);
+    }
+
+    /// A disk whose row says that it has left is gone from the catalog, though an operator has changed his mind meanwhile.
+    fn take_leave(&mut self, about: About) {
+        let stored = self.intents.records.get(&about).and_then(|record| record.stored.as_ref());
+        let (About::Disk(id), Some((value, _))) = (about, stored) else { return };
+        let drain = decode_row::<IntentRow>(value).ok().and_then(|row| row.drain);
+        if let Some(drain) = drain.filter(|drain| drain.leaves && drain.drained) {
+            self.drain_stands(id, Some(drain));
+        }
     }
 
     /// A row found at the start.
@@ -242,27 +287,36 @@ impl Coordinator {
     }
 
     pub(super) fn intent_due(&mut self, about: About) {
-        let Some(record) = self.intents.records.get(&about) else { return };
-        if record.writing {
-            return self.read_intent(about);
+        if self.intents.records.get(&about).is_some_and(|record| record.writing) {
+            self.read_intent(about);
         }
-        let About::Disk(id) = about else { return };
-        let Some(window) = self.intents.windows.get(&id).copied() else { return };
-        let left = window.until.since(self.now);
-        let row = IntentRow { window_left: (left.0 > 0).then_some(left), ..self.disk_intent(id) };
-        self.want_of_disk(row, None);
+    }
+
+    /// Stores what is left of a window, or that it is over.
+    pub(super) fn window_due(&mut self, id: DiskId) {
+        let now = self.now;
+        let Some(window) = self.intents.windows.get_mut(&id).filter(|window| window.due <= now) else { return };
+        let over = window.until <= now;
+        let due = now + WINDOW_STORED_EVERY;
+        window.due = if over { due } else { due.min(window.until) };
+        let due = window.due;
+        self.at(due, Timer::Window(id));
+        // What an operator wants and is not stored yet says all that is to be said.
+        if over || self.intent_is_stored(id) {
+            self.want_of_disk(self.disk_intent(id), None);
+        }
     }
 
     /// What is wanted is stored: from now on it counts.
     fn intent_stands(&mut self, about: About) {
         let Some(record) = self.intents.records.get_mut(&about) else { return };
-        let askers = std::mem::take(&mut record.askers);
+        let (askers, is_word) = (std::mem::take(&mut record.askers), std::mem::take(&mut record.is_word));
         let value = record.stored.as_ref().map(|(value, _)| value.clone());
         if value.is_none() {
             self.intents.records.remove(&about);
         }
         match about {
-            About::Disk(id) => self.disk_intent_stands(id, value.and_then(|value| decode_row(&value).ok())),
+            About::Disk(id) => self.disk_intent_stands(id, value.and_then(|value| decode_row(&value).ok()), is_word),
             About::Repairs => self.pause_stands(value.and_then(|value| decode_row(&value).ok())),
         }
         for asker in askers {
@@ -276,18 +330,20 @@ impl Coordinator {
         }
     }
 
-    fn disk_intent_stands(&mut self, id: DiskId, row: Option<IntentRow>) {
+    fn disk_intent_stands(&mut self, id: DiskId, row: Option<IntentRow>, is_word: bool) {
         let drain = row.as_ref().and_then(|row| row.drain);
         let window_left = row.and_then(|row| row.window_left);
-        self.window_stands(id, window_left);
+        self.window_stands(id, window_left, is_word);
         self.drain_stands(id, drain);
         self.watch(id);
         self.look_at_groups_of(id);
         self.retry_homes();
     }
 
-    fn window_stands(&mut self, id: DiskId, left: Option<Millis>) {
+    /// Without an operator's word the row says no more of a window that is known than what was left of it.
+    fn window_stands(&mut self, id: DiskId, left: Option<Millis>, is_word: bool) {
         let fields = vec![("disk", id.to_string())];
+        let before = self.intents.windows.get(&id).copied();
         let Some(left) = left else {
             if self.intents.windows.remove(&id).is_some() {
                 let text = format!("the maintenance window of {} is over", self.who(id));
@@ -295,22 +351,16 @@ impl Coordinator {
             }
             return;
         };
-        let until = self.now + left;
-        let before = self.intents.windows.get(&id).copied();
-        // What is stored every minute is only what is left of the same window.
-        let same = before
-            .filter(|window| until.since(window.until).0.max(window.until.since(until).0) < WINDOW_STORED_EVERY.0);
-        match same {
-            Some(_) => {}
-            None => {
-                let since = before.map_or(self.now, |window| window.since);
-                self.intents.windows.insert(id, Window { since, until });
-                let text = format!("{} may be away for {} s", self.who(id), left.0 / 1_000);
-                self.note("maintenance_began", text, fields);
-            }
+        if before.is_some() && !is_word {
+            return;
         }
-        let end = self.intents.windows.get(&id).map_or(until, |window| window.until);
-        self.at(end.min(self.now + WINDOW_STORED_EVERY).max(self.now + Millis(1)), Timer::Intent(About::Disk(id)));
+        let until = self.now + left;
+        let since = before.map_or(self.now, |window| window.since);
+        let due = until.min(self.now + WINDOW_STORED_EVERY).max(self.now + Millis(1));
+        self.intents.windows.insert(id, Window { since, until, due });
+        self.at(due, Timer::Window(id));
+        let text = format!("{} may be away for {} s", self.who(id), until.since(self.now).0 / 1_000);
+        self.note("maintenance_began", text, fields);
     }
 
     fn drain_stands(&mut self, id: DiskId, row: Option<DrainRow>) {

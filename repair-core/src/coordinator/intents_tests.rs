@@ -319,3 +319,157 @@ fn what_operators_want_ends_as_it_says_whatever_becomes_of_transactions() {
     world.settle();
     assert_eq!(locate(&mut world, entry.extent).slots.len(), 6);
 }
+
+fn revision(world: &World, disk: DiskId) -> u64 {
+    world.catalog.get(&key::intent(disk)).map_or(0, |row| row.revision)
+}
+
+#[test]
+fn a_drain_that_ends_in_a_window_is_written_down_once_and_can_be_given_up() {
+    let mut world = cell(8, "rs:4+2");
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    let disk = members(&world, entry.extent)[1];
+    world.report(DaemonRequest::Maintain { node: name(disk), span: Some(Millis(60 * MINUTE)) });
+    world.report(DaemonRequest::Drain { node: name(disk), leaves: false });
+    world.until("a fragment is moved", |world| !world.repairs.is_empty());
+    world.settle();
+    world.until("it is drained", |world| world.kinds().contains(&"disk_drained"));
+    let drained = revision(&world, disk);
+    world.pass(Millis(MINUTE - 10_000));
+    assert!(revision(&world, disk) <= drained + 1, "what is left of the window is stored once a minute");
+    let report = world.report(DaemonRequest::CancelDrain { node: name(disk) });
+    assert!(report["drain"].is_null() && report["window_left_ms"].as_u64() > Some(50 * MINUTE), "{report}");
+    let report = world.report(DaemonRequest::Maintain { node: name(disk), span: None });
+    assert!(report["window_left_ms"].is_null(), "{report}");
+    world.pass(Millis(2_000));
+    assert_eq!((state(&world, disk).as_deref(), world.rows(key::INTENTS)), (Some("healthy"), 0));
+}
+
+#[test]
+fn a_drain_given_up_while_its_end_is_written_is_given_up_and_a_disk_that_was_let_go_comes_back() {
+    // As many steps after the last move as a write and a read take.
+    for late in 0..12 {
+        let mut world = cell(8, "rs:4+2");
+        let entry = world.put(A, "a", &data(50_000, 1));
+        world.settle();
+        let disk = members(&world, entry.extent)[1];
+        world.report(DaemonRequest::Drain { node: name(disk), leaves: true });
+        world.until("a fragment is moved", |world| !world.repairs.is_empty());
+        while !world.repairs.is_empty() {
+            world.repair_one();
+        }
+        let is_member = |world: &World| {
+            let owner = |pg| world.coordinator().owner(pg).unwrap();
+            let all = world.coordinator().groups.keys().copied();
+            all.filter(|pg| owner(*pg).row().unwrap().index_held_or_joined(disk).is_some()).count()
+        };
+        world.until("it is in no group", |world| is_member(world) == 0);
+        world.pass(Millis(late));
+        let id = world.send(DaemonRequest::CancelDrain { node: disk.to_string() }, crate::node::Body::new());
+        let (reply, _) = world.answer(id);
+        assert!(matches!(reply, DaemonReply::Report), "{late}: {reply:?}");
+        world.pass(Millis(5_000));
+        assert_eq!((world.rows(key::INTENTS), drain_state(&world)), (0, Value::Array(vec![])), "{late}");
+        world.until("it is there", |world| world.healthy() == 8);
+        assert_eq!((world.rows(key::DISKS), world.rows(key::LIVES)), (8, 8), "{late}");
+    }
+}
+
+#[test]
+fn a_window_is_as_long_as_was_said_last_and_stored_once_a_minute_however_often_it_is_said() {
+    let mut world = cell(7, "rs:4+2");
+    let disk = DiskId(2);
+    let left = |world: &mut World| {
+        let explained = world.report(DaemonRequest::Explain { subject: Subject::Node(name(disk)) });
+        explained["intent"]["window_left_ms"].as_u64().unwrap()
+    };
+    for (span, passes) in [(30_000, 5_000), (80_000, 5_000), (40_000, 2_000)] {
+        world.report(DaemonRequest::Maintain { node: name(disk), span: Some(Millis(span)) });
+        world.pass(Millis(passes));
+        let found = left(&mut world);
+        assert!((span - passes - 100..=span - passes).contains(&found), "{found} of {span}");
+    }
+    for _ in 0..30 {
+        world.report(DaemonRequest::Maintain { node: name(disk), span: Some(Millis(60 * MINUTE)) });
+        world.pass(Millis(1_000));
+    }
+    let before = revision(&world, disk);
+    world.pass(Millis(10 * MINUTE));
+    let written = revision(&world, disk) - before;
+    assert!((5..=11).contains(&written), "{written} writes of the catalog in ten minutes");
+    let left = left(&mut world);
+    assert!((49 * MINUTE..=50 * MINUTE).contains(&left), "{left}");
+}
+
+#[test]
+fn a_name_of_two_disks_is_refused_where_one_is_meant_and_both_are_asked_about() {
+    let mut world = World::new(0, CoordinatorConfig { code: "rs:4+2".parse().ok(), slots_per_disk: 1, ..hasty() });
+    for number in 1..=8u128 {
+        world.add_node(DiskId(number), format!("r/z/rack{number}/n{}", number % 4));
+    }
+    world.until("all are there", |world| world.healthy() == 8);
+    world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    for request in [
+        DaemonRequest::Drain { node: "n1".into(), leaves: true },
+        DaemonRequest::Maintain { node: "n1".into(), span: Some(Millis(MINUTE)) },
+        DaemonRequest::Explain { subject: Subject::Node("n1".into()) },
+    ] {
+        let DaemonReply::Refused(Refusal::Invalid(why)) = world.ask(request) else { panic!("n1 is not one disk") };
+        assert!(why.contains(&DiskId(1).to_string()) && why.contains(&DiskId(5).to_string()), "{why}");
+    }
+    assert_eq!(world.rows(key::INTENTS), 0);
+    let both = world.report(DaemonRequest::CanStop { nodes: vec!["n1".into()] });
+    assert_eq!(both["nodes"], serde_json::json!(["r/z/rack1/n1", "r/z/rack5/n1"]));
+    // The whole domain names one of them.
+    world.report(DaemonRequest::Maintain { node: "r/z/rack5/n1".into(), span: Some(Millis(MINUTE)) });
+    assert_eq!(state(&world, DiskId(5)).as_deref(), Some("maintenance"));
+}
+
+#[test]
+fn a_disk_in_the_place_of_a_dead_one_is_the_one_that_is_meant() {
+    let mut world = cell(8, "rs:4+2");
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    let dead = members(&world, entry.extent)[0];
+    world.kill_node(dead);
+    world.pass(Millis(5_000));
+    world.settle();
+    let place = name(dead);
+    world.add_node(DiskId(20), format!("r/z/rack{0}/node{0}", dead.0));
+    world.until("it is there", |world| world.healthy() == 8);
+    world.report(DaemonRequest::Maintain { node: place, span: Some(Millis(MINUTE)) });
+    assert_eq!(state(&world, DiskId(20)).as_deref(), Some("maintenance"));
+}
+
+#[test]
+fn who_takes_over_is_replaced_in_a_window_where_no_further_loss_can_be_borne() {
+    let mut world = cell(8, "rs:4+1");
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    world.kill_node(members(&world, entry.extent)[0]);
+    world.until("a repair is wanted", |world| !world.repairs.is_empty());
+    let successor = world.repairs[0].1.targets[&0].disk;
+    world.report(DaemonRequest::Maintain { node: name(successor), span: Some(Millis(60 * MINUTE)) });
+    world.kill_node(successor);
+    world.pass(Millis(20_000));
+    let joining = world.coordinator().owner(entry.extent.pg()).unwrap().row().unwrap().joining.clone();
+    assert!(joining.get(&0).is_some_and(|disk| *disk != successor), "{joining:?}");
+}
+
+#[test]
+fn a_spare_in_its_window_takes_over_where_data_is_near_to_loss_and_no_other_is_there() {
+    for (code, takes) in [("rs:4+2", true), ("rs:3+3", false)] {
+        let mut world = cell(7, code);
+        let entry = world.put(A, "a", &data(50_000, 1));
+        world.settle();
+        let disks = members(&world, entry.extent);
+        let spare = (1..=7).map(DiskId).find(|disk| !disks.contains(disk)).unwrap();
+        world.report(DaemonRequest::Maintain { node: name(spare), span: Some(Millis(60 * MINUTE)) });
+        world.kill_node(disks[0]);
+        world.pass(Millis(20_000));
+        let joining = world.coordinator().owner(entry.extent.pg()).unwrap().row().unwrap().joining.clone();
+        assert_eq!(joining.values().copied().collect::<Vec<_>>(), if takes { vec![spare] } else { vec![] }, "{code}");
+    }
+}

@@ -3,7 +3,7 @@
 use super::{Coordinator, Timer};
 use crate::catalog::PgState;
 use crate::id::{DiskId, PgId};
-use crate::pg::PgEvent;
+use crate::pg::{PgEvent, SlotView};
 use crate::placement::{self, Candidate};
 use crate::time::{Millis, Time};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +22,10 @@ const REFUSED_FOR: Millis = Millis(600_000);
 impl Coordinator {
     /// Healthy disks with their fault domains and how many indexes each holds, without those that are full.
     pub(super) fn candidates(&self) -> Vec<Candidate<'_>> {
+        self.candidates_that(|id| self.may_be_given(id))
+    }
+
+    fn candidates_that(&self, may_be_given: impl Fn(DiskId) -> bool) -> Vec<Candidate<'_>> {
         let mut slots: BTreeMap<DiskId, u32> = BTreeMap::new();
         for group in self.groups.values() {
             let row = group.owner.row();
@@ -38,7 +42,7 @@ impl Coordinator {
         };
         self.disks
             .iter()
-            .filter(|(id, disk)| disk.health.is_healthy() && !full(disk) && self.may_be_given(**id))
+            .filter(|(id, disk)| disk.health.is_healthy() && !full(disk) && may_be_given(**id))
             .filter_map(|(id, disk)| {
                 let domain = disk.domain.as_ref()?.at(self.config.fault_domain);
                 Some(Candidate { disk: *id, domain, slots: slots.get(id).copied().unwrap_or(0) })
@@ -53,13 +57,17 @@ impl Coordinator {
         if well.len() < all.len() && will_do(&well) { well } else { all }
     }
 
-    fn is_lost(&self, disk: DiskId) -> bool {
+    pub(super) fn is_lost(&self, disk: DiskId) -> bool {
         self.disks.get(&disk).is_none_or(|known| known.health.is_lost())
     }
 
     /// Whether a member's index is to be taken over.
     fn is_to_leave(&self, member: DiskId, pg: PgId) -> bool {
-        self.is_lost(member) || self.refuses(member, pg) || self.leaves(member) || self.cannot_be_waited_for(member, pg)
+        self.is_lost(member)
+            || self.refuses(member, pg)
+            || self.leaves(member)
+            || self.cannot_be_waited_for(member, pg)
+            || self.is_away_too_long(member, pg)
     }
 
     pub(super) fn is_healthy(&self, disk: DiskId) -> bool {
@@ -73,12 +81,19 @@ impl Coordinator {
             return;
         };
         let row = row.clone();
+        let slots = group.owner.slots();
+        let whole: BTreeSet<DiskId> =
+            slots.iter().filter(|slot| is_counted_whole(slot)).map(|slot| slot.disk).collect();
         self.judge_crowding(pg, &row);
         for (index, joining) in &row.joining {
             let member = row.members.get(usize::from(*index)).copied();
-            let is_back = member.is_some_and(|member| self.is_healthy(member) && !self.is_to_leave(member, pg));
+            // Not before it was counted since: what its successor has already may be what it lost while it was away.
+            let is_back = member.is_some_and(|member| {
+                self.is_healthy(member) && !self.is_to_leave(member, pg) && whole.contains(&member)
+            });
             if is_back
                 || self.is_lost(*joining)
+                || self.cannot_be_waited_for(*joining, pg)
                 || self.leaves(*joining)
                 || self.is_full(*joining)
                 || self.is_shunned(*joining, pg)
@@ -142,7 +157,15 @@ impl Coordinator {
                 placement::replacement(&well, &others, tolerance, may_crowd, &mut dice.clone()).is_ok()
             });
             candidates.retain(|candidate| may_take(candidate));
-            placement::replacement(&candidates, &others, tolerance, may_crowd, &mut dice)
+            let found = placement::replacement(&candidates, &others, tolerance, may_crowd, &mut dice);
+            if found.is_err() && self.is_near_to_loss(pg) {
+                // A disk that may soon be away for a while is better than none.
+                candidates = self.candidates_that(|id| !self.leaves(id));
+                candidates.retain(|candidate| may_take(candidate));
+                placement::replacement(&candidates, &others, tolerance, may_crowd, &mut dice)
+            } else {
+                found
+            }
         };
         self.dice = dice;
         let now = self.now;
@@ -227,4 +250,9 @@ impl Coordinator {
             self.refresh_at_once(pg);
         }
     }
+}
+
+/// Whether a disk was counted on this connection, and lacks nothing.
+fn is_counted_whole(slot: &SlotView) -> bool {
+    slot.reachable && slot.counted && slot.missing.as_ref().is_some_and(BTreeSet::is_empty)
 }

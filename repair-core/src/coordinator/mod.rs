@@ -161,6 +161,7 @@ enum Timer {
     Pulse,
     Audits,
     Intent(intents::About),
+    Window(DiskId),
 }
 
 /// What a ticket given to an owner stands for.
@@ -408,6 +409,7 @@ impl Coordinator {
             Timer::Suspend => {}
             Timer::Pulse => self.pulse(),
             Timer::Intent(about) => self.intent_due(about),
+            Timer::Window(disk) => self.window_due(disk),
         }
     }
 

@@ -45,6 +45,10 @@ pub(super) struct Opinions {
     capped: BTreeSet<DiskId>,
     /// Disks that are held, said once a time.
     held: BTreeSet<DiskId>,
+    /// Disks in quarantine whose nodes were started again since the last judgement.
+    renewed: BTreeSet<DiskId>,
+    /// Disks that have come and gone for longer than silence would be borne.
+    overdue: BTreeSet<DiskId>,
     /// Silent domains that there was an event of, and until when they are waited for.
     outages: BTreeMap<String, Time>,
 }
@@ -114,6 +118,26 @@ impl Coordinator {
             None => MARGIN_WITHOUT_PATIENCE,
         };
         self.has_margin_of_at_most(pg, most)
+    }
+
+    /// Whether what a group has is too near to loss to wait for anything.
+    pub(super) fn is_near_to_loss(&self, pg: PgId) -> bool {
+        self.has_margin_of_at_most(pg, MARGIN_WITHOUT_PATIENCE)
+    }
+
+    /// Whether a disk that comes and goes has not been counted on for the whole time after which silence is loss. It may never be
+    /// silent for so long, and is no spare for what is near to loss.
+    pub(super) fn is_away_too_long(&self, id: DiskId, pg: PgId) -> bool {
+        self.is_overdue(id) && self.window_ends(id).is_none() && self.is_near_to_loss(pg)
+    }
+
+    fn is_overdue(&self, id: DiskId) -> bool {
+        let Some(disk) = self.disks.get(&id).filter(|disk| disk.health.flaps().count(self.now, &self.hold()) > 1)
+        else {
+            return false;
+        };
+        let away = disk.health.away_since();
+        away.is_some_and(|since| self.patience().grace_ends(since) <= self.now)
     }
 
     fn has_margin_of_at_most(&self, pg: PgId, most: usize) -> bool {
@@ -208,14 +232,8 @@ impl Coordinator {
         self.opinions.judged = Some(self.now);
         let grounds: BTreeMap<DiskId, SetAside> =
             self.disks.keys().filter_map(|id| Some((*id, self.ground(*id)?))).collect();
-        let well: Vec<DiskId> =
-            self.opinions.set_aside.keys().filter(|id| !grounds.contains_key(id)).copied().collect();
-        for id in well {
-            self.opinions.set_aside.remove(&id);
-            let text = format!("{} is taken out of quarantine: what it was put there for is over", self.who(id));
-            self.note("disk_released", text, vec![("disk", id.to_string())]);
-            self.look_at_groups_of(id);
-        }
+        self.release(&grounds);
+        self.look_at_overdue();
         self.opinions.capped.retain(|id| grounds.contains_key(id));
         for (id, ground) in grounds {
             if !self.opinions.set_aside.contains_key(&id) {
@@ -224,8 +242,55 @@ impl Coordinator {
         }
     }
 
+    /// Takes disks out of quarantine.
+    fn release(&mut self, grounds: &BTreeMap<DiskId, SetAside>) {
+        let lost = |id: &DiskId| self.disks.get(id).is_none_or(|disk| disk.health.is_lost());
+        let well: Vec<(DiskId, &str)> = self
+            .opinions
+            .set_aside
+            .iter()
+            .filter(|(id, _)| !grounds.contains_key(id))
+            .filter_map(|(id, aside)| match aside.cause {
+                _ if lost(id) => Some((*id, "it is lost, and replaced for that")),
+                // One that gets no work is not seen to be slow, and would be filled again to be found slow again.
+                Cause::SlowerThanPeers
+                    if !self.limping.is_well(self.now, *id) && !self.opinions.renewed.contains(id) =>
+                {
+                    None
+                }
+                _ => Some((*id, "what it was put there for is over")),
+            })
+            .collect();
+        self.opinions.renewed.clear();
+        for (id, why) in well {
+            self.opinions.set_aside.remove(&id);
+            let text = format!("{} is taken out of quarantine: {why}", self.who(id));
+            self.note("disk_released", text, vec![("disk", id.to_string())]);
+            self.look_at_groups_of(id);
+        }
+    }
+
+    /// A node was started again: what was known of its pace is of the process before.
+    pub(super) fn started_again(&mut self, id: DiskId) {
+        self.limping.forget(id);
+        if self.opinions.set_aside.contains_key(&id) {
+            self.opinions.renewed.insert(id);
+        }
+    }
+
+    /// Groups look again at disks that have come and gone for so long that they are to be replaced where data is near to loss.
+    fn look_at_overdue(&mut self) {
+        let overdue: BTreeSet<DiskId> = self.disks.keys().filter(|id| self.is_overdue(**id)).copied().collect();
+        let new: Vec<DiskId> = overdue.difference(&self.opinions.overdue).copied().collect();
+        self.opinions.overdue = overdue;
+        for pg in new.into_iter().flat_map(|id| self.groups_of(id)).collect::<BTreeSet<_>>() {
+            self.refresh_at_once(pg);
+        }
+    }
+
     fn ground(&self, id: DiskId) -> Option<SetAside> {
-        let disk = self.disks.get(&id)?;
+        // One that is lost is replaced for that, and takes no place under the cap.
+        let disk = self.disks.get(&id).filter(|disk| !disk.health.is_lost())?;
         let since = self.now;
         if let Some(evidence) = self.limping.evidence(id).filter(|evidence| evidence.since + LIMPS_FOR <= self.now) {
             let evidence = format!(

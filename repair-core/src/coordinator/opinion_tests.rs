@@ -6,9 +6,11 @@ use super::testing::{World, hasty};
 use super::tests::{A, B, data, locate};
 use crate::health::{Cause, Health};
 use crate::id::{DiskId, ExtentKey, StreamKey};
+use crate::node::{Body, RequestId};
 use crate::repair::RepairOutcome;
 use crate::time::Millis;
 use crate::wire::daemon::{EndOfStream, ExtentEntry, NameEntry, Subject};
+use crate::wire::node::ServiceTime;
 use crate::wire::{DaemonReply, DaemonRequest};
 use std::collections::BTreeMap;
 
@@ -233,9 +235,9 @@ fn a_rebuild_that_ends_after_its_disk_returned_is_surplus_and_goes() {
     world.until("a repair is wanted", |world| !world.repairs.is_empty());
     let successor = world.repairs[0].1.targets[&2].disk;
     world.start_node(member);
+    world.until("it is given up", |world| joining(world, entry.extent) == 0);
     // The job under way does not know of it.
     world.repair_one();
-    world.until("it is given up", |world| joining(world, entry.extent) == 0);
     world.settle();
     world.pass(Millis(5_000));
     assert!(world.repairs.is_empty() && world.coordinator().idle(), "nothing is left to be done");
@@ -243,4 +245,112 @@ fn a_rebuild_that_ends_after_its_disk_returned_is_surplus_and_goes() {
     let held = world.nodes.get_mut(&successor).unwrap().files().keys().filter(|key| key.extent == entry.extent).count();
     assert_eq!(held, 0, "one is enough");
     assert_eq!(world.coordinator().status().extents_by_margin.get(&2), Some(&1));
+}
+
+#[test]
+fn a_successor_keeps_what_it_has_until_the_returned_disk_was_counted() {
+    let mut world = World::new(8, hasty());
+    let first = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    let member = members(&world, first.extent)[2];
+    world.kill_node(member);
+    world.until("a repair is wanted", |world| !world.repairs.is_empty());
+    world.repair_one();
+    // What the dead disk had of it is not there any more when it comes back.
+    let lost = crate::wire::node::FragmentKey { extent: first.extent, generation: 1, index: 2 };
+    assert!(world.nodes.get_mut(&member).unwrap().files().remove(&lost).is_some());
+    world.start_node(member);
+    for _ in 0..20_000 {
+        world.pass(Millis(1));
+        let has = world.coordinator().status().extents_by_margin.get(&2).copied();
+        let view = &world.coordinator().groups[&first.extent.pg()].view;
+        let back = world.coordinator().is_healthy(member);
+        assert!(!back || has == Some(1) || !view.ready || joining(&world, first.extent) == 1, "given up too early");
+        if world.coordinator().idle() && back {
+            break;
+        }
+        if !world.repairs.is_empty() {
+            world.repair_one();
+        }
+    }
+    world.settle();
+    assert_eq!(world.coordinator().status().extents_by_margin.get(&2), Some(&1));
+}
+
+#[test]
+fn a_disk_that_is_lost_takes_no_place_in_quarantine() {
+    let mut world = World::new(9, CoordinatorConfig { grace: Millis(MINUTES), ..patient("rs:4+2") });
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    let [first, second] = [members(&world, entry.extent)[0], members(&world, entry.extent)[1]];
+    (0..7).for_each(|_| flap(&mut world, first, 500, 1_500));
+    assert_eq!(standing(&world, first), (Health::Quarantined, Cause::Flaps));
+    world.settle();
+    world.kill_node(first);
+    world.pass(Millis(2 * MINUTES));
+    assert_eq!(standing(&world, first).0, Health::Lost);
+    (0..7).for_each(|_| flap(&mut world, second, 500, 1_500));
+    assert_eq!(standing(&world, second), (Health::Quarantined, Cause::Flaps));
+}
+
+#[test]
+fn one_that_comes_and_goes_for_longer_than_the_grace_is_replaced_where_data_is_near_to_loss() {
+    for (code, replaced) in [("rs:4+2", 1), ("rs:4+3", 0)] {
+        let config = CoordinatorConfig { grace: Millis(MINUTES), flap_hold: Some(Millis(MINUTES)), ..patient(code) };
+        let mut world = World::new(8, config);
+        let entry = world.put(A, "a", &data(50_000, 1));
+        world.settle();
+        let disk = members(&world, entry.extent)[0];
+        (0..5).for_each(|_| flap(&mut world, disk, 1_000, 9_000));
+        assert_eq!(joining(&world, entry.extent), 0, "a grace is a grace");
+        // Four flaps or five are no ground for quarantine.
+        world.pass(Millis(30_000));
+        assert_eq!(standing(&world, disk), (Health::Returning, Cause::Flaps));
+        assert_eq!(joining(&world, entry.extent), replaced, "{code}");
+    }
+}
+
+/// All disks tell how long their reads take; one has not worked.
+fn tell_times(world: &mut World, round: u64, idle: Option<DiskId>, slow: Option<DiskId>) {
+    for disk in (1..=9).map(DiskId).filter(|disk| Some(*disk) != idle) {
+        let mean_us = if Some(disk) == slow { 900_000 } else { 10_000 };
+        let service = vec![ServiceTime { kind: "read".into(), count: 100 + round, mean_us }];
+        let request = DaemonRequest::Faults { disk, boot: 1, faults: vec![], service, quarantined: 0 };
+        let peer = world.node_peer(disk);
+        let (id, body) = (RequestId(u64::MAX), Body::new());
+        world.tell(CoordinatorEvent::Request { peer, id, request, body });
+    }
+    world.pass(Millis(MINUTES / 2));
+}
+
+#[test]
+fn one_that_limps_for_an_hour_is_set_aside_until_it_is_seen_to_be_well_or_is_started_again() {
+    for restarted in [false, true] {
+        let mut world = World::new(9, patient("rs:4+2"));
+        let entry = world.put(A, "a", &data(50_000, 1));
+        world.settle();
+        let disk = members(&world, entry.extent)[0];
+        let mut round = 0;
+        let mut tell = |world: &mut World, times: u64, idle, slow| {
+            (0..times).for_each(|_| {
+                round += 1;
+                tell_times(world, round, idle, slow);
+            });
+        };
+        tell(&mut world, 118, None, Some(disk));
+        assert_eq!(standing(&world, disk), (Health::Limping, Cause::SlowerThanPeers));
+        tell(&mut world, 8, None, Some(disk));
+        assert_eq!(standing(&world, disk), (Health::Quarantined, Cause::SlowerThanPeers));
+        world.settle();
+        assert!(!members(&world, entry.extent).contains(&disk));
+        // Nothing is on it, so nothing is heard of its pace.
+        tell(&mut world, 60, Some(disk), None);
+        assert_eq!(standing(&world, disk), (Health::Quarantined, Cause::SlowerThanPeers));
+        if restarted {
+            flap(&mut world, disk, 1_000, 3_000);
+        } else {
+            tell(&mut world, 2, None, None);
+        }
+        assert_eq!(standing(&world, disk), (Health::Healthy, Cause::Beats), "{restarted}");
+    }
 }

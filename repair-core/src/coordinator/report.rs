@@ -483,10 +483,10 @@ impl Coordinator {
             Subject::Extent(extent) => self.explain_extent(*extent).map(|report| json(&report)),
             Subject::Pg(pg) => self.explain_pg(*pg).map(|report| json(&report)),
             Subject::Disk(disk) => self.explain_disk(*disk).map(|report| json(&report)),
-            Subject::Node(name) => {
-                let found = self.disk_named(name);
-                found.and_then(|id| self.explain_disk(id)).map(|report| json(&report))
-            }
+            Subject::Node(name) => match self.disk_meant(name) {
+                Ok(id) => self.explain_disk(id).map(|report| json(&report)),
+                Err(refusal) => return self.refuse(asker, refusal),
+            },
         };
         match explained {
             Some(body) => self.reply_with(asker, DaemonReply::Report, body),

@@ -48,9 +48,16 @@ impl Coordinator {
         let slots = group.owner.slots();
         let mut lacking: BTreeSet<ExtentKey> =
             slots.iter().filter_map(|slot| slot.missing.as_ref()).flatten().copied().collect();
+        // Parity that was found wrong is given to nobody who reads.
+        lacking.extend(self.audits.parked().keys().filter(|extent| extent.pg() == pg));
         lacking.retain(|extent| group.owner.listed(*extent).is_some());
+        let wrong = |extent: Option<ExtentKey>, index: u16| {
+            extent.is_some_and(|extent| self.audits.is_wrong_parity(extent, usize::from(index)))
+        };
         let margin_of = |extent: Option<ExtentKey>| {
-            let stays = slots.iter().filter(|slot| has(slot, extent) && !disks.contains(&slot.disk));
+            let stays = slots
+                .iter()
+                .filter(|slot| has(slot, extent) && !disks.contains(&slot.disk) && !wrong(extent, slot.index));
             margin(&code, &shard_set(stays.map(|slot| slot.index)).complement(row.members.len()))
         };
         let list = group.owner.list();

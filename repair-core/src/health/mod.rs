@@ -112,6 +112,8 @@ pub struct DiskHealth {
     flaps: Flaps,
     /// It has come back, and is not counted on before it was quiet.
     held: bool,
+    /// Since when it is not counted on.
+    away_since: Option<Time>,
 }
 
 impl DiskHealth {
@@ -119,7 +121,7 @@ impl DiskHealth {
     /// now, since nobody listened before.
     pub const fn unheard(now: Time) -> Self {
         let (state, cause, flaps) = (Health::Suspect, Cause::NotHeardYet, Flaps::new());
-        Self { state, cause, since: now, heard: now, flaps, held: false }
+        Self { state, cause, since: now, heard: now, flaps, held: false, away_since: Some(now) }
     }
 
     /// How it stands: healthy, suspect, down, lost or returning.
@@ -140,6 +142,11 @@ impl DiskHealth {
     /// When it was last heard.
     pub const fn last_heard(&self) -> Time {
         self.heard
+    }
+
+    /// Since when it is not counted on without a break; none while it is.
+    pub const fn away_since(&self) -> Option<Time> {
+        self.away_since
     }
 
     /// How often it went away lately.
@@ -169,6 +176,10 @@ impl DiskHealth {
 
     fn turn(&mut self, now: Time, state: Health, cause: Cause) {
         (self.state, self.cause, self.since) = (state, cause, now);
+        match state {
+            Health::Healthy => self.away_since = None,
+            _ => _ = self.away_since.get_or_insert(now),
+        }
     }
 
     /// It went away: a flap, where it had been let in.
