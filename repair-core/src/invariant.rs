@@ -8,6 +8,8 @@ use crate::wire::node::Prepared;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+pub mod cell;
+
 /// A list: the record on file of each extent.
 pub type List = BTreeMap<ExtentKey, RecordHash>;
 
@@ -54,11 +56,15 @@ pub enum Invariant {
     ReportsAreTrue,
     /// What lies sound on disks is enough to decode every extent on a list.
     StaysDecodable,
+    /// No fault domain has more of a group than may be lost, and the row says where one has two.
+    PlacedApart,
+    /// What a daemon counts at rest is what a recount gives.
+    CountersAgree,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::RowsFollow,
         Self::SomeListSums,
         Self::EntriesStored,
@@ -79,6 +85,8 @@ impl Invariant {
         Self::Recovers,
         Self::ReportsAreTrue,
         Self::StaysDecodable,
+        Self::PlacedApart,
+        Self::CountersAgree,
     ];
 
     /// The name in reports.
@@ -104,6 +112,8 @@ impl Invariant {
             Self::Recovers => "recovers",
             Self::ReportsAreTrue => "reports-are-true",
             Self::StaysDecodable => "stays-decodable",
+            Self::PlacedApart => "placed-apart",
+            Self::CountersAgree => "counters-agree",
         }
     }
 }
@@ -131,7 +141,7 @@ impl Violation {
     }
 }
 
-fn hold(invariant: Invariant, holds: bool, what: impl FnOnce() -> String) -> Result<(), Violation> {
+pub(crate) fn hold(invariant: Invariant, holds: bool, what: impl FnOnce() -> String) -> Result<(), Violation> {
     if holds { Ok(()) } else { Err(Violation::new(invariant, what())) }
 }
 

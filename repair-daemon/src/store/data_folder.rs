@@ -14,8 +14,12 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 const LOCK: &str = "lock";
+/// How long a lock is waited for: its process may be ending, or it is held a moment longer by a process that was just forked from it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -208,10 +212,14 @@ fn lock(root: &Folder, unlabelled: Unlabelled) -> Result<File, OpenError> {
         }
     }
     let file = root.open_or_new_file(LOCK).map_err(io)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(OpenError::Locked),
-        Err(error) => Err(io(error.into())),
+    let since = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) if since.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => return Err(OpenError::Locked),
+            Err(error) => return Err(io(error.into())),
+        }
     }
 }
 

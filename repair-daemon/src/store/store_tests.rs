@@ -611,6 +611,17 @@ fn after_a_failed_sync_nothing_is_written_and_reading_goes_on() {
 }
 
 #[test]
+fn a_folder_whose_process_is_just_ending_is_waited_for() {
+    let (folder, store) = opened();
+    let ending = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        drop(store);
+    });
+    assert!(DiskStore::open(folder.path(), Unlabelled::Refuse).is_ok());
+    ending.join().unwrap();
+}
+
+#[test]
 fn a_folder_is_used_by_one_process_and_a_strange_one_by_none() {
     let (folder, store) = opened();
     let disk = store.disk();

@@ -12,7 +12,7 @@
 //! | [`fault`], [`atlas`], [`mutation`] | what goes wrong, what may be hurt, what is wrong on purpose |
 //! | [`profile`], [`mode`] | in which kind of cell, and what is asked of it |
 //! | [`rollback`] | a catalog put back to an earlier copy |
-//! | [`oracle`], [`check`], [`recount`] | what is true, and whether it is |
+//! | [`oracle`], [`check`], [`recount`], [`quiet`] | what is true, and whether it is |
 //! | [`counts`] | what a run went through |
 //! | [`shrink`] | a smaller run that fails too |
 
@@ -34,6 +34,7 @@ pub mod node;
 pub mod oracle;
 pub mod profile;
 pub mod queue;
+pub mod quiet;
 pub mod reader;
 pub mod recount;
 pub mod rollback;

@@ -128,6 +128,11 @@ impl Oracle {
         })
     }
 
+    /// All is quiet: no removal that went without an answer is under way any more.
+    pub fn forget_removals(&mut self) {
+        self.removes.clear();
+    }
+
     /// What a name referred to at any time since event `from`.
     pub fn held(&self, name: &[u8], from: u64) -> Vec<Option<NameRow>> {
         let history = self.history.get(name).map_or(&[][..], Vec::as_slice);

@@ -246,6 +246,9 @@ impl World {
     /// All is whole again. There may be more to come.
     fn settled(&mut self) {
         self.recount_all();
+        self.oracle.forget_removals();
+        let held = self.rests_truly();
+        self.judge(held);
         if self.profile.mode == Mode::Beyond && self.gone.is_none() {
             let gone = self.go_beyond();
             let span = self.profile.grace.0 + self.profile.span_ms(BEYOND_MS);
