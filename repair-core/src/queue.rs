@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a job waits until it counts as nearer to loss by one.
 pub const RAISED_EVERY: Millis = Millis(6 * 60 * 60 * 1_000);
+/// Extents that may lose so many domains more at most are urgent.
+pub const URGENT_MARGIN: usize = 1;
 /// Times at risk closer than this are equal.
 pub const STEP: Millis = Millis(10_000);
 /// Bytes are compared in blocks of so many, the unit in which fragments are stored.
@@ -37,6 +39,11 @@ pub struct Risk {
 }
 
 impl Risk {
+    /// Whether it is near to loss.
+    pub const fn is_urgent(&self) -> bool {
+        self.margin <= URGENT_MARGIN
+    }
+
     /// The class at this moment.
     pub fn class(&self, now: Time) -> usize {
         Packed::of(self).class(now)

@@ -1,14 +1,14 @@
 //! Whose turn it is to be rebuilt, and what the others wait for. The order is that of [`crate::queue`], what may be moved that of
 //! [`crate::budget`]; here they meet what the groups need.
 
-use super::agenda::Wait;
+use super::agenda::{Held, Wait};
 use super::groups::Group;
 use super::repairs::GATHER;
 use super::view::NeedView;
 use super::{Coordinator, Timer};
 use crate::budget::{Charges, Resource, SHARE_PARTS, Scope, Side};
 use crate::id::{DiskId, ExtentKey, PgId};
-use crate::queue::Risk;
+use crate::queue::{Risk, URGENT_MARGIN};
 use crate::risk::shard_set;
 use crate::time::{Millis, Time};
 use ec_core::{Geometry, ShardIndex};
@@ -20,8 +20,6 @@ const NO_TARGET: Millis = Millis(1_000);
 const PAUSED: Millis = Millis(1_000);
 /// Jobs looked at in one turn. Where a budget is short all that need it are looked at once before they wait for it.
 const LOOKS_MAX: usize = 512;
-/// Extents that may lose so many domains more at most are urgent.
-const URGENT_MARGIN: usize = 1;
 
 /// What an extent's repair writes; a guess where the extent's length is not known to this life of the daemon.
 fn shard_bytes(group: &Group, sizes: &BTreeMap<ExtentKey, u64>, guess: u64, extent: ExtentKey) -> u64 {
@@ -108,7 +106,7 @@ impl Coordinator {
             };
             match self.begin_or_wait(extent, &risk) {
                 Ok(()) => self.agenda.resolved(self.now, extent),
-                Err((wait, until)) => self.agenda.put_later(self.now, extent, &risk, wait, until),
+                Err(held) => self.agenda.put_later(self.now, extent, &risk, held),
             }
             let (groups, sizes) = (&self.groups, &self.sizes);
             self.agenda.wake(self.now, |extent| risk_of(groups, sizes, guess, extent));
@@ -116,39 +114,41 @@ impl Coordinator {
         self.after(Millis(1), Timer::Repairs);
     }
 
-    fn begin_or_wait(&mut self, extent: ExtentKey, risk: &Risk) -> Result<(), (Wait, Time)> {
-        let no_target = (Wait::NoTarget, self.now + NO_TARGET);
-        let Some(group) = self.groups.get(&extent.pg()) else { return Err(no_target) };
-        let Some(need) = group.view.needs.get(&extent) else { return Err(no_target) };
-        if let Some(until) = self.repairs.put_off_until(extent).filter(|until| *until > self.now) {
-            return Err((Wait::PutOff, until));
-        }
-        if need.margin.is_some_and(|margin| self.intents.pauses(margin)) {
-            return Err((Wait::Paused, self.now + PAUSED));
-        }
-        if self.rests(need) && self.is_gathering(group) {
-            return Err((Wait::Gathering, need.rests_from + GATHER));
-        }
-        if let Some(until) = self.lazy_until(group, need) {
-            return Err((Wait::Lazy, until));
-        }
-        if !group.owner.is_ready() || !self.can_be_built(group, extent, need) {
-            return Err(no_target);
+    fn begin_or_wait(&mut self, extent: ExtentKey, risk: &Risk) -> Result<(), Held> {
+        if let Some((wait, until)) = self.wait_before_budgets(extent) {
+            return Err(Held::new(wait, until));
         }
         let charges = self.charges(extent);
-        let key = risk.key(self.now, extent);
-        // What is less urgent does not take from a budget that something more urgent waits for.
-        if let Some(short) = charges.keys().find(|resource| self.agenda.has_earlier(self.now, resource, &key)) {
-            let bytes = charges.get(short).copied().unwrap_or(0);
-            let until = self.budgets.ready_at(self.now, short, bytes, false).max(self.now + Millis(1));
-            return Err((Wait::Budget(short.clone()), until));
+        match self.agenda.admit(self.now, &mut self.budgets, extent, risk, &charges) {
+            Ok(()) => {
+                self.begin_repair(extent, charges);
+                Ok(())
+            }
+            Err(blocked) => Err(Held::short(blocked, charges)),
         }
-        let is_urgent = risk.margin <= URGENT_MARGIN;
-        if let Err(blocked) = self.budgets.admit(self.now, &charges, is_urgent) {
-            return Err((Wait::Budget(blocked.resource), blocked.until));
+    }
+
+    /// What an extent waits for besides its turn and budgets, and until when.
+    fn wait_before_budgets(&self, extent: ExtentKey) -> Option<(Wait, Time)> {
+        let no_target = Some((Wait::NoTarget, self.now + NO_TARGET));
+        let Some(group) = self.groups.get(&extent.pg()) else { return no_target };
+        let Some(need) = group.view.needs.get(&extent) else { return no_target };
+        if let Some(until) = self.repairs.put_off_until(extent).filter(|until| *until > self.now) {
+            return Some((Wait::PutOff, until));
         }
-        self.begin_repair(extent, charges);
-        Ok(())
+        if need.margin.is_some_and(|margin| self.intents.pauses(margin)) {
+            return Some((Wait::Paused, self.now + PAUSED));
+        }
+        if self.rests(need) && self.is_gathering(group) {
+            return Some((Wait::Gathering, need.rests_from + GATHER));
+        }
+        if let Some(until) = self.lazy_until(group, need) {
+            return Some((Wait::Lazy, until));
+        }
+        if !group.owner.is_ready() || !self.can_be_built(group, extent, need) {
+            return no_target;
+        }
+        None
     }
 
     fn can_be_built(&self, group: &Group, extent: ExtentKey, need: &NeedView) -> bool {
