@@ -371,7 +371,7 @@ mod tests {
     }
 
     fn risk(margin: usize) -> Risk {
-        Risk { margin, since: at(0), blocked_reads: 0, bytes: 4096 }
+        Risk { margin, is_move: false, since: at(0), blocked_reads: 0, bytes: 4096 }
     }
 
     fn disk(number: u128) -> Resource {

@@ -14,13 +14,17 @@ const SHOWN_MAX: usize = 8;
 /// What decides when an extent is rebuilt, in this order; the least first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct TurnReport {
-    /// Further losses of fault domains that it surely survives, less one for each six hours it has waited; never less than 1 unless no
-    /// further loss is survived.
+    /// Whether it has lost nothing, and is only to stand elsewhere: then it comes after all that has.
+    lost_nothing: bool,
+    /// Further losses of fault domains that it surely survives, less one for each six hours it has waited for its turn; not for that
+    /// less than 2.
     class: usize,
     /// Those losses themselves.
     margin_in_domains: usize,
-    /// It has lacked something for so long. The longest first, in steps of ten seconds.
+    /// It has lacked something for so long.
     at_risk_ms: u64,
+    /// The same without what it was let wait. The longest first, in steps of ten seconds.
+    waits_ms: u64,
     /// Reads since then that had to decode it, or waited. The most first.
     blocked_reads: u32,
     /// Bytes to be written; a guess where the extent's length is not known to this life of the daemon. The fewest first.
@@ -139,10 +143,13 @@ impl Coordinator {
 
     pub(super) fn turn_report(&self, extent: ExtentKey) -> Option<TurnReport> {
         let risk = self.risk_of(extent)?;
+        let need = self.groups.get(&extent.pg())?.view.needs.get(&extent)?;
         Some(TurnReport {
+            lost_nothing: risk.is_move,
             class: risk.class(self.now),
             margin_in_domains: risk.margin,
-            at_risk_ms: self.now.since(risk.since).0,
+            at_risk_ms: self.now.since(need.since).0,
+            waits_ms: self.now.since(risk.since).0,
             blocked_reads: risk.blocked_reads,
             bytes: risk.bytes,
         })

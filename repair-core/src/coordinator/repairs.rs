@@ -33,6 +33,7 @@ pub(super) struct Running {
     pub(super) charges: Charges,
     pub(super) thought_bytes: u64,
     since: Time,
+    turn_from: Time,
     blocked_reads: u32,
     is_copy: bool,
 }
@@ -45,6 +46,8 @@ pub(super) struct Backoff {
     pub(super) reason: String,
     /// Since when it has lacked something, whatever was tried, and what was read of it since.
     pub(super) since: Time,
+    /// And for its turn.
+    pub(super) turn_from: Time,
     pub(super) blocked_reads: u32,
     /// Whether it was to copy parity that is known to be wrong.
     was_copy: bool,
@@ -252,6 +255,7 @@ impl Coordinator {
             charges,
             thought_bytes,
             since,
+            turn_from: need.turn_from,
             blocked_reads,
             is_copy,
         };
@@ -396,6 +400,7 @@ impl Coordinator {
                 delay,
                 reason,
                 since: running.since,
+                turn_from: running.turn_from,
                 blocked_reads: running.blocked_reads,
                 was_copy: running.is_copy,
             },

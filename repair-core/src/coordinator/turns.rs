@@ -39,7 +39,8 @@ fn risk_of(
     need.margin?;
     Some(Risk {
         margin: need.margin_in_domains?,
-        since: need.since,
+        is_move: need.lost.is_empty(),
+        since: need.turn_from,
         blocked_reads: need.blocked_reads,
         bytes: shard_bytes(group, sizes, guess, extent) * need.targets.len() as u64,
     })
@@ -58,6 +59,7 @@ impl Coordinator {
             // A repair that failed has not taken the extent out of danger.
             if let Some(need) = group.view.needs.get_mut(extent) {
                 (need.since, need.rests_from) = (need.since.min(backoff.since), need.since.min(backoff.since));
+                need.turn_from = need.turn_from.min(backoff.turn_from);
                 need.blocked_reads = need.blocked_reads.max(backoff.blocked_reads);
             }
         }
@@ -87,7 +89,8 @@ impl Coordinator {
         let ended: Vec<ExtentKey> = group.view.needs.iter().filter(ends).map(|(extent, _)| *extent).collect();
         if let Some(group) = self.groups.get_mut(&pg) {
             for extent in ended {
-                group.view.needs.entry(extent).and_modify(|need| need.rests_from = self.now);
+                let now = self.now;
+                group.view.needs.entry(extent).and_modify(|need| (need.rests_from, need.turn_from) = (now, now));
             }
         }
     }
@@ -116,6 +119,10 @@ impl Coordinator {
 
     fn begin_or_wait(&mut self, extent: ExtentKey, risk: &Risk) -> Result<(), Held> {
         if let Some((wait, until)) = self.wait_before_budgets(extent) {
+            if wait == Wait::Lazy {
+                // It was not its turn that it waited for, and it is not to come before those that did.
+                self.waits_from(extent, until);
+            }
             return Err(Held::new(wait, until));
         }
         let charges = self.charges(extent);
@@ -125,6 +132,13 @@ impl Coordinator {
                 Ok(())
             }
             Err(blocked) => Err(Held::short(blocked, charges)),
+        }
+    }
+
+    fn waits_from(&mut self, extent: ExtentKey, from: Time) {
+        let group = self.groups.get_mut(&extent.pg());
+        if let Some(need) = group.and_then(|group| group.view.needs.get_mut(&extent)) {
+            need.turn_from = from;
         }
     }
 
@@ -234,6 +248,9 @@ impl Coordinator {
         }
         need.blocked_reads = need.blocked_reads.saturating_add(1);
         let is_lazy = self.agenda.wait_of(extent).is_some_and(|later| later.wait == Wait::Lazy);
+        if is_lazy {
+            self.waits_from(extent, self.now);
+        }
         if is_lazy || self.agenda.is_ready(extent) {
             let risk = self.risk_of(extent);
             risk.iter().for_each(|risk| self.agenda.hasten(extent, risk));

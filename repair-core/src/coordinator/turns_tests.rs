@@ -203,6 +203,10 @@ fn lazy_repair_waits_for_further_losses_for_a_read_or_for_its_time() {
     assert!(explain(&mut world, extent)["waits"].to_string().contains("lazy_margin"));
     world.pass(Millis(60_000));
     assert_eq!(world.repairs.len(), 1);
+    // What it was let wait raises it over nobody.
+    let turn = explain(&mut world, extent)["turn"].clone();
+    let of = |field: &str| turn[field].as_u64().unwrap();
+    assert!(of("at_risk_ms") - of("waits_ms") >= 60_000, "{turn}");
     // Until another loss leaves it with less: one reading rebuilds both.
     let mut world = small("rs:4+3", 10, lazy);
     let extent = put_all(&mut world, &[1_000])[0];
@@ -339,5 +343,18 @@ fn what_fails_keeps_its_time_at_risk() {
     let why = explain(&mut world, extent);
     assert!(why["waits"].to_string().contains("the next try, in"), "{why}");
     assert_eq!(world.coordinator().risk_of(extent).unwrap().since, since);
+    world.settle();
+}
+
+#[test]
+fn what_has_lost_nothing_says_so_and_comes_last() {
+    let mut world = small("rs:4+2", 8, |config| config.repairs_max = 1);
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[1][0].disk;
+    world.report(DaemonRequest::Drain { node: disk.to_string(), leaves: false });
+    world.until("a move is wanted", |world| world.coordinator().risk_of(extent).is_some());
+    let turn = explain(&mut world, extent)["turn"].clone();
+    assert_eq!((&turn["lost_nothing"], &turn["class"]), (&true.into(), &2.into()), "{turn}");
+    assert!(!world.coordinator().risk_of(extent).unwrap().is_urgent());
     world.settle();
 }

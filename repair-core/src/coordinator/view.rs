@@ -25,6 +25,8 @@ pub(super) struct NeedView {
     pub(super) blocked_reads: u32,
     /// From when on it may rest a moment for more losses to become known: that is `since`, or the end of a lazy wait.
     pub(super) rests_from: Time,
+    /// From when on it waits for its turn: the same, where it was not let wait. While it is let wait, the end of that.
+    pub(super) turn_from: Time,
 }
 
 /// A placement group, counted at one moment from its owner's slots.
@@ -103,8 +105,18 @@ impl GroupView {
                 };
                 let known = before.needs.get(&need.extent);
                 let (since, rests_from) = known.map_or((now, now), |need| (need.since, need.rests_from));
+                let turn_from = known.map_or(now, |need| need.turn_from);
                 let blocked_reads = known.map_or(0, |need| need.blocked_reads);
-                NeedView { targets: Vec::new(), margin, margin_in_domains, lost, since, blocked_reads, rests_from }
+                NeedView {
+                    targets: Vec::new(),
+                    margin,
+                    margin_in_domains,
+                    lost,
+                    since,
+                    blocked_reads,
+                    rests_from,
+                    turn_from,
+                }
             });
             entry.targets.push((need.index, need.disk));
         }
