@@ -87,11 +87,16 @@ pub(super) struct Agenda {
 }
 
 impl Agenda {
-    /// Something is needed, or has changed: its turn may be now. What waits for a budget or after a failure goes on to.
+    /// Something is needed, or has changed: its turn may be now. What waits for a budget or after a failure goes on to, but for what
+    /// has become urgent: it may borrow.
     pub(super) fn renew(&mut self, extent: ExtentKey, risk: &Risk) {
         match self.later.get(&extent).map(|later| later.wait.clone()) {
             Some(Wait::PutOff) => {}
             Some(Wait::Budget(resource)) => {
+                let before = self.short.get(&resource).and_then(|short| short.jobs.get(extent));
+                if before.is_some_and(|before| risk.is_urgent() && (risk.margin < before.margin || before.is_move)) {
+                    return self.hasten(extent, risk);
+                }
                 if let Some(short) = self.short.get_mut(&resource) {
                     short.jobs.put(extent, risk);
                 }
@@ -427,11 +432,18 @@ mod tests {
     }
 
     #[test]
-    fn one_that_has_become_more_urgent_is_the_first_to_be_looked_at() {
+    fn one_that_has_become_urgent_is_looked_at_at_once_and_the_others_in_their_order() {
         let mut agenda = ten_wait();
-        agenda.renew(extent(8), &risk(0));
-        agenda.wake(at(10), |wanted| Some(risk(if wanted == extent(8) { 0 } else { 2 })));
-        assert_eq!(agenda.pop(at(10), |_| Some(risk(0))).map(|(first, _)| first), Some(extent(8)));
+        agenda.renew(extent(8), &risk(1));
+        assert!(agenda.is_ready(extent(8)));
+        assert_eq!(agenda.pop(at(1), |_| Some(risk(1))).map(|(first, _)| first), Some(extent(8)));
+        // Not near to loss, though nearer than the others: it goes on waiting, as the first of them.
+        let mut agenda = Agenda::default();
+        (0..10).for_each(|number| agenda.put_later(at(0), extent(number), &risk(3), short(at(10))));
+        agenda.renew(extent(8), &risk(2));
+        assert!(!agenda.is_ready(extent(8)));
+        agenda.wake(at(10), |wanted| Some(risk(if wanted == extent(8) { 2 } else { 3 })));
+        assert_eq!(agenda.pop(at(10), |_| Some(risk(2))).map(|(first, _)| first), Some(extent(8)));
     }
 
     /// Jobs with what they cost, and the order in which they are begun.

@@ -34,6 +34,7 @@ pub(super) struct Running {
     pub(super) thought_bytes: u64,
     since: Time,
     turn_from: Time,
+    margin_in_domains: Option<usize>,
     blocked_reads: u32,
     is_copy: bool,
 }
@@ -49,6 +50,8 @@ pub(super) struct Backoff {
     /// And for its turn.
     pub(super) turn_from: Time,
     pub(super) blocked_reads: u32,
+    /// How near to loss it was.
+    margin: Option<usize>,
     /// Whether it was to copy parity that is known to be wrong.
     was_copy: bool,
 }
@@ -67,6 +70,22 @@ pub(super) struct Totals {
     pub(super) chains_broken: u64,
     /// Payload that targets have from repairs that ended, what they had before included.
     moved_bytes: u64,
+}
+
+impl Backoff {
+    /// It is looked over again. What has come nearer to loss than it was is not to wait long for its next try. Returns whether it is
+    /// tried earlier than was said.
+    pub(super) fn judge(&mut self, now: Time, margin: Option<usize>) -> bool {
+        // None, which cannot be read, comes before all numbers; nothing can be done for it.
+        let fell = margin.is_some() && margin < self.margin;
+        self.margin = margin;
+        let soon = now + FIRST_DELAY;
+        if !fell || self.until <= soon {
+            return false;
+        }
+        (self.until, self.delay) = (soon, FIRST_DELAY);
+        true
+    }
 }
 
 /// Repairs: under way, put off, counted.
@@ -256,6 +275,7 @@ impl Coordinator {
             thought_bytes,
             since,
             turn_from: need.turn_from,
+            margin_in_domains: need.margin_in_domains,
             blocked_reads,
             is_copy,
         };
@@ -401,6 +421,7 @@ impl Coordinator {
                 reason,
                 since: running.since,
                 turn_from: running.turn_from,
+                margin: running.margin_in_domains,
                 blocked_reads: running.blocked_reads,
                 was_copy: running.is_copy,
             },

@@ -55,12 +55,14 @@ impl Coordinator {
     pub(super) fn queue_needs(&mut self, pg: PgId) {
         let Some(any) = self.cell().map(|cell| ExtentKey::compose(cell.cell, pg, 0, 0)) else { return };
         let Some(group) = self.groups.get_mut(&pg) else { return };
-        for (extent, backoff) in self.repairs.backoff.iter().filter(|(extent, _)| extent.pg() == pg) {
+        let mut sooner = Vec::new();
+        for (extent, backoff) in self.repairs.backoff.iter_mut().filter(|(extent, _)| extent.pg() == pg) {
             // A repair that failed has not taken the extent out of danger.
             if let Some(need) = group.view.needs.get_mut(extent) {
                 (need.since, need.rests_from) = (need.since.min(backoff.since), need.since.min(backoff.since));
                 need.turn_from = need.turn_from.min(backoff.turn_from);
                 need.blocked_reads = need.blocked_reads.max(backoff.blocked_reads);
+                sooner.extend(backoff.judge(self.now, need.margin_in_domains).then_some(*extent));
             }
         }
         let needs: Vec<ExtentKey> = group.view.needs.keys().copied().collect();
@@ -74,6 +76,7 @@ impl Coordinator {
         self.end_lazy_waits(pg);
         for extent in needs.into_iter().filter(|extent| !running.contains(extent)) {
             match self.risk_of(extent) {
+                Some(risk) if sooner.contains(&extent) => self.agenda.hasten(extent, &risk),
                 Some(risk) => self.agenda.renew(extent, &risk),
                 None => self.agenda.remove(self.now, extent),
             }

@@ -346,6 +346,46 @@ fn what_fails_keeps_its_time_at_risk() {
     world.settle();
 }
 
+/// Has the oldest repair that is wanted fail for this reason.
+fn fail_one(world: &mut World, reason: &str) -> ExtentKey {
+    world.until("a repair is wanted", |world| !world.repairs.is_empty());
+    let (job, spec) = world.repairs.pop_front().unwrap();
+    let failed = spec.targets.keys().map(|index| (*index, reason.to_owned())).collect();
+    let outcome = crate::repair::RepairOutcome { failed, ..crate::repair::RepairOutcome::default() };
+    world.tell(super::CoordinatorEvent::RepairDone { job, outcome });
+    world.until("it has ended", |world| world.coordinator().repairs.running.is_empty());
+    spec.extent
+}
+
+/// Rot in one fragment, and a reader that tells of it.
+fn damage(world: &mut World, extent: ExtentKey, index: u16) {
+    let fragment = crate::wire::node::FragmentKey { extent, generation: 1, index };
+    let disk = locate(world, extent).slots[usize::from(index)][0].disk;
+    world.nodes.get_mut(&disk).unwrap().files().get_mut(&fragment).unwrap().class = "rot.payload";
+    world.ask(DaemonRequest::Suspect { disk, fragment, reason: "CRC".into() });
+}
+
+#[test]
+fn what_comes_nearer_to_loss_after_a_failure_is_tried_soon() {
+    let mut world = small("rs:4+2", 8, |_| {});
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[2][0].disk;
+    world.kill_node(disk);
+    for try_ in 0..6 {
+        fail_one(&mut world, &format!("busy for the {try_}. time"));
+    }
+    world.until("it is put off", |world| world.coordinator().agenda.wait_of(extent).is_some());
+    let left = |world: &World| world.coordinator().agenda.wait_of(extent).unwrap().until.since(world.now).0;
+    assert!(left(&world) > 20_000, "{}", left(&world));
+    damage(&mut world, extent, 0);
+    let margin = |world: &World| world.coordinator().risk_of(extent).unwrap().margin;
+    world.until("it is known", |world| margin(world) == 0);
+    let known = world.now;
+    world.until("it is tried", |world| !world.repairs.is_empty());
+    assert!(world.now.since(known) <= Millis(1_100), "{}", world.now.since(known).0);
+    world.settle();
+}
+
 #[test]
 fn what_has_lost_nothing_says_so_and_comes_last() {
     let mut world = small("rs:4+2", 8, |config| config.repairs_max = 1);
