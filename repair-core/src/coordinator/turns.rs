@@ -153,7 +153,7 @@ impl Coordinator {
         if let Some(until) = self.repairs.put_off_until(extent).filter(|until| *until > self.now) {
             return Some((Wait::PutOff, until));
         }
-        if need.margin.is_some_and(|margin| self.intents.pauses(margin)) {
+        if self.is_paused(need) {
             return Some((Wait::Paused, self.now + PAUSED));
         }
         if self.rests(need) && self.is_gathering(group) {
@@ -166,6 +166,12 @@ impl Coordinator {
             return no_target;
         }
         None
+    }
+
+    /// Whether an operator has it wait: all that has lost nothing, and what survives enough.
+    pub(super) fn is_paused(&self, need: &NeedView) -> bool {
+        let is_held = |margin| self.intents.pauses(margin) || need.lost.is_empty();
+        self.intents.paused_above().is_some() && need.margin_in_domains.is_some_and(is_held)
     }
 
     fn can_be_built(&self, group: &Group, extent: ExtentKey, need: &NeedView) -> bool {

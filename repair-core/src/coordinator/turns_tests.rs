@@ -67,6 +67,67 @@ fn what_is_read_comes_before_what_is_smaller_and_explain_says_by_which_key() {
     assert_eq!(explain(&mut world, read)["turn"], serde_json::Value::Null);
 }
 
+/// One group in three racks, and a node more.
+fn crowded(code: &str, disks: u128) -> World {
+    let mut world = World::new(0, CoordinatorConfig { slots_per_disk: 1, ..config(code) });
+    for number in 1..=disks {
+        world.add_node(DiskId(number), format!("r/z/rack{}/node{number}", number % 3));
+    }
+    world.until("all are here", |world| world.healthy() == disks as usize);
+    world
+}
+
+#[test]
+fn a_rack_from_the_end_is_not_paused_and_planned_in_its_turn() {
+    let mut world = crowded("rs:4+2", 6);
+    let [first, second] = put_all(&mut world, &[1_000; 2])[..] else { panic!() };
+    world.ask(DaemonRequest::PauseRepairs { paused: true });
+    damage(&mut world, first, 0);
+    world.until("it is rebuilt, pause or not", |world| world.repairs.len() == 1);
+    assert!(world.coordinator().status().waits.iter().any(|wait| wait.contains("paused by an operator: 0 extents")));
+    world.pass(Millis(11_000));
+    // Both fragments of one rack, which is one loss too.
+    let rack = |disk: DiskId| disk.0 % 3;
+    let places: Vec<DiskId> = locate(&mut world, second).slots.iter().map(|slot| slot[0].disk).collect();
+    let other = (1..6).find(|at| rack(places[*at]) == rack(places[0])).unwrap();
+    damage(&mut world, second, 0);
+    damage(&mut world, second, other as u16);
+    world.until("both are known", |world| {
+        world.coordinator().groups[&second.pg()].view.needs.get(&second).is_some_and(|need| need.targets.len() == 2)
+    });
+    let plan = world.report(DaemonRequest::PlanRepairs);
+    let planned =
+        |at: usize| (plan["repairs"][at]["extent"].as_str().unwrap().to_owned(), plan["repairs"][at]["margin"].clone());
+    assert_eq!([planned(0), planned(1)], [(first.to_string(), 1.into()), (second.to_string(), 0.into())], "{plan}");
+    world.settle();
+}
+
+#[test]
+fn a_window_is_not_waited_for_by_what_survives_no_further_rack() {
+    let mut world = crowded("rs:6+3", 12);
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[0][0].disk;
+    world.report(DaemonRequest::Maintain { node: disk.to_string(), span: Some(Millis(60 * 60 * 1_000)) });
+    world.kill_node(disk);
+    world.until("it is rebuilt elsewhere", |world| !world.repairs.is_empty());
+    world.settle();
+}
+
+#[test]
+fn moves_are_paused_however_few_racks_there_are() {
+    let mut world = crowded("rs:6+3", 12);
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[0][0].disk;
+    world.ask(DaemonRequest::PauseRepairs { paused: true });
+    world.report(DaemonRequest::Drain { node: disk.to_string(), leaves: false });
+    world.until("a move is wanted", |world| world.coordinator().risk_of(extent).is_some());
+    assert_eq!(world.coordinator().risk_of(extent).unwrap().margin, 1);
+    world.pass(Millis(10_000));
+    assert!(world.repairs.is_empty());
+    world.ask(DaemonRequest::PauseRepairs { paused: false });
+    world.settle();
+}
+
 #[test]
 fn a_rack_with_two_fragments_counts_as_one_loss() {
     let mut world = World::new(0, CoordinatorConfig { slots_per_disk: 1, ..config("rs:4+2") });
