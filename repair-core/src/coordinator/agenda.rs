@@ -79,6 +79,10 @@ pub(super) struct Agenda {
     short_due: BTreeSet<(Time, Resource)>,
     /// The first of those that wait for a budget, while they are looked at again.
     woken: BTreeMap<ExtentKey, Resource>,
+    /// What an operator has wait: no moment ends that, but the word that repairs go on.
+    paused: Queue,
+    /// Whether that has been said, and not all have been looked at since.
+    resumes: bool,
     claims: BTreeMap<ExtentKey, Claim>,
     /// Who has a claim on a budget.
     claimants: BTreeMap<Resource, Queue>,
@@ -104,7 +108,13 @@ impl Agenda {
                     self.claimants.entry(claimed.clone()).or_default().put(extent, risk);
                 }
             }
-            Some(Wait::Gathering | Wait::Lazy | Wait::NoTarget | Wait::Paused) | None => self.hasten(extent, risk),
+            Some(Wait::Paused) => match self.paused.get(extent) {
+                Some(before) if risk.margin >= before.margin && risk.is_move >= before.is_move => {
+                    self.paused.put(extent, risk);
+                }
+                _ => self.hasten(extent, risk),
+            },
+            Some(Wait::Gathering | Wait::Lazy | Wait::NoTarget) | None => self.hasten(extent, risk),
         }
     }
 
@@ -124,6 +134,7 @@ impl Agenda {
     fn end_wait(&mut self, extent: ExtentKey) {
         let Some(later) = self.later.remove(&extent) else { return };
         self.due.remove(&(later.until, extent));
+        self.paused.remove(extent);
         let Wait::Budget(resource) = &later.wait else { return self.count(&later, false) };
         self.end_claim(extent);
         let Some(short) = self.short.get_mut(resource) else { return };
@@ -201,6 +212,11 @@ impl Agenda {
                     self.wake_short(resource.clone(), until);
                 }
             }
+            Wait::Paused => {
+                self.resumes = false;
+                self.paused.put(extent, risk);
+                self.count(&Later { wait: wait.clone(), until, bytes: risk.bytes }, true);
+            }
             _ => {
                 self.due.insert((until, extent));
                 self.count(&Later { wait: wait.clone(), until, bytes: risk.bytes }, true);
@@ -240,15 +256,33 @@ impl Agenda {
         }
     }
 
-    /// What has waited long enough is looked at again. Of those that wait for a budget the first.
-    pub(super) fn wake(&mut self, now: Time, mut look: impl FnMut(ExtentKey) -> Option<Risk>) {
-        while let Some((_, extent)) = self.due.first().copied().filter(|(until, _)| *until <= now) {
+    /// An operator has repairs go on.
+    pub(super) fn resume(&mut self) {
+        self.resumes = true;
+    }
+
+    /// What has waited long enough is looked at again, at most so many. Of those that wait for a budget the first.
+    pub(super) fn wake(&mut self, now: Time, most: &mut usize, mut look: impl FnMut(ExtentKey) -> Option<Risk>) {
+        while *most > 0
+            && let Some((_, extent)) = self.due.first().copied().filter(|(until, _)| *until <= now)
+        {
+            *most -= 1;
             self.end_wait(extent);
-            if let Some(risk) = look(extent) {
-                self.ready.put(extent, &risk);
-            }
+            look(extent).iter().for_each(|risk| self.ready.put(extent, risk));
         }
-        while let Some((_, resource)) = self.short_due.first().cloned().filter(|(until, _)| *until <= now) {
+        while *most > 0 && self.resumes {
+            let Some((extent, _)) = self.paused.first(now) else {
+                self.resumes = false;
+                break;
+            };
+            *most -= 1;
+            self.end_wait(extent);
+            look(extent).iter().for_each(|risk| self.ready.put(extent, risk));
+        }
+        while *most > 0
+            && let Some((_, resource)) = self.short_due.first().cloned().filter(|(until, _)| *until <= now)
+        {
+            *most -= 1;
             self.forget_wake(&resource);
             let Some((extent, _)) = self.short.get(&resource).and_then(|short| short.jobs.first(now)) else { continue };
             self.end_wait(extent);
@@ -297,7 +331,8 @@ impl Agenda {
     /// When something has waited long enough.
     pub(super) fn next(&self) -> Option<Time> {
         let short = self.short_due.first().map(|(at, _)| *at);
-        self.due.first().map(|(at, _)| *at).into_iter().chain(short).min()
+        let resumes = self.resumes.then_some(Time::ZERO);
+        self.due.first().map(|(at, _)| *at).into_iter().chain(short).chain(resumes).min()
     }
 
     /// What an extent waits for; none where it is its turn that it waits for, or it is not here.
@@ -402,13 +437,13 @@ mod tests {
         let mut begun = Vec::new();
         for round in 0..10 {
             let now = at(10 + round * 10);
-            agenda.wake(now, |_| Some(risk(2)));
+            agenda.wake(now, &mut { usize::MAX }, |_| Some(risk(2)));
             let (first, _) = agenda.pop(now, |_| Some(risk(2))).unwrap();
             assert_eq!(agenda.pop(now, |_| Some(risk(2))), None, "the others wait for it");
             begun.push(first);
             // The budget gives for this one, and not yet for the next.
             agenda.resolved(now, first);
-            agenda.wake(now, |_| Some(risk(2)));
+            agenda.wake(now, &mut { usize::MAX }, |_| Some(risk(2)));
             if let Some((next, risk)) = agenda.pop(now, |_| Some(risk(2))) {
                 agenda.put_later(now, next, &risk, short(at(20 + round * 10)));
             }
@@ -420,14 +455,14 @@ mod tests {
     #[test]
     fn one_that_is_over_while_it_is_looked_at_holds_up_nobody() {
         let mut agenda = ten_wait();
-        agenda.wake(at(10), |_| Some(risk(2)));
+        agenda.wake(at(10), &mut { usize::MAX }, |_| Some(risk(2)));
         assert_eq!(agenda.pop(at(10), |_| None), None);
-        agenda.wake(at(10), |_| Some(risk(2)));
+        agenda.wake(at(10), &mut { usize::MAX }, |_| Some(risk(2)));
         assert_eq!(agenda.pop(at(10), |_| Some(risk(2))).map(|(first, _)| first), Some(extent(1)));
         // Over before it is looked at, too.
         agenda.remove(at(10), extent(1));
-        agenda.wake(at(10), |wanted| (wanted != extent(2)).then(|| risk(2)));
-        agenda.wake(at(10), |_| Some(risk(2)));
+        agenda.wake(at(10), &mut { usize::MAX }, |wanted| (wanted != extent(2)).then(|| risk(2)));
+        agenda.wake(at(10), &mut { usize::MAX }, |_| Some(risk(2)));
         assert_eq!(agenda.pop(at(10), |_| Some(risk(2))).map(|(first, _)| first), Some(extent(3)));
     }
 
@@ -442,7 +477,7 @@ mod tests {
         (0..10).for_each(|number| agenda.put_later(at(0), extent(number), &risk(3), short(at(10))));
         agenda.renew(extent(8), &risk(2));
         assert!(!agenda.is_ready(extent(8)));
-        agenda.wake(at(10), |wanted| Some(risk(if wanted == extent(8) { 2 } else { 3 })));
+        agenda.wake(at(10), &mut { usize::MAX }, |wanted| Some(risk(if wanted == extent(8) { 2 } else { 3 })));
         assert_eq!(agenda.pop(at(10), |_| Some(risk(2))).map(|(first, _)| first), Some(extent(8)));
     }
 
@@ -476,7 +511,7 @@ mod tests {
         fn turn(&mut self, now: Time) {
             let wanted = &self.wanted;
             let look = |extent: ExtentKey| wanted.get(&extent).map(|(risk, _)| *risk);
-            self.agenda.wake(now, look);
+            self.agenda.wake(now, &mut { usize::MAX }, look);
             while let Some((extent, risk)) = self.agenda.pop(now, look) {
                 let charges = wanted[&extent].1.clone();
                 match self.agenda.admit(now, &mut self.budgets, extent, &risk, &charges) {
@@ -486,7 +521,7 @@ mod tests {
                     }
                     Err(blocked) => self.agenda.put_later(now, extent, &risk, Held::short(blocked, charges)),
                 }
-                self.agenda.wake(now, look);
+                self.agenda.wake(now, &mut { usize::MAX }, look);
             }
         }
 
@@ -541,5 +576,36 @@ mod tests {
             cell.agenda.remove(at(3_000), extent(number));
         }
         assert!(cell.agenda.claims.is_empty() && cell.agenda.claimants.is_empty() && cell.agenda.short.is_empty());
+    }
+
+    #[test]
+    fn what_is_paused_costs_nothing_until_repairs_go_on_and_then_comes_in_order_and_in_parts() {
+        let mut agenda = Agenda::default();
+        let now = at(0);
+        for number in 0..1_000 {
+            agenda.put_later(now, extent(number), &risk(2 + number as usize % 2), Held::new(Wait::Paused, now));
+        }
+        // Nothing changes by time, nor where a group is looked over and nothing is nearer to loss.
+        (0..1_000).for_each(|number| agenda.renew(extent(number), &risk(2 + number as usize % 2)));
+        agenda.wake(at(1 << 40), &mut { usize::MAX }, |_| Some(risk(2)));
+        assert_eq!((agenda.next(), agenda.ready_count(), agenda.waiting_for(&Wait::Paused)), (None, 0, 1_000));
+        // What is nearer is looked at, and where it still is to wait, waits.
+        agenda.renew(extent(7), &risk(1));
+        assert!(agenda.is_ready(extent(7)));
+        agenda.remove(now, extent(7));
+        agenda.resume();
+        agenda.wake(now, &mut 100, |wanted| Some(risk(2 + wanted.counter() as usize % 2)));
+        assert_eq!((agenda.ready_count(), agenda.next()), (100, Some(Time::ZERO)));
+        assert!((0..100).all(|number| agenda.is_ready(extent(number * 2))), "the nearest to loss first");
+        agenda.wake(now, &mut { usize::MAX }, |_| Some(risk(2)));
+        assert_eq!((agenda.ready_count(), agenda.waiting_for(&Wait::Paused), agenda.next()), (999, 0, None));
+    }
+
+    #[test]
+    fn a_turn_wakes_no_more_than_it_may() {
+        let mut agenda = Agenda::default();
+        (0..50).for_each(|number| agenda.put_later(at(0), extent(number), &risk(2), Held::new(Wait::NoTarget, at(5))));
+        agenda.wake(at(5), &mut 20, |_| Some(risk(2)));
+        assert_eq!((agenda.ready_count(), agenda.next()), (20, Some(at(5))));
     }
 }

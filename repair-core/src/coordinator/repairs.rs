@@ -96,6 +96,8 @@ pub(super) struct Repairs {
     pub(super) totals: Totals,
     /// Set while, without a pause, something is to be done.
     pub(super) campaign: Option<Campaign>,
+    /// Whether an operator had repairs wait when it was last looked whose turn it is.
+    pub(super) were_paused: bool,
     /// Disks that repairs have used since they told their times last.
     pub(super) used: BTreeSet<DiskId>,
 }

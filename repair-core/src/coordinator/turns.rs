@@ -14,10 +14,10 @@ use crate::time::{Millis, Time};
 use ec_core::{Geometry, ShardIndex};
 use std::collections::BTreeMap;
 
-/// What nobody can be given now is looked at again so soon, if nothing that is known of its group changes before.
-const NO_TARGET: Millis = Millis(1_000);
-/// How soon after the end of a pause repairs go on, at the latest.
-const PAUSED: Millis = Millis(1_000);
+/// What nobody can be given now is looked at again when its group is; and so soon, should that not be all it depends on.
+const NO_TARGET: Millis = Millis(60_000);
+/// Jobs that wake in one turn; the others do in the next, a millisecond later.
+const WAKES_MAX: usize = 4_096;
 /// Jobs looked at in one turn. Where a budget is short all that need it are looked at once before they wait for it.
 const LOOKS_MAX: usize = 512;
 
@@ -100,8 +100,13 @@ impl Coordinator {
 
     /// Begins repairs while there is room for more.
     pub(super) fn begin_repairs(&mut self) {
+        let is_paused = self.intents.paused_above().is_some();
+        if std::mem::replace(&mut self.repairs.were_paused, is_paused) && !is_paused {
+            self.agenda.resume();
+        }
+        let mut most = WAKES_MAX;
         let (groups, sizes, guess) = (&self.groups, &self.sizes, self.config.extent_bytes);
-        self.agenda.wake(self.now, |extent| risk_of(groups, sizes, guess, extent));
+        self.agenda.wake(self.now, &mut most, |extent| risk_of(groups, sizes, guess, extent));
         for _ in 0..LOOKS_MAX {
             if self.repairs.running.len() >= self.config.repairs_max {
                 return;
@@ -115,7 +120,7 @@ impl Coordinator {
                 Err(held) => self.agenda.put_later(self.now, extent, &risk, held),
             }
             let (groups, sizes) = (&self.groups, &self.sizes);
-            self.agenda.wake(self.now, |extent| risk_of(groups, sizes, guess, extent));
+            self.agenda.wake(self.now, &mut most, |extent| risk_of(groups, sizes, guess, extent));
         }
         self.after(Millis(1), Timer::Repairs);
     }
@@ -154,7 +159,7 @@ impl Coordinator {
             return Some((Wait::PutOff, until));
         }
         if self.is_paused(need) {
-            return Some((Wait::Paused, self.now + PAUSED));
+            return Some((Wait::Paused, self.now));
         }
         if self.rests(need) && self.is_gathering(group) {
             return Some((Wait::Gathering, need.rests_from + GATHER));
