@@ -222,6 +222,7 @@ impl Coordinator {
             self.superseded(earlier);
         }
         if restarted {
+            self.forget_pace(id);
             self.tell_groups(id, false);
         }
         self.watch(id);

@@ -239,16 +239,25 @@ impl Coordinator {
         let runs = self.repairs.running.values().any(|running| is_used(&running.charges));
         let ran = !runs && self.repairs.used.remove(&disk);
         let before = self.budgets.share(disk);
-        let Some(share) = self.pace.tell(self.now, disk, &known.told.service, runs || ran) else { return };
-        if share == before {
+        let Some(judged) = self.pace.tell(self.now, disk, &known.told.service, runs || ran) else { return };
+        if judged.share == before {
             return;
         }
-        self.budgets.set_share(self.now, disk, share);
+        self.budgets.set_share(self.now, disk, judged.share);
         of_disk.iter().for_each(|resource| self.agenda.budget_changed(self.now, resource));
-        if before == SHARE_PARTS {
+        if judged.is_felt && before == SHARE_PARTS {
             let text =
                 format!("repair goes on slower with {}: what others do there takes longer by it", self.who(disk));
             self.note("repair_yields", text, vec![("disk", disk.to_string())]);
+        }
+    }
+
+    /// Another process serves a disk: what was told of how long its operations take is not of this one.
+    pub(super) fn forget_pace(&mut self, disk: DiskId) {
+        self.pace.forget(disk);
+        self.budgets.set_share(self.now, disk, SHARE_PARTS);
+        for side in [Side::Source, Side::Target] {
+            self.agenda.budget_changed(self.now, &Resource { scope: Scope::Disk(disk), side });
         }
     }
 

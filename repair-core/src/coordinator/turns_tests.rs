@@ -459,3 +459,14 @@ fn what_has_lost_nothing_says_so_and_comes_last() {
     assert!(!world.coordinator().risk_of(extent).unwrap().is_urgent());
     world.settle();
 }
+
+#[test]
+fn a_disk_of_another_process_has_its_rate_again() {
+    let mut world = World::new(3, hasty());
+    let now = world.now;
+    world.coordinator.as_mut().unwrap().budgets.set_share(now, DiskId(2), 1);
+    world.kill_node(DiskId(2));
+    world.start_node(DiskId(2));
+    world.until("it is back", |world| world.healthy() == 3);
+    assert_eq!(world.coordinator().budgets.share(DiskId(2)), crate::budget::SHARE_PARTS);
+}
