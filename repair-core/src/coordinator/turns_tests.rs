@@ -110,7 +110,7 @@ fn a_window_is_not_waited_for_by_what_survives_no_further_rack() {
     world.report(DaemonRequest::Maintain { node: disk.to_string(), span: Some(Millis(60 * 60 * 1_000)) });
     world.kill_node(disk);
     world.until("it is rebuilt elsewhere", |world| !world.repairs.is_empty());
-    world.settle();
+    assert_eq!(world.repair_one().extent, extent);
 }
 
 #[test]
