@@ -243,15 +243,11 @@ impl Coordinator {
     }
 
     /// Begins a repair whose charges are taken.
-    pub(super) fn begin_repair(&mut self, extent: ExtentKey, charges: Charges) {
-        let pg = extent.pg();
-        let job = JobId(self.number());
-        let need = self.groups.get(&pg).and_then(|group| group.view.needs.get(&extent)).cloned();
-        let (Some(need), Some((spec, is_copy))) = (need, self.repair_spec(extent, job)) else {
-            // Deleted, or not ours any more, since the last look.
-            self.settle_charges(&charges, 1, 0);
-            self.forget_need(extent);
-            return self.mark_dirty(pg);
+    pub(super) fn begin_repair(&mut self, mut spec: RepairSpec, is_copy: bool, charges: Charges) {
+        let (extent, job) = (spec.extent, JobId(self.number()));
+        spec.attempt.number = ATTEMPTS_FROM | job.0;
+        let Some(need) = self.groups.get(&extent.pg()).and_then(|group| group.view.needs.get(&extent)).cloned() else {
+            return;
         };
         let margin = need.margin.unwrap_or(0);
         let targets: BTreeMap<u16, DiskId> = spec.targets.iter().map(|(index, place)| (*index, place.disk)).collect();
@@ -317,7 +313,7 @@ impl Coordinator {
         Some((RepairSpec { extent, hash, attempt, authority, sources, targets, chain }, is_copy))
     }
 
-    fn forget_need(&mut self, extent: ExtentKey) {
+    pub(super) fn forget_need(&mut self, extent: ExtentKey) {
         if let Some(group) = self.groups.get_mut(&extent.pg()) {
             group.view.needs.remove(&extent);
         }
@@ -337,9 +333,7 @@ impl Coordinator {
         totals.rebuilt_bytes += outcome.rebuilt_bytes;
         totals.moved_bytes += running.written_bytes.max(outcome.written_bytes + outcome.resumed_bytes);
         self.repairs.note_moved(self.now);
-        if outcome.failed.is_empty() {
-            self.settle_charges(&running.charges, running.thought_bytes, outcome.written_bytes);
-        }
+        self.settle_charges(&running.charges, outcome.read_bytes, outcome.written_bytes);
         for suspect in &outcome.suspects {
             let fragment = FragmentKey { extent, generation: GENERATION, index: suspect.index };
             self.check(suspect.place.disk, fragment);

@@ -5,10 +5,11 @@ use super::agenda::{Held, Wait};
 use super::groups::Group;
 use super::repairs::GATHER;
 use super::view::NeedView;
-use super::{Coordinator, Timer};
+use super::{Coordinator, JobId, Timer};
 use crate::budget::{Charges, Resource, SHARE_PARTS, Scope, Side};
 use crate::id::{DiskId, ExtentKey, PgId};
 use crate::queue::{Risk, URGENT_MARGIN};
+use crate::repair::RepairSpec;
 use crate::risk::shard_set;
 use crate::time::{Millis, Time};
 use ec_core::{Geometry, ShardIndex};
@@ -133,10 +134,16 @@ impl Coordinator {
             }
             return Err(Held::new(wait, until));
         }
-        let charges = self.charges(extent);
+        let Some((spec, is_copy)) = self.repair_spec(extent, JobId(0)) else {
+            // Deleted, or not ours any more, since the last look.
+            self.forget_need(extent);
+            self.mark_dirty(extent.pg());
+            return Ok(());
+        };
+        let charges = self.charges(&spec);
         match self.agenda.admit(self.now, &mut self.budgets, extent, risk, &charges) {
             Ok(()) => {
-                self.begin_repair(extent, charges);
+                self.begin_repair(spec, is_copy, charges);
                 Ok(())
             }
             Err(blocked) => Err(Held::short(blocked, charges)),
@@ -195,20 +202,18 @@ impl Coordinator {
         Some(need.since + self.config.lazy_wait).filter(|until| may_wait && *until > self.now)
     }
 
-    /// What a repair of all that an extent needs takes from each disk, node and rack: known before its first byte moves.
-    fn charges(&mut self, extent: ExtentKey) -> Charges {
+    /// What a repair takes from each disk, node and rack: known from its sources and targets before its first byte moves.
+    fn charges(&mut self, spec: &RepairSpec) -> Charges {
         let mut charges = Charges::new();
-        let Some(group) = self.groups.get(&extent.pg()) else { return charges };
-        let (Some(row), Some(need)) = (group.owner.row(), group.view.needs.get(&extent)) else { return charges };
-        let bytes = shard_bytes(group, &self.sizes, self.config.extent_bytes, extent);
-        let targets: BTreeMap<u16, DiskId> = need.targets.iter().copied().collect();
-        let reads = self.risk.reads(&row.code, &shard_set(targets.keys().copied()), &need.lost);
-        let holder = |index: ShardIndex| {
-            let member = row.members.get(index.at()).filter(|disk| !group.view.unreachable.contains(disk));
-            member.or_else(|| row.joining.get(&index.get())).copied()
-        };
-        let sources = reads.iter().filter_map(holder).map(|disk| (disk, Side::Source));
-        let all: Vec<(DiskId, Side)> = sources.chain(targets.values().map(|disk| (*disk, Side::Target))).collect();
+        let Some(group) = self.groups.get(&spec.extent.pg()) else { return charges };
+        let Some(row) = group.owner.row() else { return charges };
+        let bytes = shard_bytes(group, &self.sizes, self.config.extent_bytes, spec.extent);
+        let (targets, available) = (shard_set(spec.targets.keys().copied()), shard_set(spec.sources.keys().copied()));
+        let reads = self.risk.reads(&row.code, &targets, &available.complement(row.members.len()));
+        let likeliest = |index: ShardIndex| spec.sources.get(&index.get())?.first();
+        let sources = reads.iter().filter_map(likeliest).map(|place| (place.disk, Side::Source));
+        let all: Vec<(DiskId, Side)> =
+            sources.chain(spec.targets.values().map(|place| (place.disk, Side::Target))).collect();
         for (disk, side) in all {
             let domain = self.disks.get(&disk).and_then(|known| known.domain.as_ref());
             let node = domain.map(|domain| Scope::Node(domain.to_string().into()));
@@ -220,13 +225,20 @@ impl Coordinator {
         charges
     }
 
-    /// Gives budgets back what a repair was thought to move and did not.
-    pub(super) fn settle_charges(&mut self, charges: &Charges, thought_bytes: u64, moved_bytes: u64) {
-        for (resource, bytes) in charges.iter().filter(|_| moved_bytes < thought_bytes) {
-            let moved = u128::from(*bytes) * u128::from(moved_bytes) / u128::from(thought_bytes.max(1));
-            let back = bytes.saturating_sub(u64::try_from(moved).unwrap_or(u64::MAX));
-            self.budgets.refund(self.now, resource, back);
-            self.agenda.budget_changed(self.now, resource);
+    /// Gives budgets back what a repair was thought to move and did not: sources what was not read, targets what was not written.
+    pub(super) fn settle_charges(&mut self, charges: &Charges, read_bytes: u64, written_bytes: u64) {
+        let thought = |side| -> u64 {
+            let of_side = charges.iter().filter(|(of, _)| of.side == side && matches!(of.scope, Scope::Disk(_)));
+            of_side.map(|(_, bytes)| bytes).sum()
+        };
+        for (side, moved) in [(Side::Source, read_bytes), (Side::Target, written_bytes)] {
+            let thought = thought(side);
+            for (resource, bytes) in charges.iter().filter(|(of, _)| of.side == side && moved < thought) {
+                let moved = u128::from(*bytes) * u128::from(moved) / u128::from(thought.max(1));
+                let back = bytes.saturating_sub(u64::try_from(moved).unwrap_or(u64::MAX));
+                self.budgets.refund(self.now, resource, back);
+                self.agenda.budget_changed(self.now, resource);
+            }
         }
         self.budgets.tidy(self.now);
     }

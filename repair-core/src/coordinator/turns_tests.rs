@@ -4,7 +4,7 @@ use super::CoordinatorConfig;
 use super::testing::{World, hasty};
 use super::tests::{A, data, locate};
 use super::view::lost_of;
-use crate::budget::BudgetConfig;
+use crate::budget::{BudgetConfig, Charges, Resource, Scope, Side};
 use crate::id::{DiskId, ExtentKey, StreamKey};
 use crate::risk::margin;
 use crate::rng::Dice;
@@ -469,4 +469,69 @@ fn a_disk_of_another_process_has_its_rate_again() {
     world.start_node(DiskId(2));
     world.until("it is back", |world| world.healthy() == 3);
     assert_eq!(world.coordinator().budgets.share(DiskId(2)), crate::budget::SHARE_PARTS);
+}
+
+fn of_disk(number: u128, side: Side) -> Resource {
+    Resource { scope: Scope::Disk(DiskId(number)), side }
+}
+
+#[test]
+fn a_move_is_charged_where_it_reads_be_that_one_disk_or_the_others() {
+    let mut world = small("rs:4+2", 8, |_| {});
+    let extents = put_all(&mut world, &[1_000; 8]);
+    let disk = locate(&mut world, extents[0]).slots[1][0].disk;
+    world.report(DaemonRequest::Drain { node: disk.to_string(), leaves: false });
+    world.until("four moves are under way", |world| world.repairs.len() == 4);
+    let mut charged = Vec::new();
+    for running in world.coordinator().repairs.running.values() {
+        let mut disks = Vec::new();
+        for (resource, bytes) in &running.charges {
+            if let (Scope::Disk(of), Side::Source) = (&resource.scope, resource.side) {
+                disks.push(*of);
+                assert_eq!(*bytes, 4096);
+            }
+        }
+        charged.push((disks.contains(&disk), disks.len()));
+    }
+    // Two copies read the disk that leaves, and others are rebuilt without it.
+    charged.sort_unstable();
+    assert_eq!(charged, [(false, 4), (false, 4), (true, 1), (true, 1)]);
+    world.settle();
+}
+
+#[test]
+fn budgets_get_back_what_was_not_read_at_sources_and_what_was_not_written_at_targets() {
+    let budget = BudgetConfig { disk_bytes_per_second: 1_000, burst: Millis(10_000), ..BudgetConfig::default() };
+    let config = CoordinatorConfig { budget, ..hasty() };
+    let mut coordinator = super::Coordinator::new(config, crate::id::ClaimId(1), Dice::new(1));
+    let charges: Charges = [(1, Side::Source), (2, Side::Source), (3, Side::Target), (4, Side::Target)]
+        .map(|(number, side)| (of_disk(number, side), 6_000))
+        .into();
+    let now = coordinator.now;
+    let left = |coordinator: &super::Coordinator, number, side| {
+        let is_there = |bytes: &u64| coordinator.budgets.ready_at(now, &of_disk(number, side), *bytes, false) == now;
+        (0..=20).map(|step| step * 500).filter(is_there).max()
+    };
+    coordinator.budgets.admit(now, &charges, false).unwrap();
+    // All was read, and one of two fragments written.
+    coordinator.settle_charges(&charges, 12_000, 6_000);
+    assert_eq!([1, 2].map(|number| left(&coordinator, number, Side::Source)), [Some(4_000); 2]);
+    assert_eq!([3, 4].map(|number| left(&coordinator, number, Side::Target)), [Some(7_000); 2]);
+    // Half was read, and nothing written.
+    coordinator.settle_charges(&charges, 6_000, 0);
+    assert_eq!([1, 2].map(|number| left(&coordinator, number, Side::Source)), [Some(7_000); 2]);
+    assert_eq!([3, 4].map(|number| left(&coordinator, number, Side::Target)), [Some(10_000); 2]);
+}
+
+#[test]
+fn a_repair_that_failed_gives_back_what_it_did_not_move() {
+    let mut world = small("rs:4+2", 7, |config| config.budget.disk_bytes_per_second = 1_000);
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[2][0].disk;
+    world.kill_node(disk);
+    world.until("it begins", |world| !world.repairs.is_empty());
+    assert!(world.coordinator().budgets.kept() > 0);
+    fail_one(&mut world, "the node is busy");
+    assert_eq!(world.coordinator().budgets.kept(), 0);
+    world.settle();
 }
