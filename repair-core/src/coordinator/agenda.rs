@@ -13,6 +13,8 @@ pub(super) enum Wait {
     Gathering,
     /// Its last try failed.
     PutOff,
+    /// Its tries failed alike: something is to change first.
+    Parked,
     /// It can lose much more: it is let wait for further losses, for a time.
     Lazy,
     /// No disk that needs a fragment can be given one.
@@ -95,7 +97,7 @@ impl Agenda {
     /// has become urgent: it may borrow.
     pub(super) fn renew(&mut self, extent: ExtentKey, risk: &Risk) {
         match self.later.get(&extent).map(|later| later.wait.clone()) {
-            Some(Wait::PutOff) => {}
+            Some(Wait::PutOff | Wait::Parked) => {}
             Some(Wait::Budget(resource)) => {
                 let before = self.short.get(&resource).and_then(|short| short.jobs.get(extent));
                 if before.is_some_and(|before| risk.is_urgent() && (risk.margin < before.margin || before.is_move)) {

@@ -10,6 +10,7 @@ mod allocate;
 mod audit_tests;
 mod audit_walk;
 mod audits;
+mod backoff;
 mod boot;
 mod can_stop;
 mod clones;

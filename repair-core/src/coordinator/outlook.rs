@@ -2,6 +2,7 @@
 
 use super::Coordinator;
 use super::agenda::Wait;
+use super::backoff::{FAILED_ALIKE_MAX, PARKED_FOR};
 use super::waits::counted;
 use crate::forecast::Expected;
 use crate::id::ExtentKey;
@@ -112,6 +113,15 @@ impl Coordinator {
                 counted(lazy, "extent")
             ));
         }
+        let parked = self.agenda.waiting_for(&Wait::Parked);
+        if parked > 0 {
+            let extents = counted(parked, "extent");
+            waits.push(format!(
+                "{extents} parked, for {FAILED_ALIKE_MAX} tries failed alike: until something of their placement groups changes, {} s \
+                 at most",
+                PARKED_FOR.0 / 1_000
+            ));
+        }
         let homeless = self.agenda.waiting_for(&Wait::NoTarget);
         if homeless > 0 {
             waits.push(format!("{} that no disk can be given what it lacks of", counted(homeless, "extent")));
@@ -133,6 +143,12 @@ impl Coordinator {
             Wait::PutOff => {
                 let reason = self.repairs.backoff.get(&extent).map_or("", |backoff| backoff.reason.as_str());
                 format!("the next try, in {left} ms; the last one failed: {reason}")
+            }
+            Wait::Parked => {
+                let reason = self.repairs.backoff.get(&extent).map_or("", |backoff| backoff.reason.as_str());
+                format!(
+                    "any change of its placement group, {left} ms at most: {FAILED_ALIKE_MAX} tries failed alike: {reason}"
+                )
             }
             Wait::Lazy => format!("further losses, {left} ms at most: it survives more than lazy_margin asks for"),
             Wait::NoTarget => "a disk that can be given what it lacks".into(),

@@ -1,5 +1,6 @@
 //! Repairs: begun when their turn has come ([`super::turns`]), under way, ended, counted.
 
+use super::backoff::Backoff;
 use super::groups::Group;
 use super::view::NeedView;
 use super::{Coordinator, CoordinatorEffect, JobId, Timer};
@@ -13,8 +14,6 @@ use crate::time::{Millis, Time};
 use crate::wire::node::{FragmentKey, Place};
 use std::collections::{BTreeMap, BTreeSet};
 
-const FIRST_DELAY: Millis = Millis(1_000);
-const LAST_DELAY: Millis = Millis(60_000);
 /// Attempts of repairs are numbered from here, those of an owner's grants from 0.
 const ATTEMPTS_FROM: u64 = 1 << 63;
 /// Fragments of the service are of this generation until conversion exists.
@@ -32,28 +31,11 @@ pub(super) struct Running {
     /// What it was admitted with, and what it was thought to write then.
     pub(super) charges: Charges,
     pub(super) thought_bytes: u64,
-    since: Time,
-    turn_from: Time,
-    margin_in_domains: Option<usize>,
-    blocked_reads: u32,
-    is_copy: bool,
-}
-
-/// An extent whose last repair did not bring all it needs.
-#[derive(Clone, Debug)]
-pub(super) struct Backoff {
-    pub(super) until: Time,
-    delay: Millis,
-    pub(super) reason: String,
-    /// Since when it has lacked something, whatever was tried, and what was read of it since.
     pub(super) since: Time,
-    /// And for its turn.
     pub(super) turn_from: Time,
+    pub(super) margin_in_domains: Option<usize>,
     pub(super) blocked_reads: u32,
-    /// How near to loss it was.
-    margin: Option<usize>,
-    /// Whether it was to copy parity that is known to be wrong.
-    was_copy: bool,
+    pub(super) is_copy: bool,
 }
 
 /// What repairs have done so far, in this life of the daemon.
@@ -70,22 +52,6 @@ pub(super) struct Totals {
     pub(super) chains_broken: u64,
     /// Payload that targets have from repairs that ended, what they had before included.
     moved_bytes: u64,
-}
-
-impl Backoff {
-    /// It is looked over again. What has come nearer to loss than it was is not to wait long for its next try. Returns whether it is
-    /// tried earlier than was said.
-    pub(super) fn judge(&mut self, now: Time, margin: Option<usize>) -> bool {
-        // None, which cannot be read, comes before all numbers; nothing can be done for it.
-        let fell = margin.is_some() && margin < self.margin;
-        self.margin = margin;
-        let soon = now + FIRST_DELAY;
-        if !fell || self.until <= soon {
-            return false;
-        }
-        (self.until, self.delay) = (soon, FIRST_DELAY);
-        true
-    }
 }
 
 /// Repairs: under way, put off, counted.
@@ -111,10 +77,6 @@ pub(super) struct Campaign {
 }
 
 impl Repairs {
-    pub(super) fn put_off_until(&self, extent: ExtentKey) -> Option<Time> {
-        self.backoff.get(&extent).map(|backoff| backoff.until)
-    }
-
     /// Payload moved by repairs that ended and by those under way.
     fn moved_bytes(&self) -> u64 {
         self.totals.moved_bytes + self.running.values().map(|running| running.written_bytes).sum::<u64>()
@@ -398,8 +360,6 @@ impl Coordinator {
     fn repair_failed(&mut self, running: &Running, outcome: &RepairOutcome) {
         let extent = running.extent;
         self.repairs.totals.failed += 1;
-        let before = self.repairs.backoff.get(&extent).map(|backoff| Millis((backoff.delay.0 * 2).min(LAST_DELAY.0)));
-        let delay = before.unwrap_or(FIRST_DELAY);
         let reasons: Vec<String> = outcome
             .failed
             .iter()
@@ -407,21 +367,16 @@ impl Coordinator {
             .map(|(index, reason)| format!("fragment {index}: {}", reason.chars().take(200).collect::<String>()))
             .collect();
         let reason = if reasons.is_empty() { "it ended without a reason".to_owned() } else { reasons.join("; ") };
-        let text = format!("extent {extent} was not rebuilt whole, next try in {} ms: {reason}", delay.0);
-        self.note("repair_failed", text, vec![("extent", extent.to_string()), ("reason", reason.clone())]);
-        self.repairs.backoff.insert(
-            extent,
-            Backoff {
-                until: self.now + delay,
-                delay,
-                reason,
-                since: running.since,
-                turn_from: running.turn_from,
-                margin: running.margin_in_domains,
-                blocked_reads: running.blocked_reads,
-                was_copy: running.is_copy,
-            },
-        );
+        let before = self.repairs.backoff.remove(&extent);
+        let backoff = Backoff::after(before, self.now, running, reason.clone());
+        let fields = vec![("extent", extent.to_string()), ("reason", reason.clone())];
+        let next = format!("next try in {} ms", backoff.until.since(self.now).0);
+        self.note("repair_failed", format!("extent {extent} was not rebuilt whole, {next}: {reason}"), fields.clone());
+        if backoff.is_parked() {
+            let text = format!("extent {extent} is parked until something of its placement group changes: {reason}");
+            self.note("repair_parked", text, fields);
+        }
+        self.repairs.backoff.insert(extent, backoff);
     }
 
     /// A disk had no room for a fragment: others are chosen until it has.

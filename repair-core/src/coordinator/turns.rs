@@ -63,7 +63,9 @@ impl Coordinator {
                 (need.since, need.rests_from) = (need.since.min(backoff.since), need.since.min(backoff.since));
                 need.turn_from = need.turn_from.min(backoff.turn_from);
                 need.blocked_reads = need.blocked_reads.max(backoff.blocked_reads);
-                sooner.extend(backoff.judge(self.now, need.margin_in_domains).then_some(*extent));
+            }
+            if let (Some(row), Some(need)) = (group.owner.row(), group.view.needs.get(extent)) {
+                sooner.extend(backoff.judge(self.now, row, &group.view, need).then_some(*extent));
             }
         }
         let needs: Vec<ExtentKey> = group.view.needs.keys().copied().collect();
@@ -162,8 +164,8 @@ impl Coordinator {
         let no_target = Some((Wait::NoTarget, self.now + NO_TARGET));
         let Some(group) = self.groups.get(&extent.pg()) else { return no_target };
         let Some(need) = group.view.needs.get(&extent) else { return no_target };
-        if let Some(until) = self.repairs.put_off_until(extent).filter(|until| *until > self.now) {
-            return Some((Wait::PutOff, until));
+        if let Some(backoff) = self.repairs.backoff.get(&extent).filter(|backoff| backoff.until > self.now) {
+            return Some((if backoff.is_parked() { Wait::Parked } else { Wait::PutOff }, backoff.until));
         }
         if self.is_paused(need) {
             return Some((Wait::Paused, self.now));

@@ -1,6 +1,7 @@
 //! Turns, budgets, laziness, and what is told of them, in a cell in memory.
 
 use super::CoordinatorConfig;
+use super::agenda::Wait;
 use super::testing::{World, hasty};
 use super::tests::{A, data, locate};
 use super::view::lost_of;
@@ -444,6 +445,49 @@ fn what_comes_nearer_to_loss_after_a_failure_is_tried_soon() {
     let known = world.now;
     world.until("it is tried", |world| !world.repairs.is_empty());
     assert!(world.now.since(known) <= Millis(1_100), "{}", world.now.since(known).0);
+    world.settle();
+}
+
+#[test]
+fn what_fails_alike_is_parked_until_something_of_its_group_is_different() {
+    let mut world = small("rs:4+3", 10, |_| {});
+    let extents = put_all(&mut world, &[1_000; 2]);
+    let places = locate(&mut world, extents[0]).slots;
+    world.kill_node(places[2][0].disk);
+    let poison = fail_one(&mut world, "the sum of all is wrong");
+    // The other one is not held up.
+    assert_ne!(world.repair_one().extent, poison);
+    for _ in 1..8 {
+        assert_eq!(fail_one(&mut world, "the sum of all is wrong"), poison);
+    }
+    world.until("it is parked", |world| world.coordinator().agenda.waiting_for(&Wait::Parked) == 1);
+    let why = explain(&mut world, poison)["waits"].to_string();
+    assert!(why.contains("any change of its placement group") && why.contains("the sum of all is wrong"), "{why}");
+    let waits = world.coordinator().status().waits;
+    assert!(waits.iter().any(|wait| wait.starts_with("1 extent parked")), "{waits:?}");
+    world.pass(Millis(300_000));
+    assert!(world.repairs.is_empty(), "it was tried once in a minute");
+    // Not what it was, though no nearer to loss than a moment ago in any other way.
+    world.kill_node(places[5][0].disk);
+    world.until("it is tried again", |world| !world.repairs.is_empty());
+    world.settle();
+}
+
+#[test]
+fn what_is_parked_is_tried_again_after_ten_minutes_though_nothing_changed() {
+    let mut world = small("rs:4+2", 8, |_| {});
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[2][0].disk;
+    world.kill_node(disk);
+    for _ in 0..8 {
+        fail_one(&mut world, "the sum of all is wrong");
+    }
+    let parked = world.now;
+    world.pass(Millis(599_000));
+    assert!(world.repairs.is_empty());
+    world.until("it is tried again", |world| !world.repairs.is_empty());
+    assert!(world.now.since(parked) < Millis(602_000));
+    assert_eq!(world.kinds().iter().filter(|kind| **kind == "repair_parked").count(), 1);
     world.settle();
 }
 
