@@ -370,12 +370,9 @@ impl Agenda {
         !self.short.is_empty()
     }
 
-    /// Whether anything will be rebuilt as things are, now or soon: not what is let wait, nor what nobody can be given.
+    /// Whether anything will be rebuilt as things are, now or soon: not what is let wait, what nobody can be given, nor what has failed.
     pub(super) fn is_active(&self) -> bool {
-        self.ready_count() > 0
-            || self.has_shortage()
-            || self.waiting_for(&Wait::Gathering) > 0
-            || self.waiting_for(&Wait::PutOff) > 0
+        self.ready_count() > 0 || self.has_shortage() || self.waiting_for(&Wait::Gathering) > 0
     }
 
     /// Bytes of all that will be rebuilt as things are: without what is let wait, and what nobody can be given.

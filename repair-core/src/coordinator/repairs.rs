@@ -1,5 +1,6 @@
 //! Repairs: begun when their turn has come ([`super::turns`]), under way, ended, counted.
 
+use super::agenda::Wait;
 use super::backoff::Backoff;
 use super::groups::Group;
 use super::view::NeedView;
@@ -50,8 +51,6 @@ pub(super) struct Totals {
     pub(super) chained_bytes: u64,
     pub(super) resumed_bytes: u64,
     pub(super) chains_broken: u64,
-    /// Payload that targets have from repairs that ended, what they had before included.
-    moved_bytes: u64,
 }
 
 /// Repairs: under way, put off, counted.
@@ -62,6 +61,8 @@ pub(super) struct Repairs {
     pub(super) totals: Totals,
     /// Set while, without a pause, something is to be done.
     pub(super) campaign: Option<Campaign>,
+    /// Since when nothing is, but what is put off after a failure.
+    quiet_since: Option<Time>,
     /// Whether an operator had repairs wait when it was last looked whose turn it is.
     pub(super) were_paused: bool,
     /// Disks that repairs have used since they told their times last.
@@ -77,9 +78,10 @@ pub(super) struct Campaign {
 }
 
 impl Repairs {
-    /// Payload moved by repairs that ended and by those under way.
-    fn moved_bytes(&self) -> u64 {
-        self.totals.moved_bytes + self.running.values().map(|running| running.written_bytes).sum::<u64>()
+    /// Payload of fragments that were published, and what repairs under way have of theirs. What a try that fails had is not: all of
+    /// it is still to be done, though the next may go on with it.
+    pub(super) fn moved_bytes(&self) -> u64 {
+        self.totals.rebuilt_bytes + self.running.values().map(|running| running.written_bytes).sum::<u64>()
     }
 
     fn note_moved(&mut self, now: Time) {
@@ -108,20 +110,30 @@ impl Coordinator {
         if self.is_ending() {
             return;
         }
+        self.end_campaign();
         self.begin_repairs();
-        let runs = !self.repairs.running.is_empty();
-        // A group not looked at since something changed may need anything.
-        let goes_on = runs || self.agenda.is_active() || self.groups.values().any(|group| group.dirty);
-        match &self.repairs.campaign {
-            None if runs => {
-                let (forecast, moved_before) = (Forecast::begin(self.now), self.repairs.moved_bytes());
-                self.repairs.campaign = Some(Campaign { moved_before, forecast });
-            }
-            Some(_) if !goes_on => self.repairs.campaign = None,
-            _ => {}
+        self.end_campaign();
+        if self.repairs.campaign.is_none() && !self.repairs.running.is_empty() {
+            let (forecast, moved_before) = (Forecast::begin(self.now), self.repairs.moved_bytes());
+            self.repairs.campaign = Some(Campaign { moved_before, forecast });
         }
         if let Some(at) = self.agenda.next() {
             self.at(at.max(self.now + Millis(1)), Timer::Repairs);
+        }
+    }
+
+    /// A pause ends a campaign: the pace of what comes later does not follow from it. Where all that is left has failed and waits for
+    /// its next try, a moment may pass; it may be tried for ever.
+    fn end_campaign(&mut self) {
+        // A group not looked at since something changed may need anything.
+        let is_quiet = self.repairs.running.is_empty()
+            && !self.agenda.is_active()
+            && !self.groups.values().any(|group| group.dirty);
+        let since = *self.repairs.quiet_since.get_or_insert(self.now);
+        if !is_quiet {
+            self.repairs.quiet_since = None;
+        } else if self.agenda.waiting_for(&Wait::PutOff) == 0 || since + GATHER <= self.now {
+            self.repairs.campaign = None;
         }
     }
 
@@ -293,7 +305,6 @@ impl Coordinator {
         totals.resumed_bytes += outcome.resumed_bytes;
         totals.chains_broken += u64::from(outcome.chain_fault.is_some());
         totals.rebuilt_bytes += outcome.rebuilt_bytes;
-        totals.moved_bytes += running.written_bytes.max(outcome.written_bytes + outcome.resumed_bytes);
         self.repairs.note_moved(self.now);
         self.settle_charges(&running.charges, outcome.read_bytes, outcome.written_bytes);
         for suspect in &outcome.suspects {

@@ -294,6 +294,24 @@ fn lazy_repair_waits_for_further_losses_for_a_read_or_for_its_time() {
 
 #[test]
 fn the_time_left_is_told_within_a_fifth() {
+    time_left_is_told(|_, _| {});
+}
+
+#[test]
+fn what_fails_for_ever_does_not_spoil_the_time_left_of_what_comes_later() {
+    time_left_is_told(|world, extents| {
+        damage(world, extents[0], 5);
+        // Long after the first try there is another loss; all is tried then.
+        for try_ in 0..7 {
+            assert_eq!(fail_one(world, &format!("busy for the {try_}. time")), extents[0]);
+        }
+        world.pass(Millis(30_000));
+        assert!(world.repairs.is_empty() && world.coordinator().agenda.waiting_for(&Wait::PutOff) == 1);
+    });
+}
+
+/// Between the first and the last repair after a loss, told at 25, 50 and 75 %. `before` that something may have happened.
+fn time_left_is_told(before: impl FnOnce(&mut World, &[ExtentKey])) {
     let mut world = small("rs:4+2", 7, |config| {
         config.budget = BudgetConfig {
             disk_bytes_per_second: 16_384,
@@ -305,6 +323,9 @@ fn the_time_left_is_told_within_a_fifth() {
     let mut dice = Dice::new(9);
     let lengths: Vec<usize> = (0..80).map(|_| 1 + dice.below(60_000) as usize).collect();
     let extents = put_all(&mut world, &lengths);
+    // Every disk tells how it is without repairs.
+    world.pass(Millis(20_000));
+    before(&mut world, &extents);
     let disk = locate(&mut world, extents[0]).slots[3][0].disk;
     world.kill_node(disk);
     world.until("the first begins", |world| !world.repairs.is_empty());
@@ -510,6 +531,7 @@ fn a_disk_of_another_process_has_its_rate_again() {
     let now = world.now;
     world.coordinator.as_mut().unwrap().budgets.set_share(now, DiskId(2), 1);
     world.kill_node(DiskId(2));
+    world.until("it is gone", |world| world.healthy() == 2);
     world.start_node(DiskId(2));
     world.until("it is back", |world| world.healthy() == 3);
     assert_eq!(world.coordinator().budgets.share(DiskId(2)), crate::budget::SHARE_PARTS);
@@ -578,4 +600,30 @@ fn a_repair_that_failed_gives_back_what_it_did_not_move() {
     fail_one(&mut world, "the node is busy");
     assert_eq!(world.coordinator().budgets.kept(), 0);
     world.settle();
+}
+
+#[test]
+fn what_a_try_that_failed_had_written_is_not_counted_again_when_the_next_goes_on_with_it() {
+    let mut world = small("rs:4+2", 7, |_| {});
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[2][0].disk;
+    world.kill_node(disk);
+    for (resumed_bytes, written_bytes) in [(0, 2_048), (2_048, 1_024)] {
+        world.until("it begins", |world| !world.repairs.is_empty());
+        let (job, spec) = world.repairs.pop_front().unwrap();
+        world.tell(super::CoordinatorEvent::RepairProgress { job, written_bytes: resumed_bytes + written_bytes });
+        world.until("it is told", |world| world.coordinator().repairs.moved_bytes() == resumed_bytes + written_bytes);
+        let failed = spec.targets.keys().map(|index| (*index, "the node is busy".to_owned())).collect();
+        let outcome = crate::repair::RepairOutcome {
+            failed,
+            written_bytes,
+            resumed_bytes,
+            ..crate::repair::RepairOutcome::default()
+        };
+        world.tell(super::CoordinatorEvent::RepairDone { job, outcome });
+        world.until("it has ended", |world| world.coordinator().repairs.running.is_empty());
+        assert_eq!(world.coordinator().repairs.moved_bytes(), 0, "nothing is where it belongs");
+    }
+    world.settle();
+    assert_eq!(world.coordinator().repairs.moved_bytes(), 4_096);
 }
