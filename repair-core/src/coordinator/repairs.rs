@@ -126,9 +126,7 @@ impl Coordinator {
     /// its next try, a moment may pass; it may be tried for ever.
     fn end_campaign(&mut self) {
         // A group not looked at since something changed may need anything.
-        let is_quiet = self.repairs.running.is_empty()
-            && !self.agenda.is_active()
-            && !self.groups.values().any(|group| group.dirty);
+        let is_quiet = self.repairs.running.is_empty() && !self.agenda.is_active() && !self.any_dirty();
         let since = *self.repairs.quiet_since.get_or_insert(self.now);
         if !is_quiet {
             self.repairs.quiet_since = None;

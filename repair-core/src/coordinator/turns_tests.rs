@@ -328,7 +328,10 @@ fn time_left_is_told(before: impl FnOnce(&mut World, &[ExtentKey])) {
     before(&mut world, &extents);
     let disk = locate(&mut world, extents[0]).slots[3][0].disk;
     world.kill_node(disk);
-    world.until("the first begins", |world| !world.repairs.is_empty());
+    let wanted = |world: &World| world.coordinator().agenda.len() + world.coordinator().repairs.running.len();
+    world.until("all are known and the first begins", |world| {
+        wanted(world) == extents.len() && !world.repairs.is_empty()
+    });
     // (part done, when, seconds left as told, band)
     let mut told: Vec<(usize, crate::time::Time, f64, (f64, f64))> = Vec::new();
     let total = world.coordinator().outlook().0.left_bytes;
@@ -436,7 +439,7 @@ fn fail_one(world: &mut World, reason: &str) -> ExtentKey {
     let failed = spec.targets.keys().map(|index| (*index, reason.to_owned())).collect();
     let outcome = crate::repair::RepairOutcome { failed, ..crate::repair::RepairOutcome::default() };
     world.tell(super::CoordinatorEvent::RepairDone { job, outcome });
-    world.until("it has ended", |world| world.coordinator().repairs.running.is_empty());
+    world.until("it has ended", |world| !world.coordinator().repairs.running.contains_key(&job));
     spec.extent
 }
 

@@ -58,7 +58,19 @@ pub(super) struct GroupView {
     pub(super) lacking: u64,
 }
 
+/// What of a group counts for all together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) full: bool,
+    pub(super) extents: u64,
+    pub(super) unavailable: u64,
+}
+
 impl GroupView {
+    pub(super) fn counts(&self) -> Counts {
+        Counts { full: self.full, extents: self.extents, unavailable: self.unavailable_count() }
+    }
+
     /// `domain_of` names the fault domain that a disk stands in.
     pub(super) fn of<'a>(
         owner: &Owner,
