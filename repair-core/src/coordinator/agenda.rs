@@ -5,6 +5,7 @@ use crate::id::ExtentKey;
 use crate::queue::{Queue, Risk};
 use crate::time::{Millis, Time};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What a repair waits for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,8 +22,8 @@ pub(super) enum Wait {
     NoTarget,
     /// An operator has all repairs but urgent ones wait.
     Paused,
-    /// A budget has not enough.
-    Budget(Resource),
+    /// A budget has not enough. Shared by all that wait for it: there may be millions.
+    Budget(Arc<Resource>),
 }
 
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl Held {
     }
 
     pub(super) fn short(blocked: Blocked, charges: Charges) -> Self {
-        Self { wait: Wait::Budget(blocked.resource), until: blocked.until, charges }
+        Self { wait: Wait::Budget(Arc::new(blocked.resource)), until: blocked.until, charges }
     }
 }
 
@@ -77,7 +78,7 @@ pub(super) struct Agenda {
     ready: Queue,
     later: BTreeMap<ExtentKey, Later>,
     due: BTreeSet<(Time, ExtentKey)>,
-    short: BTreeMap<Resource, Short>,
+    short: BTreeMap<Arc<Resource>, Short>,
     short_due: BTreeSet<(Time, Resource)>,
     /// The first of those that wait for a budget, while they are looked at again.
     woken: BTreeMap<ExtentKey, Resource>,
@@ -199,19 +200,23 @@ impl Agenda {
     /// A job that was taken out has to wait.
     pub(super) fn put_later(&mut self, now: Time, extent: ExtentKey, risk: &Risk, held: Held) {
         self.resolved(now, extent);
-        let Held { wait, until, charges } = held;
-        match &wait {
+        let Held { mut wait, until, charges } = held;
+        match &mut wait {
             Wait::Budget(resource) => {
+                if let Some((shared, _)) = self.short.get_key_value(resource) {
+                    *resource = shared.clone();
+                }
+                let resource = &*resource;
                 let short = self.short.entry(resource.clone()).or_default();
                 short.jobs.put(extent, risk);
                 let (is_first, sleeps) =
                     (short.jobs.first(now).is_some_and(|(first, _)| first == extent), short.wake.is_none());
-                let is_looked_at = self.woken.values().any(|of| of == resource);
+                let is_looked_at = self.woken.values().any(|of| *of == **resource);
                 if is_first {
                     self.claim(extent, risk, resource, Claim { charges, until, is_urgent: risk.is_urgent() });
                 }
                 if !is_looked_at && (is_first || sleeps) {
-                    self.wake_short(resource.clone(), until);
+                    self.wake_short((**resource).clone(), until);
                 }
             }
             Wait::Paused => {
@@ -360,7 +365,7 @@ impl Agenda {
     /// Budgets that jobs wait for, and how many do; those with the most first.
     pub(super) fn shortages(&self) -> Vec<(&Resource, usize)> {
         let mut all: Vec<(&Resource, usize)> =
-            self.short.iter().map(|(resource, short)| (resource, short.jobs.len())).collect();
+            self.short.iter().map(|(resource, short)| (&**resource, short.jobs.len())).collect();
         all.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         all
     }

@@ -27,6 +27,8 @@ pub(super) struct Group {
     look_at: Time,
     refreshed: Option<Time>,
     pub(super) view: GroupView,
+    /// Disks that it was counted for in [`Tally`].
+    counted: Vec<DiskId>,
     /// Take-overs asked for and not in the row yet.
     pub(super) asked: BTreeMap<u16, (DiskId, Time)>,
     /// Take-overs to be given up, and since when that was asked for.
@@ -48,6 +50,7 @@ impl Group {
             look_at: Time::ZERO,
             refreshed: None,
             view: GroupView::default(),
+            counted: Vec::new(),
             asked: BTreeMap::new(),
             cancelled: BTreeMap::new(),
             homeless: BTreeMap::new(),
@@ -71,6 +74,8 @@ pub(super) struct Tally {
     not_full: usize,
     extents: u64,
     unavailable: u64,
+    /// Indexes that each disk holds, is joining for or was asked for.
+    slots: BTreeMap<DiskId, u32>,
 }
 
 impl Tally {
@@ -89,6 +94,32 @@ impl Coordinator {
         self.tally.not_full += 1;
         self.groups.insert(pg, group);
         self.touched.insert(pg);
+        self.count_slots(pg);
+    }
+
+    /// A group's row changed, or what it asked for.
+    pub(super) fn count_slots(&mut self, pg: PgId) {
+        let Some(group) = self.groups.get_mut(&pg) else { return };
+        let of_row = group.owner.row().into_iter().flat_map(|row| row.members.iter().chain(row.joining.values()));
+        let held: Vec<DiskId> = of_row.chain(group.asked.values().map(|(disk, _)| disk)).copied().collect();
+        if held == group.counted {
+            return;
+        }
+        for disk in &held {
+            *self.tally.slots.entry(*disk).or_default() += 1;
+        }
+        for disk in std::mem::replace(&mut group.counted, held) {
+            let slots = self.tally.slots.entry(disk).or_default();
+            *slots -= 1;
+            if *slots == 0 {
+                self.tally.slots.remove(&disk);
+            }
+        }
+    }
+
+    /// Indexes that a disk holds, is joining for or was asked for.
+    pub(super) fn slots_of(&self, disk: DiskId) -> u32 {
+        self.tally.slots.get(&disk).copied().unwrap_or(0)
     }
 
     /// Whether some group changed since it was looked over.
@@ -144,6 +175,7 @@ impl Coordinator {
 
     fn outcome(&mut self, pg: PgId, outcome: PgOutcome) {
         self.mark_dirty(pg);
+        self.count_slots(pg);
         match outcome {
             PgOutcome::Ready | PgOutcome::Changed => {}
             PgOutcome::Created { ticket, result } => {
@@ -266,6 +298,7 @@ impl Coordinator {
             self.group_is_whole();
         }
         self.plan_joins(pg);
+        self.count_slots(pg);
         self.queue_needs(pg);
     }
 

@@ -196,9 +196,9 @@ impl Coordinator {
             of_unknown_length: 0,
             by_group: Vec::new(),
         };
-        let groups: Vec<PgId> = self.groups.keys().copied().collect();
-        for pg in groups {
-            let Some((drilled, unknown)) = self.drilled(pg, lost) else { continue };
+        let candidates = self.candidates();
+        for pg in self.groups.keys() {
+            let Some((drilled, unknown)) = self.drilled(*pg, lost, &candidates) else { continue };
             report.extents += drilled.extents;
             report.homeless += drilled.lost.len().saturating_sub(drilled.writes.len());
             report.read_bytes += drilled.read_bytes;
@@ -212,7 +212,12 @@ impl Coordinator {
     }
 
     /// What one group would do, and of how many of its extents the length is not known.
-    fn drilled(&self, pg: PgId, lost: &BTreeSet<DiskId>) -> Option<(DrilledReport, usize)> {
+    fn drilled(
+        &self,
+        pg: PgId,
+        lost: &BTreeSet<DiskId>,
+        candidates: &[Candidate<'_>],
+    ) -> Option<(DrilledReport, usize)> {
         let without = self.without(pg, lost)?;
         let owner = self.owner(pg)?;
         let row = owner.row()?;
@@ -230,7 +235,7 @@ impl Coordinator {
         };
         let mut chosen = Vec::new();
         for index in &without.indexes {
-            match self.drilled_home(row, *index, lost, &chosen) {
+            match self.drilled_home(row, *index, lost, &chosen, candidates) {
                 Ok(disk) => {
                     chosen.push(disk);
                     drilled.writes.push(self.place_report(*index, disk));
@@ -264,6 +269,7 @@ impl Coordinator {
         index: u16,
         lost: &BTreeSet<DiskId>,
         chosen: &[DiskId],
+        candidates: &[Candidate<'_>],
     ) -> Result<DiskId, String> {
         let stays = |at: u16, disk: &DiskId| at != index && !lost.contains(disk);
         let members = (0u16..).zip(&row.members).filter(|(at, disk)| stays(*at, disk)).map(|(_, disk)| disk);
@@ -275,7 +281,7 @@ impl Coordinator {
         let taken =
             |disk: &DiskId| row.index_held_or_joined(*disk).is_some() || lost.contains(disk) || chosen.contains(disk);
         let candidates: Vec<Candidate<'_>> =
-            self.candidates().into_iter().filter(|candidate| !taken(&candidate.disk)).collect();
+            candidates.iter().filter(|candidate| !taken(&candidate.disk)).copied().collect();
         let may_crowd = row.crowded || self.config.code.is_some();
         let tolerance = self.tolerance(row);
         placement::replacement(&candidates, &others, tolerance, may_crowd, &mut self.dice.clone())

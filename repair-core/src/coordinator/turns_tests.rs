@@ -402,7 +402,22 @@ fn counters_are_what_a_recount_gives() {
             let status = world.coordinator().status();
             let sum: u64 = status.extents_by_margin.values().sum();
             assert_eq!(sum + status.unavailable_extents, status.extents, "round {round}: {status:?}");
-            let settled = world.coordinator().groups.values().all(|group| !group.dirty && group.owner.is_ready());
+            let groups = || world.coordinator().groups.values();
+            let all_full = groups().all(|group| !group.dirty && group.view.full);
+            assert_eq!(world.coordinator().all_full(), all_full);
+            assert_eq!(world.coordinator().any_dirty(), groups().any(|group| group.dirty));
+            for disk in world.nodes.keys() {
+                let of_row = |group: &super::groups::Group| {
+                    group.owner.row().map_or(0, |row| {
+                        row.members.iter().chain(row.joining.values()).filter(|of| *of == disk).count()
+                    })
+                };
+                let asked =
+                    |group: &super::groups::Group| group.asked.values().filter(|(asked, _)| asked == disk).count();
+                let slots: usize = groups().map(|group| of_row(group) + asked(group)).sum();
+                assert_eq!(world.coordinator().slots_of(*disk) as usize, slots, "disk {disk}");
+            }
+            let settled = groups().all(|group| !group.dirty && group.owner.is_ready());
             if settled {
                 let (by_margin, unavailable) = recount(&world);
                 assert_eq!((status.extents_by_margin, status.unavailable_extents), (by_margin, unavailable));
