@@ -329,9 +329,7 @@ fn time_left_is_told(before: impl FnOnce(&mut World, &[ExtentKey])) {
     let disk = locate(&mut world, extents[0]).slots[3][0].disk;
     world.kill_node(disk);
     let wanted = |world: &World| world.coordinator().agenda.len() + world.coordinator().repairs.running.len();
-    world.until("all are known and the first begins", |world| {
-        wanted(world) == extents.len() && !world.repairs.is_empty()
-    });
+    world.until("what is lost is known and the first begins", |world| wanted(world) > 10 && !world.repairs.is_empty());
     // (part done, when, seconds left as told, band)
     let mut told: Vec<(usize, crate::time::Time, f64, (f64, f64))> = Vec::new();
     let total = world.coordinator().outlook().0.left_bytes;
