@@ -615,7 +615,7 @@ mod tests {
 
     #[test]
     fn a_job_that_waits_is_small() {
-        // Beside this it has a place in a queue, of about 110 bytes; a tree is two thirds full.
+        // Beside this it has a place in a queue, of about 110 bytes; a tree is half to two thirds full.
         assert_eq!(size_of::<(ExtentKey, Later)>(), 48);
     }
 }
