@@ -60,6 +60,7 @@ fn risk_of(number: u64) -> Risk {
     let mut dice = Dice::new(number);
     Risk {
         margin: 1 + dice.below(3) as usize,
+        is_move: false,
         since: Time::from_millis(dice.below(24 * HOUR_MS)),
         blocked_reads: dice.below(3) as u32,
         bytes: (1 + dice.below(64)) << 20,
@@ -121,7 +122,7 @@ fn plan_of_mass_loss() -> bool {
             continue;
         };
         reads += risks.reads(&descriptor, &gone, &gone).len();
-        let risk = Risk { margin, since: now, blocked_reads: 0, bytes: (gone.len() as u64) << 26 };
+        let risk = Risk { margin, is_move: false, since: now, blocked_reads: 0, bytes: (gone.len() as u64) << 26 };
         queue.put(ExtentKey::compose(CellKey(1 << 112), PgId(pg), 1, 0), &risk);
     }
     let hit = queue.len();

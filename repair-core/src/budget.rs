@@ -175,6 +175,14 @@ impl Budgets {
         now + Millis(wait)
     }
 
+    /// Whether a bucket from which `taken` goes now has `wanted` at a later moment, if nobody else takes from it and its rate stays.
+    pub fn leaves(&self, now: Time, resource: &Resource, taken: u64, wanted: u64, until: Time, urgent: bool) -> bool {
+        let Some(rate) = self.rate(resource) else { return true };
+        let filled = i128::from(rate) * i128::from(until.since(now).0);
+        let level = self.level(now, resource) - i128::from(taken) * PER_BYTE + filled;
+        level.min(self.capacity(resource)) + self.borrow(resource, urgent) >= self.wanted(resource, wanted)
+    }
+
     /// Takes what a repair costs from all it touches, or from none.
     ///
     /// # Errors
@@ -329,6 +337,31 @@ mod tests {
         assert_eq!(budgets.admit(at(1_000), &all, false).unwrap_err().until, at(1_000 + 66_667));
         budgets.set_share(at(1_000), DiskId(1), SHARE_PARTS);
         assert_eq!(budgets.admit(at(2_000), &all, false), Ok(()));
+    }
+
+    #[test]
+    fn what_is_taken_now_is_filled_up_by_then_or_is_not() {
+        let mut budgets = Budgets::new(CONFIG);
+        let one = disk(1, Side::Source);
+        // 2,000 are there.
+        assert!(budgets.leaves(at(0), &one, 1_000, 1_000, at(0), false));
+        assert!(!budgets.leaves(at(0), &one, 1_001, 1_000, at(0), false));
+        assert!(budgets.leaves(at(0), &one, 1_500, 1_000, at(500), false));
+        assert!(!budgets.leaves(at(0), &one, 1_501, 1_000, at(500), false));
+        assert!(budgets.leaves(at(0), &one, 2_500, 1_000, at(0), true), "1,500 may be borrowed");
+        // What is larger than the bucket needs it full.
+        assert!(budgets.leaves(at(0), &one, 300, 9_000, at(300), false));
+        assert!(!budgets.leaves(at(0), &one, 301, 9_000, at(300), false));
+        budgets.admit(at(0), &charge(one.clone(), 2_000), false).unwrap();
+        assert!(!budgets.leaves(at(0), &one, 1, 1_000, at(1_000), false));
+        assert!(Budgets::new(BudgetConfig { disk_bytes_per_second: 0, ..CONFIG }).leaves(
+            at(0),
+            &one,
+            9,
+            9,
+            at(0),
+            false
+        ));
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! Whose turn it is: jobs in the order of what is at risk.
 //!
 //! A job's turn is decided by, one after the other:
-//! 1. its *class*: the further losses of whole domains that its extent survives, one less for each [`RAISED_EVERY`] it has waited, never
-//!    less than 1. So class 0 is margin 0 alone, nothing is before it, and nothing waits for ever behind classes below its own;
-//! 2. how long it has been at risk, in steps of [`STEP`], so that what is lost at about the same moment is told apart by what follows;
-//! 3. reads that had to decode it, or failed: the most first;
-//! 4. bytes to be written, in blocks: the fewest first, for so more extents are safe sooner;
-//! 5. its id.
+//! 1. whether its extent has lost anything: what is only to stand elsewhere comes after all that has;
+//! 2. its *class*: the further losses of whole domains that its extent survives, one less for each [`RAISED_EVERY`] it has waited, never
+//!    less than 2. So classes 0 and 1 are margins 0 and 1 alone, and what survives more waits for nothing else for ever. What has lost
+//!    nothing is not raised;
+//! 3. how long it has been at risk, in steps of [`STEP`], so that what is lost at about the same moment is told apart by what follows;
+//! 4. reads that had to decode it, or failed: the most first;
+//! 5. bytes to be written, in blocks: the fewest first, for so more extents are safe sooner;
+//! 6. its id.
 //!
 //! The jobs of one margin keep their order while time passes, only whole margins move against each other. So there is one ordered
-//! set for each margin, and whose turn it is is found among their firsts. What changes by events ([`Queue::put`]) costs one removal
+//! set for each margin, of what has lost something and of what has not, and whose turn it is is found among their firsts. What changes by events ([`Queue::put`]) costs one removal
 //! and one insertion; what may have changed unnoticed is asked when the job's turn comes ([`Queue::pop`]).
 
 use crate::id::ExtentKey;
@@ -18,8 +20,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a job waits until it counts as nearer to loss by one.
 pub const RAISED_EVERY: Millis = Millis(6 * 60 * 60 * 1_000);
+/// Extents that may lose so many domains more at most are urgent.
+pub const URGENT_MARGIN: usize = 1;
 /// Times at risk closer than this are equal.
 pub const STEP: Millis = Millis(10_000);
+/// Where waiting ends to raise a class: an extent so near to loss that it is urgent is passed by none that is not.
+const RAISED_TO: usize = URGENT_MARGIN + 1;
 /// Bytes are compared in blocks of so many, the unit in which fragments are stored.
 const BLOCK_BYTES: u64 = 4096;
 
@@ -28,7 +34,9 @@ const BLOCK_BYTES: u64 = 4096;
 pub struct Risk {
     /// Further losses of domains that it surely survives.
     pub margin: usize,
-    /// Since when it lacks something.
+    /// Whether it has lost nothing, and is only to stand elsewhere.
+    pub is_move: bool,
+    /// Since when it lacks something and is not let wait.
     pub since: Time,
     /// Reads that had to decode it, or failed, since then.
     pub blocked_reads: u32,
@@ -37,6 +45,11 @@ pub struct Risk {
 }
 
 impl Risk {
+    /// Whether it is near to loss.
+    pub const fn is_urgent(&self) -> bool {
+        self.margin <= URGENT_MARGIN && !self.is_move
+    }
+
     /// The class at this moment.
     pub fn class(&self, now: Time) -> usize {
         Packed::of(self).class(now)
@@ -45,18 +58,19 @@ impl Risk {
     /// Its key at this moment: what is less has its turn sooner.
     pub fn key(&self, now: Time, extent: ExtentKey) -> TurnKey {
         let packed = Packed::of(self);
-        TurnKey { class: packed.class(now), place: packed.place(extent) }
+        TurnKey { is_move: is_move(packed.level), class: packed.class(now), place: packed.place(extent) }
     }
 }
 
 /// Where a job stands beside others at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TurnKey {
+    is_move: bool,
     class: usize,
     place: Place,
 }
 
-/// A place among jobs of one margin. The id in halves, which need no alignment of 16.
+/// A place among jobs of one level. The id in halves, which need no alignment of 16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     since_step: u32,
@@ -75,11 +89,25 @@ const fn whole((high, low): Halves) -> ExtentKey {
     ExtentKey((high as u128) << 64 | low as u128)
 }
 
-fn class(margin: u8, since_step: u32, now: Time) -> usize {
-    let margin = usize::from(margin);
+/// The bit of a level that is set where nothing is lost; the others are the margin.
+const MOVE: u8 = 0x80;
+
+const fn is_move(level: u8) -> bool {
+    level & MOVE != 0
+}
+
+fn margin(level: u8) -> usize {
+    usize::from(level & !MOVE)
+}
+
+fn class(level: u8, since_step: u32, now: Time) -> usize {
+    let margin = margin(level);
+    if is_move(level) {
+        return margin;
+    }
     let since = Time::from_millis(u64::from(since_step) * STEP.0);
     let raised = usize::try_from(now.since(since).0 / RAISED_EVERY.0).unwrap_or(usize::MAX);
-    margin.saturating_sub(raised).max(margin.min(1))
+    margin.saturating_sub(raised).max(margin.min(RAISED_TO))
 }
 
 /// A [`Risk`] as it is kept.
@@ -88,7 +116,7 @@ struct Packed {
     since_step: u32,
     blocks: u32,
     blocked_reads: u16,
-    margin: u8,
+    level: u8,
 }
 
 impl Packed {
@@ -97,12 +125,12 @@ impl Packed {
             since_step: u32::try_from(risk.since.as_millis() / STEP.0).unwrap_or(u32::MAX),
             blocks: u32::try_from(risk.bytes.div_ceil(BLOCK_BYTES)).unwrap_or(u32::MAX),
             blocked_reads: u16::try_from(risk.blocked_reads).unwrap_or(u16::MAX),
-            margin: u8::try_from(risk.margin).unwrap_or(u8::MAX),
+            level: u8::try_from(risk.margin).unwrap_or(u8::MAX).min(MOVE - 1) | if risk.is_move { MOVE } else { 0 },
         }
     }
 
     fn class(&self, now: Time) -> usize {
-        class(self.margin, self.since_step, now)
+        class(self.level, self.since_step, now)
     }
 
     const fn place(&self, extent: ExtentKey) -> Place {
@@ -112,7 +140,8 @@ impl Packed {
 
     fn risk(&self) -> Risk {
         Risk {
-            margin: usize::from(self.margin),
+            margin: margin(self.level),
+            is_move: is_move(self.level),
             since: Time::from_millis(u64::from(self.since_step) * STEP.0),
             blocked_reads: u32::from(self.blocked_reads),
             bytes: u64::from(self.blocks) * BLOCK_BYTES,
@@ -124,7 +153,7 @@ impl Packed {
 #[derive(Debug, Default)]
 pub struct Queue {
     jobs: BTreeMap<Halves, Packed>,
-    by_margin: BTreeMap<u8, BTreeSet<Place>>,
+    by_level: BTreeMap<u8, BTreeSet<Place>>,
     blocks: u64,
 }
 
@@ -137,7 +166,7 @@ impl Queue {
             Some(before) => self.take_out(extent, before),
             None => {}
         }
-        self.by_margin.entry(packed.margin).or_default().insert(packed.place(extent));
+        self.by_level.entry(packed.level).or_default().insert(packed.place(extent));
         self.blocks += u64::from(packed.blocks);
     }
 
@@ -150,19 +179,19 @@ impl Queue {
 
     fn take_out(&mut self, extent: ExtentKey, packed: Packed) {
         self.blocks -= u64::from(packed.blocks);
-        if let Some(places) = self.by_margin.get_mut(&packed.margin) {
+        if let Some(places) = self.by_level.get_mut(&packed.level) {
             places.remove(&packed.place(extent));
             if places.is_empty() {
-                self.by_margin.remove(&packed.margin);
+                self.by_level.remove(&packed.level);
             }
         }
     }
 
     /// Whose turn it is.
     pub fn first(&self, now: Time) -> Option<(ExtentKey, TurnKey)> {
-        let keys = self.by_margin.iter().filter_map(|(margin, places)| {
+        let keys = self.by_level.iter().filter_map(|(level, places)| {
             let place = *places.first()?;
-            Some(TurnKey { class: class(*margin, place.since_step, now), place })
+            Some(TurnKey { is_move: is_move(*level), class: class(*level, place.since_step, now), place })
         });
         keys.min().map(|key| (whole(key.place.extent), key))
     }
@@ -212,9 +241,9 @@ impl Queue {
         self.blocks * BLOCK_BYTES
     }
 
-    /// Jobs by margin.
+    /// Jobs by margin; those of extents that have lost nothing by themselves, and last.
     pub fn by_margin(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        self.by_margin.iter().map(|(margin, places)| (usize::from(*margin), places.len()))
+        self.by_level.iter().map(|(level, places)| (margin(*level), places.len()))
     }
 
     /// Jobs of one placement group, whatever cell and incarnation made them.
@@ -243,20 +272,20 @@ mod tests {
     }
 
     fn risk(margin: usize, since_ms: u64, blocked_reads: u32, bytes: u64) -> Risk {
-        Risk { margin, since: Time::from_millis(since_ms), blocked_reads, bytes }
+        Risk { margin, is_move: false, since: Time::from_millis(since_ms), blocked_reads, bytes }
     }
 
     /// The order as it is written down, too plain to be wrong.
-    fn naive_key(now: Time, extent: ExtentKey, risk: &Risk) -> (usize, u64, i64, u64, u128) {
+    fn naive_key(now: Time, extent: ExtentKey, risk: &Risk) -> (bool, usize, u64, i64, u64, u128) {
         let step = risk.since.as_millis() / 10_000;
         let waited_ms = now.as_millis() - step * 10_000;
         let mut class = risk.margin;
         for _ in 0..waited_ms / (6 * HOUR_MS) {
-            if class > 1 {
+            if class > 2 && !risk.is_move {
                 class -= 1;
             }
         }
-        (class, step, -i64::from(risk.blocked_reads), risk.bytes.div_ceil(4096), extent.0)
+        (risk.is_move, class, step, -i64::from(risk.blocked_reads), risk.bytes.div_ceil(4096), extent.0)
     }
 
     #[test]
@@ -270,6 +299,7 @@ mod tests {
                 let job = extent(dice.below(40));
                 let since = now.as_millis() - dice.below(40 * HOUR_MS).min(dice.below(40 * HOUR_MS));
                 let new = risk(dice.below(5) as usize, since, dice.below(3) as u32, dice.below(4) * 4096);
+                let new = Risk { is_move: dice.chance(1, 4), ..new };
                 match dice.below(6) {
                     0..3 => {
                         queue.put(job, &new);
@@ -304,7 +334,7 @@ mod tests {
             for job in queue.extents().collect::<Vec<_>>() {
                 assert!(queue.remove(job));
             }
-            assert!(queue.is_empty() && queue.bytes() == 0 && queue.by_margin.is_empty());
+            assert!(queue.is_empty() && queue.bytes() == 0 && queue.by_level.is_empty());
             model.iter().for_each(|(job, risk)| queue.put(*job, risk));
             let mut expected: Vec<ExtentKey> = model.keys().copied().collect();
             expected.sort_by_key(|job| naive_key(now, *job, &model[job]));
@@ -315,29 +345,37 @@ mod tests {
     }
 
     #[test]
-    fn nothing_passes_margin_0_and_nothing_waits_for_ever() {
+    fn waiting_raises_what_survives_more_over_each_other_and_over_nothing_urgent() {
         let mut queue = Queue::default();
-        let (old, fresh, dying) = (extent(1), extent(2), extent(3));
-        queue.put(old, &risk(3, 0, 9, 1));
+        let (old, fresh, dying, moved) = (extent(1), extent(2), extent(3), extent(4));
+        let truth = |job, now: Time| if job == old { risk(4, 0, 9, 1) } else { risk(2, now.as_millis(), 0, 1) };
+        queue.put(old, &risk(4, 0, 9, 1));
         let mut now = Time::ZERO;
         let mut waited = 0;
-        // There is always something newer of margin 1.
+        // There is always something newer of margin 2.
         let popped = loop {
             now = now + Millis(HOUR_MS);
-            queue.put(fresh, &risk(1, now.as_millis(), 0, 1));
-            let (job, _) = queue
-                .pop(now, |job| Some(if job == old { risk(3, 0, 9, 1) } else { risk(1, now.as_millis(), 0, 1) }))
-                .unwrap();
+            queue.put(fresh, &risk(2, now.as_millis(), 0, 1));
+            let (job, _) = queue.pop(now, |job| Some(truth(job, now))).unwrap();
             if job == old {
                 break now;
             }
             waited += 1;
         };
         assert_eq!((popped.as_millis() / HOUR_MS, waited), (12, 11));
-        queue.put(old, &risk(3, 0, 9, 1));
-        queue.put(dying, &risk(0, 1_000 * HOUR_MS, 0, 1 << 40));
+        // What is urgent is passed by none of them, and what has lost nothing passes none of them, however long they wait.
         let now = Time::from_millis(1_000 * HOUR_MS);
-        assert_eq!(queue.first(now).unwrap().0, dying);
+        let fresh_ms = now.as_millis() - 60_000;
+        queue.put(old, &risk(4, 0, 9, 1));
+        queue.put(moved, &Risk { is_move: true, ..risk(1, 0, 9, 1) });
+        queue.put(fresh, &risk(1, fresh_ms, 0, 1 << 40));
+        queue.put(dying, &risk(0, fresh_ms, 0, 1 << 40));
+        let mut order = Vec::new();
+        while let Some((job, _)) = queue.first(now) {
+            order.push(job);
+            assert!(queue.remove(job));
+        }
+        assert_eq!(order, [dying, fresh, old, moved]);
     }
 
     #[test]

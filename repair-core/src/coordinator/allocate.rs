@@ -304,8 +304,7 @@ impl Coordinator {
         let row = Versioned { row, revision };
         let token = self.making_token();
         let owner = Owner::created(cell, cell_revision, row, owner_revision, token, self.config.pg);
-        self.groups.insert(pg, Group::new(owner, self.now));
-        self.touched.insert(pg);
+        self.add_group(pg, owner);
         self.tell_reachability(pg);
         let mut fields = vec![("pg", pg.to_string()), ("code", code.clone())];
         let mut text = format!("placement group {pg} of {members} disks, {code}");

@@ -187,8 +187,7 @@ impl Coordinator {
             return;
         }
         let owner = Owner::claim(cell, revision, pg, self.claim, self.config.pg);
-        self.groups.insert(pg, Group::new(owner, self.now));
-        self.touched.insert(pg);
+        self.add_group(pg, owner);
         self.tell_reachability(pg);
     }
 

@@ -143,6 +143,7 @@ impl Coordinator {
         if self.disks.remove(&id).is_some() {
             self.peers.retain(|_, disk| *disk != id);
             self.limping.forget(id);
+            self.forget_pace(id);
             self.damaged.retain(|(disk, _)| *disk != id);
             self.tell_groups(id, false);
         }

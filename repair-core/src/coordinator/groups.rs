@@ -1,14 +1,14 @@
 //! Placement groups: passing events to their owners and effects from them.
 
 use super::effect::Stopped;
-use super::view::GroupView;
+use super::view::{Counts, GroupView};
 use super::{Asker, Coordinator, NodeCall, Op, TicketUse, Timer};
 use crate::catalog::PgState;
 use crate::id::{AttemptId, DiskId, PgId};
 use crate::pg::{Owner, PgEffect, PgOutcome};
 use crate::time::{Millis, Time};
 use crate::wire::{DaemonReply, Refusal};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A group is looked over at most so often, however fast it changes; less often the more there is to look at.
 const REFRESH_EVERY: Millis = Millis(50);
@@ -23,8 +23,12 @@ pub(super) struct Group {
     pub(super) began: Time,
     pub(super) wake: Option<Time>,
     pub(super) dirty: bool,
+    /// When it may be looked over next, while it is dirty.
+    look_at: Time,
     refreshed: Option<Time>,
     pub(super) view: GroupView,
+    /// Disks that it was counted for in [`Tally`].
+    counted: Vec<DiskId>,
     /// Take-overs asked for and not in the row yet.
     pub(super) asked: BTreeMap<u16, (DiskId, Time)>,
     /// Take-overs to be given up, and since when that was asked for.
@@ -43,8 +47,10 @@ impl Group {
             began: now,
             wake: None,
             dirty: true,
+            look_at: Time::ZERO,
             refreshed: None,
             view: GroupView::default(),
+            counted: Vec::new(),
             asked: BTreeMap::new(),
             cancelled: BTreeMap::new(),
             homeless: BTreeMap::new(),
@@ -59,7 +65,73 @@ impl Group {
     }
 }
 
+/// Of all groups together, kept up to date as each changes: with many of them nothing may walk over all at each event.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Those to be looked over, by when they may be.
+    dirty: BTreeSet<(Time, PgId)>,
+    /// Those that were not full when they were looked over last.
+    not_full: usize,
+    extents: u64,
+    unavailable: u64,
+    /// Indexes that each disk holds, is joining for or was asked for.
+    slots: BTreeMap<DiskId, u32>,
+}
+
+impl Tally {
+    /// A group was looked over.
+    fn count(&mut self, before: Counts, after: Counts) {
+        self.not_full = self.not_full - usize::from(!before.full) + usize::from(!after.full);
+        self.extents = self.extents - before.extents + after.extents;
+        self.unavailable = self.unavailable - before.unavailable + after.unavailable;
+    }
+}
+
 impl Coordinator {
+    pub(super) fn add_group(&mut self, pg: PgId, owner: Owner) {
+        let group = Group::new(owner, self.now);
+        self.tally.dirty.insert((group.look_at, pg));
+        self.tally.not_full += 1;
+        self.groups.insert(pg, group);
+        self.touched.insert(pg);
+        self.count_slots(pg);
+    }
+
+    /// A group's row changed, or what it asked for.
+    pub(super) fn count_slots(&mut self, pg: PgId) {
+        let Some(group) = self.groups.get_mut(&pg) else { return };
+        let of_row = group.owner.row().into_iter().flat_map(|row| row.members.iter().chain(row.joining.values()));
+        let held: Vec<DiskId> = of_row.chain(group.asked.values().map(|(disk, _)| disk)).copied().collect();
+        if held == group.counted {
+            return;
+        }
+        for disk in &held {
+            *self.tally.slots.entry(*disk).or_default() += 1;
+        }
+        for disk in std::mem::replace(&mut group.counted, held) {
+            let slots = self.tally.slots.entry(disk).or_default();
+            *slots -= 1;
+            if *slots == 0 {
+                self.tally.slots.remove(&disk);
+            }
+        }
+    }
+
+    /// Indexes that a disk holds, is joining for or was asked for.
+    pub(super) fn slots_of(&self, disk: DiskId) -> u32 {
+        self.tally.slots.get(&disk).copied().unwrap_or(0)
+    }
+
+    /// Whether some group changed since it was looked over.
+    pub(super) fn any_dirty(&self) -> bool {
+        !self.tally.dirty.is_empty()
+    }
+
+    /// Whether everything of all groups is where it belongs, by recounts newer than the last change.
+    pub(super) fn all_full(&self) -> bool {
+        !self.any_dirty() && self.tally.not_full == 0
+    }
+
     /// Lets owners take their events and performs what they want, until none has anything left.
     pub(super) fn run_owners(&mut self) {
         while !self.is_ending() {
@@ -103,6 +175,7 @@ impl Coordinator {
 
     fn outcome(&mut self, pg: PgId, outcome: PgOutcome) {
         self.mark_dirty(pg);
+        self.count_slots(pg);
         match outcome {
             PgOutcome::Ready | PgOutcome::Changed => {}
             PgOutcome::Created { ticket, result } => {
@@ -161,37 +234,41 @@ impl Coordinator {
     }
 
     pub(super) fn mark_dirty(&mut self, pg: PgId) {
-        if let Some(group) = self.groups.get_mut(&pg) {
-            group.dirty = true;
+        let Some(group) = self.groups.get_mut(&pg).filter(|group| !group.dirty) else { return };
+        (group.dirty, group.look_at) = (true, group.next_look().unwrap_or(Time::ZERO));
+        let at = group.look_at;
+        self.tally.dirty.insert((at, pg));
+        if at > self.now {
+            self.at(at, Timer::Refresh(pg));
         }
     }
 
     pub(super) fn refresh_at_once(&mut self, pg: PgId) {
-        if let Some(group) = self.groups.get_mut(&pg) {
-            (group.dirty, group.refreshed) = (true, None);
-        }
+        let Some(group) = self.groups.get_mut(&pg) else { return };
+        self.tally.dirty.remove(&(group.look_at, pg));
+        (group.dirty, group.look_at, group.refreshed) = (true, Time::ZERO, None);
+        self.tally.dirty.insert((group.look_at, pg));
     }
 
     /// Looks over the groups that changed: margins, needs, take-overs.
     pub(super) fn refresh_groups(&mut self) {
-        let dirty: Vec<(PgId, Option<Time>)> =
-            self.groups.iter().filter(|(_, group)| group.dirty).map(|(pg, group)| (*pg, group.next_look())).collect();
-        for (pg, next) in dirty {
-            match next.filter(|at| *at > self.now) {
-                Some(at) => self.at(at, Timer::Refresh(pg)),
-                None => self.refresh(pg),
-            }
-        }
+        let due = self.tally.dirty.iter().take_while(|(at, _)| *at <= self.now);
+        let mut due: Vec<PgId> = due.map(|(_, pg)| *pg).collect();
+        due.sort_unstable();
+        due.into_iter().for_each(|pg| self.refresh(pg));
     }
 
     fn refresh(&mut self, pg: PgId) {
         let young = self.groups.get(&pg).is_some_and(|group| self.is_young(group));
         let Some(group) = self.groups.get_mut(&pg) else { return };
+        self.tally.dirty.remove(&(group.look_at, pg));
         (group.dirty, group.refreshed) = (false, Some(self.now));
+        let before = group.view.counts();
         let (disks, level) = (&self.disks, self.config.fault_domain);
         let domain_of = |disk| disks.get(&disk)?.domain.as_ref().map(|domain| domain.at(level));
         group.view = GroupView::of(&group.owner, &group.view, self.now, &mut self.risk, domain_of);
         group.view.all_unavailable &= !young;
+        self.tally.count(before, group.view.counts());
         let grown_up = group.began + START_PATIENCE;
         let whole = group.view.full;
         let needs = &group.view.needs;
@@ -221,6 +298,7 @@ impl Coordinator {
             self.group_is_whole();
         }
         self.plan_joins(pg);
+        self.count_slots(pg);
         self.queue_needs(pg);
     }
 
@@ -239,17 +317,16 @@ impl Coordinator {
         if !self.boot.is_done() || self.is_ending() {
             return;
         }
-        let full = !self.groups.is_empty() && self.groups.values().all(|group| !group.dirty && group.view.full);
-        let settled = self.groups.values().all(|group| !group.dirty);
-        if settled && self.was_full != Some(full) {
+        let full = !self.groups.is_empty() && self.all_full();
+        if !self.any_dirty() && self.was_full != Some(full) {
             if full && self.was_full.is_some() {
-                let extents: u64 = self.groups.values().map(|group| group.view.extents).sum();
+                let extents = self.tally.extents;
                 let text = format!("all {extents} extents have all their fragments, by a recount");
                 self.note("redundancy_full", text, vec![("extents", extents.to_string())]);
             }
             self.was_full = Some(full);
         }
-        let unavailable: u64 = self.groups.values().map(|group| group.view.unavailable_count()).sum();
+        let unavailable = self.tally.unavailable;
         let was = std::mem::replace(&mut self.was_unavailable, unavailable);
         if was == 0 && unavailable > 0 {
             let text = format!("{unavailable} extents cannot be read now");

@@ -6,7 +6,7 @@ use crate::id::{DiskId, PgId};
 use crate::pg::{PgEvent, SlotView};
 use crate::placement::{self, Candidate};
 use crate::time::{Millis, Time};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// How long an owner may take to write a take-over down before it is asked again.
 const ASK_AGAIN: Millis = Millis(5_000);
@@ -26,14 +26,6 @@ impl Coordinator {
     }
 
     fn candidates_that(&self, may_be_given: impl Fn(DiskId) -> bool) -> Vec<Candidate<'_>> {
-        let mut slots: BTreeMap<DiskId, u32> = BTreeMap::new();
-        for group in self.groups.values() {
-            let row = group.owner.row();
-            let held = row.into_iter().flat_map(|row| row.members.iter().chain(row.joining.values()));
-            for disk in held.chain(group.asked.values().map(|(disk, _)| disk)) {
-                *slots.entry(*disk).or_default() += 1;
-            }
-        }
         let full = |disk: &super::disks::Disk| {
             disk.room() == Some(0)
                 || disk.full.is_some_and(|(since, free)| {
@@ -45,7 +37,7 @@ impl Coordinator {
             .filter(|(id, disk)| disk.health.is_healthy() && !full(disk) && may_be_given(**id))
             .filter_map(|(id, disk)| {
                 let domain = disk.domain.as_ref()?.at(self.config.fault_domain);
-                Some(Candidate { disk: *id, domain, slots: slots.get(id).copied().unwrap_or(0) })
+                Some(Candidate { disk: *id, domain, slots: self.slots_of(*id) })
             })
             .collect()
     }
@@ -173,6 +165,7 @@ impl Coordinator {
         match found {
             Ok(disk) => {
                 group.asked.insert(index, (disk, now));
+                self.count_slots(pg);
                 self.inbox.push_back((pg, PgEvent::Reachable { disk }));
                 self.inbox.push_back((pg, PgEvent::Join { index, disk }));
             }

@@ -10,6 +10,7 @@ mod allocate;
 mod audit_tests;
 mod audit_walk;
 mod audits;
+mod backoff;
 mod boot;
 mod can_stop;
 mod clones;
@@ -198,6 +199,7 @@ pub struct Coordinator {
     checking: BTreeSet<(DiskId, FragmentKey)>,
     damaged: BTreeSet<(DiskId, ExtentKey)>,
     groups: BTreeMap<PgId, groups::Group>,
+    tally: groups::Tally,
     inbox: VecDeque<(PgId, PgEvent)>,
     touched: BTreeSet<PgId>,
     making: Option<allocate::Making>,
@@ -253,6 +255,7 @@ impl Coordinator {
             checking: BTreeSet::new(),
             damaged: BTreeSet::new(),
             groups: BTreeMap::new(),
+            tally: groups::Tally::default(),
             inbox: VecDeque::new(),
             touched: BTreeSet::new(),
             making: None,
@@ -302,7 +305,7 @@ impl Coordinator {
     /// the last change.
     pub fn idle(&self) -> bool {
         self.boot.is_done()
-            && self.groups.values().all(|group| !group.dirty && group.view.full)
+            && self.all_full()
             && self.repairs.running.is_empty()
             && self.puts.is_empty()
             && self.doomed.is_empty()

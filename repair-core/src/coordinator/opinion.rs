@@ -142,8 +142,7 @@ impl Coordinator {
 
     fn has_margin_of_at_most(&self, pg: PgId, most: usize) -> bool {
         let Some(group) = self.groups.get(&pg) else { return false };
-        // None, which cannot be read, comes before all numbers.
-        group.view.by_margin.keys().next().is_some_and(|least| least.is_none_or(|least| least <= most))
+        group.view.least_in_domains.is_some_and(|least| least.is_none_or(|least| least <= most))
     }
 
     /// A disk's timer is due: its grace may be over while it is excused.
@@ -273,6 +272,7 @@ impl Coordinator {
     /// A node was started again: what was known of its pace is of the process before.
     pub(super) fn started_again(&mut self, id: DiskId) {
         self.limping.forget(id);
+        self.forget_pace(id);
         if self.opinions.set_aside.contains_key(&id) {
             self.opinions.renewed.insert(id);
         }

@@ -2,6 +2,7 @@
 
 use super::Coordinator;
 use super::agenda::Wait;
+use super::backoff::{FAILED_ALIKE_MAX, PARKED_FOR};
 use super::waits::counted;
 use crate::forecast::Expected;
 use crate::id::ExtentKey;
@@ -14,13 +15,17 @@ const SHOWN_MAX: usize = 8;
 /// What decides when an extent is rebuilt, in this order; the least first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct TurnReport {
-    /// Further losses of fault domains that it surely survives, less one for each six hours it has waited; never less than 1 unless no
-    /// further loss is survived.
+    /// Whether it has lost nothing, and is only to stand elsewhere: then it comes after all that has.
+    lost_nothing: bool,
+    /// Further losses of fault domains that it surely survives, less one for each six hours it has waited for its turn; not for that
+    /// less than 2.
     class: usize,
     /// Those losses themselves.
     margin_in_domains: usize,
-    /// It has lacked something for so long. The longest first, in steps of ten seconds.
+    /// It has lacked something for so long.
     at_risk_ms: u64,
+    /// The same without what it was let wait. The longest first, in steps of ten seconds.
+    waits_ms: u64,
     /// Reads since then that had to decode it, or waited. The most first.
     blocked_reads: u32,
     /// Bytes to be written; a guess where the extent's length is not known to this life of the daemon. The fewest first.
@@ -108,6 +113,15 @@ impl Coordinator {
                 counted(lazy, "extent")
             ));
         }
+        let parked = self.agenda.waiting_for(&Wait::Parked);
+        if parked > 0 {
+            let extents = counted(parked, "extent");
+            waits.push(format!(
+                "{extents} parked, for {FAILED_ALIKE_MAX} tries failed alike: until something of their placement groups changes, {} s \
+                 at most",
+                PARKED_FOR.0 / 1_000
+            ));
+        }
         let homeless = self.agenda.waiting_for(&Wait::NoTarget);
         if homeless > 0 {
             waits.push(format!("{} that no disk can be given what it lacks of", counted(homeless, "extent")));
@@ -130,6 +144,12 @@ impl Coordinator {
                 let reason = self.repairs.backoff.get(&extent).map_or("", |backoff| backoff.reason.as_str());
                 format!("the next try, in {left} ms; the last one failed: {reason}")
             }
+            Wait::Parked => {
+                let reason = self.repairs.backoff.get(&extent).map_or("", |backoff| backoff.reason.as_str());
+                format!(
+                    "any change of its placement group, {left} ms at most: {FAILED_ALIKE_MAX} tries failed alike: {reason}"
+                )
+            }
             Wait::Lazy => format!("further losses, {left} ms at most: it survives more than lazy_margin asks for"),
             Wait::NoTarget => "a disk that can be given what it lacks".into(),
             Wait::Paused => "the end of the pause that an operator asked for".into(),
@@ -139,10 +159,13 @@ impl Coordinator {
 
     pub(super) fn turn_report(&self, extent: ExtentKey) -> Option<TurnReport> {
         let risk = self.risk_of(extent)?;
+        let need = self.groups.get(&extent.pg())?.view.needs.get(&extent)?;
         Some(TurnReport {
+            lost_nothing: risk.is_move,
             class: risk.class(self.now),
             margin_in_domains: risk.margin,
-            at_risk_ms: self.now.since(risk.since).0,
+            at_risk_ms: self.now.since(need.since).0,
+            waits_ms: self.now.since(risk.since).0,
             blocked_reads: risk.blocked_reads,
             bytes: risk.bytes,
         })

@@ -4,6 +4,7 @@ use super::view::has;
 use super::{Asker, Coordinator, JobId};
 use crate::id::{DiskId, ExtentKey, PgId};
 use crate::placement::{self, Candidate};
+use crate::queue::TurnKey;
 use crate::risk::shard_set;
 use crate::wire::DaemonReply;
 use ec_core::{Code, ShardIndex, ShardSet};
@@ -102,15 +103,13 @@ impl Coordinator {
     }
 
     fn plan(&self) -> PlanReport {
-        let mut wanted: Vec<(Option<usize>, crate::time::Time, ExtentKey)> = self
-            .groups
-            .values()
-            .flat_map(|group| group.view.needs.iter().map(|(extent, need)| (need.margin, need.since, *extent)))
-            .collect();
+        let needs = self.groups.values().flat_map(|group| group.view.needs.keys());
         // What cannot be decoded comes last: nothing can be done for it.
-        wanted.sort_by_key(|(margin, since, extent)| (margin.is_none(), *margin, *since, *extent));
+        let mut wanted: Vec<(Option<TurnKey>, ExtentKey)> =
+            needs.map(|extent| (self.risk_of(*extent).map(|risk| risk.key(self.now, *extent)), *extent)).collect();
+        wanted.sort_by_key(|(key, extent)| (key.is_none(), *key, *extent));
         let repairs: Vec<PlannedReport> =
-            wanted.iter().take(TOLD_MAX).map(|(margin, _, extent)| self.planned(*extent, *margin)).collect();
+            wanted.iter().take(TOLD_MAX).filter_map(|(_, extent)| self.planned(*extent)).collect();
         let homeless = self.groups.iter().flat_map(|(pg, group)| {
             let line =
                 move |(index, reason): (&u16, &String)| format!("index {index} of placement group {pg}: {reason}");
@@ -128,10 +127,11 @@ impl Coordinator {
         }
     }
 
-    fn planned(&self, extent: ExtentKey, margin: Option<usize>) -> PlannedReport {
+    fn planned(&self, extent: ExtentKey) -> Option<PlannedReport> {
+        let need = self.groups.get(&extent.pg())?.view.needs.get(&extent)?;
         let mut planned = PlannedReport {
             extent: extent.to_string(),
-            margin,
+            margin: need.margin,
             state: "next",
             reads: Vec::new(),
             writes: Vec::new(),
@@ -142,7 +142,7 @@ impl Coordinator {
         let Some((spec, _)) = self.repair_spec(extent, JobId(0)) else {
             planned.state = "impossible";
             planned.reason.get_or_insert_with(|| "no disk that needs it can be given it now".into());
-            return planned;
+            return Some(planned);
         };
         planned.writes = spec.targets.iter().map(|(index, place)| self.place_report(*index, place.disk)).collect();
         let available = shard_set(spec.sources.keys().copied());
@@ -151,20 +151,24 @@ impl Coordinator {
         let Some(reads) = code.and_then(|code| crate::repair::reads_of(&code, &targets, &available)) else {
             planned.state = "impossible";
             planned.reason.get_or_insert_with(|| "too few fragments can be had to rebuild it".into());
-            return planned;
+            return Some(planned);
         };
         let first = |index: ShardIndex| Some((index.get(), spec.sources.get(&index.get())?.first()?.disk));
         planned.reads = reads.iter().filter_map(first).map(|(index, disk)| self.place_report(index, disk)).collect();
         let shard_bytes = self.shard_bytes(extent);
         planned.read_bytes = shard_bytes.map(|bytes| bytes * planned.reads.len() as u64);
         planned.write_bytes = shard_bytes.map(|bytes| bytes * planned.writes.len() as u64);
-        planned.state = match margin {
-            _ if self.repairs.running.values().any(|running| running.extent == extent) => "running",
-            Some(margin) if self.intents.pauses(margin) => "paused",
-            _ if planned.reason.is_some() => "put off",
-            _ => "next",
+        let is_running = self.repairs.running.values().any(|running| running.extent == extent);
+        planned.state = if is_running {
+            "running"
+        } else if self.is_paused(need) {
+            "paused"
+        } else if planned.reason.is_some() {
+            "put off"
+        } else {
+            "next"
         };
-        planned
+        Some(planned)
     }
 
     pub(super) fn drill_wanted(&mut self, asker: Asker, nodes: &[String]) {
@@ -192,9 +196,9 @@ impl Coordinator {
             of_unknown_length: 0,
             by_group: Vec::new(),
         };
-        let groups: Vec<PgId> = self.groups.keys().copied().collect();
-        for pg in groups {
-            let Some((drilled, unknown)) = self.drilled(pg, lost) else { continue };
+        let candidates = self.candidates();
+        for pg in self.groups.keys() {
+            let Some((drilled, unknown)) = self.drilled(*pg, lost, &candidates) else { continue };
             report.extents += drilled.extents;
             report.homeless += drilled.lost.len().saturating_sub(drilled.writes.len());
             report.read_bytes += drilled.read_bytes;
@@ -208,7 +212,12 @@ impl Coordinator {
     }
 
     /// What one group would do, and of how many of its extents the length is not known.
-    fn drilled(&self, pg: PgId, lost: &BTreeSet<DiskId>) -> Option<(DrilledReport, usize)> {
+    fn drilled(
+        &self,
+        pg: PgId,
+        lost: &BTreeSet<DiskId>,
+        candidates: &[Candidate<'_>],
+    ) -> Option<(DrilledReport, usize)> {
         let without = self.without(pg, lost)?;
         let owner = self.owner(pg)?;
         let row = owner.row()?;
@@ -226,7 +235,7 @@ impl Coordinator {
         };
         let mut chosen = Vec::new();
         for index in &without.indexes {
-            match self.drilled_home(row, *index, lost, &chosen) {
+            match self.drilled_home(row, *index, lost, &chosen, candidates) {
                 Ok(disk) => {
                     chosen.push(disk);
                     drilled.writes.push(self.place_report(*index, disk));
@@ -260,6 +269,7 @@ impl Coordinator {
         index: u16,
         lost: &BTreeSet<DiskId>,
         chosen: &[DiskId],
+        candidates: &[Candidate<'_>],
     ) -> Result<DiskId, String> {
         let stays = |at: u16, disk: &DiskId| at != index && !lost.contains(disk);
         let members = (0u16..).zip(&row.members).filter(|(at, disk)| stays(*at, disk)).map(|(_, disk)| disk);
@@ -271,7 +281,7 @@ impl Coordinator {
         let taken =
             |disk: &DiskId| row.index_held_or_joined(*disk).is_some() || lost.contains(disk) || chosen.contains(disk);
         let candidates: Vec<Candidate<'_>> =
-            self.candidates().into_iter().filter(|candidate| !taken(&candidate.disk)).collect();
+            candidates.iter().filter(|candidate| !taken(&candidate.disk)).copied().collect();
         let may_crowd = row.crowded || self.config.code.is_some();
         let tolerance = self.tolerance(row);
         placement::replacement(&candidates, &others, tolerance, may_crowd, &mut self.dice.clone())

@@ -1,5 +1,7 @@
 //! Repairs: begun when their turn has come ([`super::turns`]), under way, ended, counted.
 
+use super::agenda::Wait;
+use super::backoff::Backoff;
 use super::groups::Group;
 use super::view::NeedView;
 use super::{Coordinator, CoordinatorEffect, JobId, Timer};
@@ -13,8 +15,6 @@ use crate::time::{Millis, Time};
 use crate::wire::node::{FragmentKey, Place};
 use std::collections::{BTreeMap, BTreeSet};
 
-const FIRST_DELAY: Millis = Millis(1_000);
-const LAST_DELAY: Millis = Millis(60_000);
 /// Attempts of repairs are numbered from here, those of an owner's grants from 0.
 const ATTEMPTS_FROM: u64 = 1 << 63;
 /// Fragments of the service are of this generation until conversion exists.
@@ -32,22 +32,11 @@ pub(super) struct Running {
     /// What it was admitted with, and what it was thought to write then.
     pub(super) charges: Charges,
     pub(super) thought_bytes: u64,
-    since: Time,
-    blocked_reads: u32,
-    is_copy: bool,
-}
-
-/// An extent whose last repair did not bring all it needs.
-#[derive(Clone, Debug)]
-pub(super) struct Backoff {
-    pub(super) until: Time,
-    delay: Millis,
-    pub(super) reason: String,
-    /// Since when it has lacked something, whatever was tried, and what was read of it since.
     pub(super) since: Time,
+    pub(super) turn_from: Time,
+    pub(super) margin_in_domains: Option<usize>,
     pub(super) blocked_reads: u32,
-    /// Whether it was to copy parity that is known to be wrong.
-    was_copy: bool,
+    pub(super) is_copy: bool,
 }
 
 /// What repairs have done so far, in this life of the daemon.
@@ -62,8 +51,6 @@ pub(super) struct Totals {
     pub(super) chained_bytes: u64,
     pub(super) resumed_bytes: u64,
     pub(super) chains_broken: u64,
-    /// Payload that targets have from repairs that ended, what they had before included.
-    moved_bytes: u64,
 }
 
 /// Repairs: under way, put off, counted.
@@ -74,6 +61,10 @@ pub(super) struct Repairs {
     pub(super) totals: Totals,
     /// Set while, without a pause, something is to be done.
     pub(super) campaign: Option<Campaign>,
+    /// Since when nothing is, but what is put off after a failure.
+    quiet_since: Option<Time>,
+    /// Whether an operator had repairs wait when it was last looked whose turn it is.
+    pub(super) were_paused: bool,
     /// Disks that repairs have used since they told their times last.
     pub(super) used: BTreeSet<DiskId>,
 }
@@ -87,13 +78,10 @@ pub(super) struct Campaign {
 }
 
 impl Repairs {
-    pub(super) fn put_off_until(&self, extent: ExtentKey) -> Option<Time> {
-        self.backoff.get(&extent).map(|backoff| backoff.until)
-    }
-
-    /// Payload moved by repairs that ended and by those under way.
-    fn moved_bytes(&self) -> u64 {
-        self.totals.moved_bytes + self.running.values().map(|running| running.written_bytes).sum::<u64>()
+    /// Payload of fragments that were published, and what repairs under way have of theirs. What a try that fails had is not: all of
+    /// it is still to be done, though the next may go on with it.
+    pub(super) fn moved_bytes(&self) -> u64 {
+        self.totals.rebuilt_bytes + self.running.values().map(|running| running.written_bytes).sum::<u64>()
     }
 
     fn note_moved(&mut self, now: Time) {
@@ -122,20 +110,28 @@ impl Coordinator {
         if self.is_ending() {
             return;
         }
+        self.end_campaign();
         self.begin_repairs();
-        let runs = !self.repairs.running.is_empty();
-        // A group not looked at since something changed may need anything.
-        let goes_on = runs || self.agenda.is_active() || self.groups.values().any(|group| group.dirty);
-        match &self.repairs.campaign {
-            None if runs => {
-                let (forecast, moved_before) = (Forecast::begin(self.now), self.repairs.moved_bytes());
-                self.repairs.campaign = Some(Campaign { moved_before, forecast });
-            }
-            Some(_) if !goes_on => self.repairs.campaign = None,
-            _ => {}
+        self.end_campaign();
+        if self.repairs.campaign.is_none() && !self.repairs.running.is_empty() {
+            let (forecast, moved_before) = (Forecast::begin(self.now), self.repairs.moved_bytes());
+            self.repairs.campaign = Some(Campaign { moved_before, forecast });
         }
         if let Some(at) = self.agenda.next() {
             self.at(at.max(self.now + Millis(1)), Timer::Repairs);
+        }
+    }
+
+    /// A pause ends a campaign: the pace of what comes later does not follow from it. Where all that is left has failed and waits for
+    /// its next try, a moment may pass; it may be tried for ever.
+    fn end_campaign(&mut self) {
+        // A group not looked at since something changed may need anything.
+        let is_quiet = self.repairs.running.is_empty() && !self.agenda.is_active() && !self.any_dirty();
+        let since = *self.repairs.quiet_since.get_or_insert(self.now);
+        if !is_quiet {
+            self.repairs.quiet_since = None;
+        } else if self.agenda.waiting_for(&Wait::PutOff) == 0 || since + GATHER <= self.now {
+            self.repairs.campaign = None;
         }
     }
 
@@ -219,15 +215,11 @@ impl Coordinator {
     }
 
     /// Begins a repair whose charges are taken.
-    pub(super) fn begin_repair(&mut self, extent: ExtentKey, charges: Charges) {
-        let pg = extent.pg();
-        let job = JobId(self.number());
-        let need = self.groups.get(&pg).and_then(|group| group.view.needs.get(&extent)).cloned();
-        let (Some(need), Some((spec, is_copy))) = (need, self.repair_spec(extent, job)) else {
-            // Deleted, or not ours any more, since the last look.
-            self.settle_charges(&charges, 1, 0);
-            self.forget_need(extent);
-            return self.mark_dirty(pg);
+    pub(super) fn begin_repair(&mut self, mut spec: RepairSpec, is_copy: bool, charges: Charges) {
+        let (extent, job) = (spec.extent, JobId(self.number()));
+        spec.attempt.number = ATTEMPTS_FROM | job.0;
+        let Some(need) = self.groups.get(&extent.pg()).and_then(|group| group.view.needs.get(&extent)).cloned() else {
+            return;
         };
         let margin = need.margin.unwrap_or(0);
         let targets: BTreeMap<u16, DiskId> = spec.targets.iter().map(|(index, place)| (*index, place.disk)).collect();
@@ -252,6 +244,8 @@ impl Coordinator {
             charges,
             thought_bytes,
             since,
+            turn_from: need.turn_from,
+            margin_in_domains: need.margin_in_domains,
             blocked_reads,
             is_copy,
         };
@@ -291,7 +285,7 @@ impl Coordinator {
         Some((RepairSpec { extent, hash, attempt, authority, sources, targets, chain }, is_copy))
     }
 
-    fn forget_need(&mut self, extent: ExtentKey) {
+    pub(super) fn forget_need(&mut self, extent: ExtentKey) {
         if let Some(group) = self.groups.get_mut(&extent.pg()) {
             group.view.needs.remove(&extent);
         }
@@ -309,11 +303,8 @@ impl Coordinator {
         totals.resumed_bytes += outcome.resumed_bytes;
         totals.chains_broken += u64::from(outcome.chain_fault.is_some());
         totals.rebuilt_bytes += outcome.rebuilt_bytes;
-        totals.moved_bytes += running.written_bytes.max(outcome.written_bytes + outcome.resumed_bytes);
         self.repairs.note_moved(self.now);
-        if outcome.failed.is_empty() {
-            self.settle_charges(&running.charges, running.thought_bytes, outcome.written_bytes);
-        }
+        self.settle_charges(&running.charges, outcome.read_bytes, outcome.written_bytes);
         for suspect in &outcome.suspects {
             let fragment = FragmentKey { extent, generation: GENERATION, index: suspect.index };
             self.check(suspect.place.disk, fragment);
@@ -378,8 +369,6 @@ impl Coordinator {
     fn repair_failed(&mut self, running: &Running, outcome: &RepairOutcome) {
         let extent = running.extent;
         self.repairs.totals.failed += 1;
-        let before = self.repairs.backoff.get(&extent).map(|backoff| Millis((backoff.delay.0 * 2).min(LAST_DELAY.0)));
-        let delay = before.unwrap_or(FIRST_DELAY);
         let reasons: Vec<String> = outcome
             .failed
             .iter()
@@ -387,19 +376,16 @@ impl Coordinator {
             .map(|(index, reason)| format!("fragment {index}: {}", reason.chars().take(200).collect::<String>()))
             .collect();
         let reason = if reasons.is_empty() { "it ended without a reason".to_owned() } else { reasons.join("; ") };
-        let text = format!("extent {extent} was not rebuilt whole, next try in {} ms: {reason}", delay.0);
-        self.note("repair_failed", text, vec![("extent", extent.to_string()), ("reason", reason.clone())]);
-        self.repairs.backoff.insert(
-            extent,
-            Backoff {
-                until: self.now + delay,
-                delay,
-                reason,
-                since: running.since,
-                blocked_reads: running.blocked_reads,
-                was_copy: running.is_copy,
-            },
-        );
+        let before = self.repairs.backoff.remove(&extent);
+        let backoff = Backoff::after(before, self.now, running, reason.clone());
+        let fields = vec![("extent", extent.to_string()), ("reason", reason.clone())];
+        let next = format!("next try in {} ms", backoff.until.since(self.now).0);
+        self.note("repair_failed", format!("extent {extent} was not rebuilt whole, {next}: {reason}"), fields.clone());
+        if backoff.is_parked() {
+            let text = format!("extent {extent} is parked until something of its placement group changes: {reason}");
+            self.note("repair_parked", text, fields);
+        }
+        self.repairs.backoff.insert(extent, backoff);
     }
 
     /// A disk had no room for a fragment: others are chosen until it has.

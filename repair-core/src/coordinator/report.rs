@@ -282,7 +282,7 @@ impl Coordinator {
             disks: self.disks.iter().map(|(id, disk)| self.disk_report(*id, disk)).collect(),
             pgs: self.pg_counts(),
             extents: views().map(|view| view.extents).sum(),
-            full_redundancy: self.boot.is_done() && self.groups.values().all(|group| !group.dirty && group.view.full),
+            full_redundancy: self.boot.is_done() && self.all_full(),
             extents_by_margin: by_margin,
             at_risk,
             unavailable_extents: unavailable,

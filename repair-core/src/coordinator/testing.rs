@@ -693,6 +693,11 @@ impl World {
         }
         outcome.rebuilt_bytes = outcome.published.len() as u64 * shards[0].len() as u64;
         outcome.written_bytes = outcome.rebuilt_bytes;
+        let set = |indexes: &mut dyn Iterator<Item = u16>| crate::risk::shard_set(indexes);
+        let (targets, sources) = (set(&mut spec.targets.keys().copied()), set(&mut spec.sources.keys().copied()));
+        let code = Code::new(&parsed.code).unwrap();
+        let reads = crate::repair::reads_of(&code, &targets, &sources).map_or(0, |reads| reads.len());
+        outcome.read_bytes = reads as u64 * shards[0].len() as u64;
         self.tell(CoordinatorEvent::RepairDone { job, outcome });
         spec
     }

@@ -1,27 +1,26 @@
 //! Whose turn it is to be rebuilt, and what the others wait for. The order is that of [`crate::queue`], what may be moved that of
 //! [`crate::budget`]; here they meet what the groups need.
 
-use super::agenda::Wait;
+use super::agenda::{Held, Wait};
 use super::groups::Group;
 use super::repairs::GATHER;
 use super::view::NeedView;
-use super::{Coordinator, Timer};
+use super::{Coordinator, JobId, Timer};
 use crate::budget::{Charges, Resource, SHARE_PARTS, Scope, Side};
 use crate::id::{DiskId, ExtentKey, PgId};
-use crate::queue::Risk;
+use crate::queue::{Risk, URGENT_MARGIN};
+use crate::repair::RepairSpec;
 use crate::risk::shard_set;
 use crate::time::{Millis, Time};
 use ec_core::{Geometry, ShardIndex};
 use std::collections::BTreeMap;
 
-/// What nobody can be given now is looked at again so soon, if nothing that is known of its group changes before.
-const NO_TARGET: Millis = Millis(1_000);
-/// How soon after the end of a pause repairs go on, at the latest.
-const PAUSED: Millis = Millis(1_000);
+/// What nobody can be given now is looked at again when its group is; and so soon, should that not be all it depends on.
+const NO_TARGET: Millis = Millis(60_000);
+/// Jobs that wake in one turn; the others do in the next, a millisecond later.
+const WAKES_MAX: usize = 4_096;
 /// Jobs looked at in one turn. Where a budget is short all that need it are looked at once before they wait for it.
 const LOOKS_MAX: usize = 512;
-/// Extents that may lose so many domains more at most are urgent.
-const URGENT_MARGIN: usize = 1;
 
 /// What an extent's repair writes; a guess where the extent's length is not known to this life of the daemon.
 fn shard_bytes(group: &Group, sizes: &BTreeMap<ExtentKey, u64>, guess: u64, extent: ExtentKey) -> u64 {
@@ -41,7 +40,8 @@ fn risk_of(
     need.margin?;
     Some(Risk {
         margin: need.margin_in_domains?,
-        since: need.since,
+        is_move: need.lost.is_empty(),
+        since: need.turn_from,
         blocked_reads: need.blocked_reads,
         bytes: shard_bytes(group, sizes, guess, extent) * need.targets.len() as u64,
     })
@@ -56,11 +56,16 @@ impl Coordinator {
     pub(super) fn queue_needs(&mut self, pg: PgId) {
         let Some(any) = self.cell().map(|cell| ExtentKey::compose(cell.cell, pg, 0, 0)) else { return };
         let Some(group) = self.groups.get_mut(&pg) else { return };
-        for (extent, backoff) in self.repairs.backoff.iter().filter(|(extent, _)| extent.pg() == pg) {
+        let mut sooner = Vec::new();
+        for (extent, backoff) in self.repairs.backoff.iter_mut().filter(|(extent, _)| extent.pg() == pg) {
             // A repair that failed has not taken the extent out of danger.
             if let Some(need) = group.view.needs.get_mut(extent) {
                 (need.since, need.rests_from) = (need.since.min(backoff.since), need.since.min(backoff.since));
+                need.turn_from = need.turn_from.min(backoff.turn_from);
                 need.blocked_reads = need.blocked_reads.max(backoff.blocked_reads);
+            }
+            if let (Some(row), Some(need)) = (group.owner.row(), group.view.needs.get(extent)) {
+                sooner.extend(backoff.judge(self.now, row, &group.view, need).then_some(*extent));
             }
         }
         let needs: Vec<ExtentKey> = group.view.needs.keys().copied().collect();
@@ -74,6 +79,7 @@ impl Coordinator {
         self.end_lazy_waits(pg);
         for extent in needs.into_iter().filter(|extent| !running.contains(extent)) {
             match self.risk_of(extent) {
+                Some(risk) if sooner.contains(&extent) => self.agenda.hasten(extent, &risk),
                 Some(risk) => self.agenda.renew(extent, &risk),
                 None => self.agenda.remove(self.now, extent),
             }
@@ -89,15 +95,21 @@ impl Coordinator {
         let ended: Vec<ExtentKey> = group.view.needs.iter().filter(ends).map(|(extent, _)| *extent).collect();
         if let Some(group) = self.groups.get_mut(&pg) {
             for extent in ended {
-                group.view.needs.entry(extent).and_modify(|need| need.rests_from = self.now);
+                let now = self.now;
+                group.view.needs.entry(extent).and_modify(|need| (need.rests_from, need.turn_from) = (now, now));
             }
         }
     }
 
     /// Begins repairs while there is room for more.
     pub(super) fn begin_repairs(&mut self) {
+        let is_paused = self.intents.paused_above().is_some();
+        if std::mem::replace(&mut self.repairs.were_paused, is_paused) && !is_paused {
+            self.agenda.resume();
+        }
+        let mut most = WAKES_MAX;
         let (groups, sizes, guess) = (&self.groups, &self.sizes, self.config.extent_bytes);
-        self.agenda.wake(self.now, |extent| risk_of(groups, sizes, guess, extent));
+        self.agenda.wake(self.now, &mut most, |extent| risk_of(groups, sizes, guess, extent));
         for _ in 0..LOOKS_MAX {
             if self.repairs.running.len() >= self.config.repairs_max {
                 return;
@@ -108,47 +120,72 @@ impl Coordinator {
             };
             match self.begin_or_wait(extent, &risk) {
                 Ok(()) => self.agenda.resolved(self.now, extent),
-                Err((wait, until)) => self.agenda.put_later(self.now, extent, &risk, wait, until),
+                Err(held) => self.agenda.put_later(self.now, extent, &risk, held),
             }
             let (groups, sizes) = (&self.groups, &self.sizes);
-            self.agenda.wake(self.now, |extent| risk_of(groups, sizes, guess, extent));
+            self.agenda.wake(self.now, &mut most, |extent| risk_of(groups, sizes, guess, extent));
         }
         self.after(Millis(1), Timer::Repairs);
     }
 
-    fn begin_or_wait(&mut self, extent: ExtentKey, risk: &Risk) -> Result<(), (Wait, Time)> {
-        let no_target = (Wait::NoTarget, self.now + NO_TARGET);
-        let Some(group) = self.groups.get(&extent.pg()) else { return Err(no_target) };
-        let Some(need) = group.view.needs.get(&extent) else { return Err(no_target) };
-        if let Some(until) = self.repairs.put_off_until(extent).filter(|until| *until > self.now) {
-            return Err((Wait::PutOff, until));
+    fn begin_or_wait(&mut self, extent: ExtentKey, risk: &Risk) -> Result<(), Held> {
+        if let Some((wait, until)) = self.wait_before_budgets(extent) {
+            if wait == Wait::Lazy {
+                // It was not its turn that it waited for, and it is not to come before those that did.
+                self.waits_from(extent, until);
+            }
+            return Err(Held::new(wait, until));
         }
-        if need.margin.is_some_and(|margin| self.intents.pauses(margin)) {
-            return Err((Wait::Paused, self.now + PAUSED));
+        let Some((spec, is_copy)) = self.repair_spec(extent, JobId(0)) else {
+            // Deleted, or not ours any more, since the last look.
+            self.forget_need(extent);
+            self.mark_dirty(extent.pg());
+            return Ok(());
+        };
+        let charges = self.charges(&spec);
+        match self.agenda.admit(self.now, &mut self.budgets, extent, risk, &charges) {
+            Ok(()) => {
+                self.begin_repair(spec, is_copy, charges);
+                Ok(())
+            }
+            Err(blocked) => Err(Held::short(blocked, charges)),
+        }
+    }
+
+    fn waits_from(&mut self, extent: ExtentKey, from: Time) {
+        let group = self.groups.get_mut(&extent.pg());
+        if let Some(need) = group.and_then(|group| group.view.needs.get_mut(&extent)) {
+            need.turn_from = from;
+        }
+    }
+
+    /// What an extent waits for besides its turn and budgets, and until when.
+    fn wait_before_budgets(&self, extent: ExtentKey) -> Option<(Wait, Time)> {
+        let no_target = Some((Wait::NoTarget, self.now + NO_TARGET));
+        let Some(group) = self.groups.get(&extent.pg()) else { return no_target };
+        let Some(need) = group.view.needs.get(&extent) else { return no_target };
+        if let Some(backoff) = self.repairs.backoff.get(&extent).filter(|backoff| backoff.until > self.now) {
+            return Some((if backoff.is_parked() { Wait::Parked } else { Wait::PutOff }, backoff.until));
+        }
+        if self.is_paused(need) {
+            return Some((Wait::Paused, self.now));
         }
         if self.rests(need) && self.is_gathering(group) {
-            return Err((Wait::Gathering, need.rests_from + GATHER));
+            return Some((Wait::Gathering, need.rests_from + GATHER));
         }
         if let Some(until) = self.lazy_until(group, need) {
-            return Err((Wait::Lazy, until));
+            return Some((Wait::Lazy, until));
         }
         if !group.owner.is_ready() || !self.can_be_built(group, extent, need) {
-            return Err(no_target);
+            return no_target;
         }
-        let charges = self.charges(extent);
-        let key = risk.key(self.now, extent);
-        // What is less urgent does not take from a budget that something more urgent waits for.
-        if let Some(short) = charges.keys().find(|resource| self.agenda.has_earlier(self.now, resource, &key)) {
-            let bytes = charges.get(short).copied().unwrap_or(0);
-            let until = self.budgets.ready_at(self.now, short, bytes, false).max(self.now + Millis(1));
-            return Err((Wait::Budget(short.clone()), until));
-        }
-        let is_urgent = risk.margin <= URGENT_MARGIN;
-        if let Err(blocked) = self.budgets.admit(self.now, &charges, is_urgent) {
-            return Err((Wait::Budget(blocked.resource), blocked.until));
-        }
-        self.begin_repair(extent, charges);
-        Ok(())
+        None
+    }
+
+    /// Whether an operator has it wait: all that has lost nothing, and what survives enough.
+    pub(super) fn is_paused(&self, need: &NeedView) -> bool {
+        let is_held = |margin| self.intents.pauses(margin) || need.lost.is_empty();
+        self.intents.paused_above().is_some() && need.margin_in_domains.is_some_and(is_held)
     }
 
     fn can_be_built(&self, group: &Group, extent: ExtentKey, need: &NeedView) -> bool {
@@ -167,20 +204,18 @@ impl Coordinator {
         Some(need.since + self.config.lazy_wait).filter(|until| may_wait && *until > self.now)
     }
 
-    /// What a repair of all that an extent needs takes from each disk, node and rack: known before its first byte moves.
-    fn charges(&mut self, extent: ExtentKey) -> Charges {
+    /// What a repair takes from each disk, node and rack: known from its sources and targets before its first byte moves.
+    fn charges(&mut self, spec: &RepairSpec) -> Charges {
         let mut charges = Charges::new();
-        let Some(group) = self.groups.get(&extent.pg()) else { return charges };
-        let (Some(row), Some(need)) = (group.owner.row(), group.view.needs.get(&extent)) else { return charges };
-        let bytes = shard_bytes(group, &self.sizes, self.config.extent_bytes, extent);
-        let targets: BTreeMap<u16, DiskId> = need.targets.iter().copied().collect();
-        let reads = self.risk.reads(&row.code, &shard_set(targets.keys().copied()), &need.lost);
-        let holder = |index: ShardIndex| {
-            let member = row.members.get(index.at()).filter(|disk| !group.view.unreachable.contains(disk));
-            member.or_else(|| row.joining.get(&index.get())).copied()
-        };
-        let sources = reads.iter().filter_map(holder).map(|disk| (disk, Side::Source));
-        let all: Vec<(DiskId, Side)> = sources.chain(targets.values().map(|disk| (*disk, Side::Target))).collect();
+        let Some(group) = self.groups.get(&spec.extent.pg()) else { return charges };
+        let Some(row) = group.owner.row() else { return charges };
+        let bytes = shard_bytes(group, &self.sizes, self.config.extent_bytes, spec.extent);
+        let (targets, available) = (shard_set(spec.targets.keys().copied()), shard_set(spec.sources.keys().copied()));
+        let reads = self.risk.reads(&row.code, &targets, &available.complement(row.members.len()));
+        let likeliest = |index: ShardIndex| spec.sources.get(&index.get())?.first();
+        let sources = reads.iter().filter_map(likeliest).map(|place| (place.disk, Side::Source));
+        let all: Vec<(DiskId, Side)> =
+            sources.chain(spec.targets.values().map(|place| (place.disk, Side::Target))).collect();
         for (disk, side) in all {
             let domain = self.disks.get(&disk).and_then(|known| known.domain.as_ref());
             let node = domain.map(|domain| Scope::Node(domain.to_string().into()));
@@ -192,13 +227,20 @@ impl Coordinator {
         charges
     }
 
-    /// Gives budgets back what a repair was thought to move and did not.
-    pub(super) fn settle_charges(&mut self, charges: &Charges, thought_bytes: u64, moved_bytes: u64) {
-        for (resource, bytes) in charges.iter().filter(|_| moved_bytes < thought_bytes) {
-            let moved = u128::from(*bytes) * u128::from(moved_bytes) / u128::from(thought_bytes.max(1));
-            let back = bytes.saturating_sub(u64::try_from(moved).unwrap_or(u64::MAX));
-            self.budgets.refund(self.now, resource, back);
-            self.agenda.budget_changed(self.now, resource);
+    /// Gives budgets back what a repair was thought to move and did not: sources what was not read, targets what was not written.
+    pub(super) fn settle_charges(&mut self, charges: &Charges, read_bytes: u64, written_bytes: u64) {
+        let thought = |side| -> u64 {
+            let of_side = charges.iter().filter(|(of, _)| of.side == side && matches!(of.scope, Scope::Disk(_)));
+            of_side.map(|(_, bytes)| bytes).sum()
+        };
+        for (side, moved) in [(Side::Source, read_bytes), (Side::Target, written_bytes)] {
+            let thought = thought(side);
+            for (resource, bytes) in charges.iter().filter(|(of, _)| of.side == side && moved < thought) {
+                let moved = u128::from(*bytes) * u128::from(moved) / u128::from(thought.max(1));
+                let back = bytes.saturating_sub(u64::try_from(moved).unwrap_or(u64::MAX));
+                self.budgets.refund(self.now, resource, back);
+                self.agenda.budget_changed(self.now, resource);
+            }
         }
         self.budgets.tidy(self.now);
     }
@@ -211,16 +253,25 @@ impl Coordinator {
         let runs = self.repairs.running.values().any(|running| is_used(&running.charges));
         let ran = !runs && self.repairs.used.remove(&disk);
         let before = self.budgets.share(disk);
-        let Some(share) = self.pace.tell(self.now, disk, &known.told.service, runs || ran) else { return };
-        if share == before {
+        let Some(judged) = self.pace.tell(self.now, disk, &known.told.service, runs || ran) else { return };
+        if judged.share == before {
             return;
         }
-        self.budgets.set_share(self.now, disk, share);
+        self.budgets.set_share(self.now, disk, judged.share);
         of_disk.iter().for_each(|resource| self.agenda.budget_changed(self.now, resource));
-        if before == SHARE_PARTS {
+        if judged.is_felt && before == SHARE_PARTS {
             let text =
                 format!("repair goes on slower with {}: what others do there takes longer by it", self.who(disk));
             self.note("repair_yields", text, vec![("disk", disk.to_string())]);
+        }
+    }
+
+    /// Another process serves a disk: what was told of how long its operations take is not of this one.
+    pub(super) fn forget_pace(&mut self, disk: DiskId) {
+        self.pace.forget(disk);
+        self.budgets.set_share(self.now, disk, SHARE_PARTS);
+        for side in [Side::Source, Side::Target] {
+            self.agenda.budget_changed(self.now, &Resource { scope: Scope::Disk(disk), side });
         }
     }
 
@@ -234,6 +285,9 @@ impl Coordinator {
         }
         need.blocked_reads = need.blocked_reads.saturating_add(1);
         let is_lazy = self.agenda.wait_of(extent).is_some_and(|later| later.wait == Wait::Lazy);
+        if is_lazy {
+            self.waits_from(extent, self.now);
+        }
         if is_lazy || self.agenda.is_ready(extent) {
             let risk = self.risk_of(extent);
             risk.iter().for_each(|risk| self.agenda.hasten(extent, risk));

@@ -1,10 +1,11 @@
 //! Turns, budgets, laziness, and what is told of them, in a cell in memory.
 
 use super::CoordinatorConfig;
+use super::agenda::Wait;
 use super::testing::{World, hasty};
 use super::tests::{A, data, locate};
 use super::view::lost_of;
-use crate::budget::BudgetConfig;
+use crate::budget::{BudgetConfig, Charges, Resource, Scope, Side};
 use crate::id::{DiskId, ExtentKey, StreamKey};
 use crate::risk::margin;
 use crate::rng::Dice;
@@ -65,6 +66,67 @@ fn what_is_read_comes_before_what_is_smaller_and_explain_says_by_which_key() {
     assert!(begun < 2 && order[begun] == read, "{order:?}");
     world.settle();
     assert_eq!(explain(&mut world, read)["turn"], serde_json::Value::Null);
+}
+
+/// One group in three racks, and a node more.
+fn crowded(code: &str, disks: u128) -> World {
+    let mut world = World::new(0, CoordinatorConfig { slots_per_disk: 1, ..config(code) });
+    for number in 1..=disks {
+        world.add_node(DiskId(number), format!("r/z/rack{}/node{number}", number % 3));
+    }
+    world.until("all are here", |world| world.healthy() == disks as usize);
+    world
+}
+
+#[test]
+fn a_rack_from_the_end_is_not_paused_and_planned_in_its_turn() {
+    let mut world = crowded("rs:4+2", 6);
+    let [first, second] = put_all(&mut world, &[1_000; 2])[..] else { panic!() };
+    world.ask(DaemonRequest::PauseRepairs { paused: true });
+    damage(&mut world, first, 0);
+    world.until("it is rebuilt, pause or not", |world| world.repairs.len() == 1);
+    assert!(world.coordinator().status().waits.iter().any(|wait| wait.contains("paused by an operator: 0 extents")));
+    world.pass(Millis(11_000));
+    // Both fragments of one rack, which is one loss too.
+    let rack = |disk: DiskId| disk.0 % 3;
+    let places: Vec<DiskId> = locate(&mut world, second).slots.iter().map(|slot| slot[0].disk).collect();
+    let other = (1..6).find(|at| rack(places[*at]) == rack(places[0])).unwrap();
+    damage(&mut world, second, 0);
+    damage(&mut world, second, other as u16);
+    world.until("both are known", |world| {
+        world.coordinator().groups[&second.pg()].view.needs.get(&second).is_some_and(|need| need.targets.len() == 2)
+    });
+    let plan = world.report(DaemonRequest::PlanRepairs);
+    let planned =
+        |at: usize| (plan["repairs"][at]["extent"].as_str().unwrap().to_owned(), plan["repairs"][at]["margin"].clone());
+    assert_eq!([planned(0), planned(1)], [(first.to_string(), 1.into()), (second.to_string(), 0.into())], "{plan}");
+    world.settle();
+}
+
+#[test]
+fn a_window_is_not_waited_for_by_what_survives_no_further_rack() {
+    let mut world = crowded("rs:6+3", 12);
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[0][0].disk;
+    world.report(DaemonRequest::Maintain { node: disk.to_string(), span: Some(Millis(60 * 60 * 1_000)) });
+    world.kill_node(disk);
+    world.until("it is rebuilt elsewhere", |world| !world.repairs.is_empty());
+    assert_eq!(world.repair_one().extent, extent);
+}
+
+#[test]
+fn moves_are_paused_however_few_racks_there_are() {
+    let mut world = crowded("rs:6+3", 12);
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[0][0].disk;
+    world.ask(DaemonRequest::PauseRepairs { paused: true });
+    world.report(DaemonRequest::Drain { node: disk.to_string(), leaves: false });
+    world.until("a move is wanted", |world| world.coordinator().risk_of(extent).is_some());
+    assert_eq!(world.coordinator().risk_of(extent).unwrap().margin, 1);
+    world.pass(Millis(10_000));
+    assert!(world.repairs.is_empty());
+    world.ask(DaemonRequest::PauseRepairs { paused: false });
+    world.settle();
 }
 
 #[test]
@@ -203,6 +265,10 @@ fn lazy_repair_waits_for_further_losses_for_a_read_or_for_its_time() {
     assert!(explain(&mut world, extent)["waits"].to_string().contains("lazy_margin"));
     world.pass(Millis(60_000));
     assert_eq!(world.repairs.len(), 1);
+    // What it was let wait raises it over nobody.
+    let turn = explain(&mut world, extent)["turn"].clone();
+    let of = |field: &str| turn[field].as_u64().unwrap();
+    assert!(of("at_risk_ms") - of("waits_ms") >= 60_000, "{turn}");
     // Until another loss leaves it with less: one reading rebuilds both.
     let mut world = small("rs:4+3", 10, lazy);
     let extent = put_all(&mut world, &[1_000])[0];
@@ -228,6 +294,24 @@ fn lazy_repair_waits_for_further_losses_for_a_read_or_for_its_time() {
 
 #[test]
 fn the_time_left_is_told_within_a_fifth() {
+    time_left_is_told(|_, _| {});
+}
+
+#[test]
+fn what_fails_for_ever_does_not_spoil_the_time_left_of_what_comes_later() {
+    time_left_is_told(|world, extents| {
+        damage(world, extents[0], 5);
+        // Long after the first try there is another loss; all is tried then.
+        for try_ in 0..7 {
+            assert_eq!(fail_one(world, &format!("busy for the {try_}. time")), extents[0]);
+        }
+        world.pass(Millis(30_000));
+        assert!(world.repairs.is_empty() && world.coordinator().agenda.waiting_for(&Wait::PutOff) == 1);
+    });
+}
+
+/// Between the first and the last repair after a loss, told at 25, 50 and 75 %. `before` that something may have happened.
+fn time_left_is_told(before: impl FnOnce(&mut World, &[ExtentKey])) {
     let mut world = small("rs:4+2", 7, |config| {
         config.budget = BudgetConfig {
             disk_bytes_per_second: 16_384,
@@ -239,9 +323,13 @@ fn the_time_left_is_told_within_a_fifth() {
     let mut dice = Dice::new(9);
     let lengths: Vec<usize> = (0..80).map(|_| 1 + dice.below(60_000) as usize).collect();
     let extents = put_all(&mut world, &lengths);
+    // Every disk tells how it is without repairs.
+    world.pass(Millis(20_000));
+    before(&mut world, &extents);
     let disk = locate(&mut world, extents[0]).slots[3][0].disk;
     world.kill_node(disk);
-    world.until("the first begins", |world| !world.repairs.is_empty());
+    let wanted = |world: &World| world.coordinator().agenda.len() + world.coordinator().repairs.running.len();
+    world.until("what is lost is known and the first begins", |world| wanted(world) > 10 && !world.repairs.is_empty());
     // (part done, when, seconds left as told, band)
     let mut told: Vec<(usize, crate::time::Time, f64, (f64, f64))> = Vec::new();
     let total = world.coordinator().outlook().0.left_bytes;
@@ -312,7 +400,22 @@ fn counters_are_what_a_recount_gives() {
             let status = world.coordinator().status();
             let sum: u64 = status.extents_by_margin.values().sum();
             assert_eq!(sum + status.unavailable_extents, status.extents, "round {round}: {status:?}");
-            let settled = world.coordinator().groups.values().all(|group| !group.dirty && group.owner.is_ready());
+            let groups = || world.coordinator().groups.values();
+            let all_full = groups().all(|group| !group.dirty && group.view.full);
+            assert_eq!(world.coordinator().all_full(), all_full);
+            assert_eq!(world.coordinator().any_dirty(), groups().any(|group| group.dirty));
+            for disk in world.nodes.keys() {
+                let of_row = |group: &super::groups::Group| {
+                    group.owner.row().map_or(0, |row| {
+                        row.members.iter().chain(row.joining.values()).filter(|of| *of == disk).count()
+                    })
+                };
+                let asked =
+                    |group: &super::groups::Group| group.asked.values().filter(|(asked, _)| asked == disk).count();
+                let slots: usize = groups().map(|group| of_row(group) + asked(group)).sum();
+                assert_eq!(world.coordinator().slots_of(*disk) as usize, slots, "disk {disk}");
+            }
+            let settled = groups().all(|group| !group.dirty && group.owner.is_ready());
             if settled {
                 let (by_margin, unavailable) = recount(&world);
                 assert_eq!((status.extents_by_margin, status.unavailable_extents), (by_margin, unavailable));
@@ -340,4 +443,203 @@ fn what_fails_keeps_its_time_at_risk() {
     assert!(why["waits"].to_string().contains("the next try, in"), "{why}");
     assert_eq!(world.coordinator().risk_of(extent).unwrap().since, since);
     world.settle();
+}
+
+/// Has the oldest repair that is wanted fail for this reason.
+fn fail_one(world: &mut World, reason: &str) -> ExtentKey {
+    world.until("a repair is wanted", |world| !world.repairs.is_empty());
+    let (job, spec) = world.repairs.pop_front().unwrap();
+    let failed = spec.targets.keys().map(|index| (*index, reason.to_owned())).collect();
+    let outcome = crate::repair::RepairOutcome { failed, ..crate::repair::RepairOutcome::default() };
+    world.tell(super::CoordinatorEvent::RepairDone { job, outcome });
+    world.until("it has ended", |world| !world.coordinator().repairs.running.contains_key(&job));
+    spec.extent
+}
+
+/// Rot in one fragment, and a reader that tells of it.
+fn damage(world: &mut World, extent: ExtentKey, index: u16) {
+    let fragment = crate::wire::node::FragmentKey { extent, generation: 1, index };
+    let disk = locate(world, extent).slots[usize::from(index)][0].disk;
+    world.nodes.get_mut(&disk).unwrap().files().get_mut(&fragment).unwrap().class = "rot.payload";
+    world.ask(DaemonRequest::Suspect { disk, fragment, reason: "CRC".into() });
+}
+
+#[test]
+fn what_comes_nearer_to_loss_after_a_failure_is_tried_soon() {
+    let mut world = small("rs:4+2", 8, |_| {});
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[2][0].disk;
+    world.kill_node(disk);
+    for try_ in 0..6 {
+        fail_one(&mut world, &format!("busy for the {try_}. time"));
+    }
+    world.until("it is put off", |world| world.coordinator().agenda.wait_of(extent).is_some());
+    let left = |world: &World| world.coordinator().agenda.wait_of(extent).unwrap().until.since(world.now).0;
+    assert!(left(&world) > 20_000, "{}", left(&world));
+    damage(&mut world, extent, 0);
+    let margin = |world: &World| world.coordinator().risk_of(extent).unwrap().margin;
+    world.until("it is known", |world| margin(world) == 0);
+    let known = world.now;
+    world.until("it is tried", |world| !world.repairs.is_empty());
+    assert!(world.now.since(known) <= Millis(1_100), "{}", world.now.since(known).0);
+    world.settle();
+}
+
+#[test]
+fn what_fails_alike_is_parked_until_something_of_its_group_is_different() {
+    let mut world = small("rs:4+3", 10, |_| {});
+    let extents = put_all(&mut world, &[1_000; 2]);
+    let places = locate(&mut world, extents[0]).slots;
+    world.kill_node(places[2][0].disk);
+    let poison = fail_one(&mut world, "the sum of all is wrong");
+    // The other one is not held up.
+    assert_ne!(world.repair_one().extent, poison);
+    for _ in 1..8 {
+        assert_eq!(fail_one(&mut world, "the sum of all is wrong"), poison);
+    }
+    world.until("it is parked", |world| world.coordinator().agenda.waiting_for(&Wait::Parked) == 1);
+    let why = explain(&mut world, poison)["waits"].to_string();
+    assert!(why.contains("any change of its placement group") && why.contains("the sum of all is wrong"), "{why}");
+    let waits = world.coordinator().status().waits;
+    assert!(waits.iter().any(|wait| wait.starts_with("1 extent parked")), "{waits:?}");
+    world.pass(Millis(300_000));
+    assert!(world.repairs.is_empty(), "it was tried once in a minute");
+    // Not what it was, though no nearer to loss than a moment ago in any other way.
+    world.kill_node(places[5][0].disk);
+    world.until("it is tried again", |world| !world.repairs.is_empty());
+    world.settle();
+}
+
+#[test]
+fn what_is_parked_is_tried_again_after_ten_minutes_though_nothing_changed() {
+    let mut world = small("rs:4+2", 8, |_| {});
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[2][0].disk;
+    world.kill_node(disk);
+    for _ in 0..8 {
+        fail_one(&mut world, "the sum of all is wrong");
+    }
+    let parked = world.now;
+    world.pass(Millis(599_000));
+    assert!(world.repairs.is_empty());
+    world.until("it is tried again", |world| !world.repairs.is_empty());
+    assert!(world.now.since(parked) < Millis(602_000));
+    assert_eq!(world.kinds().iter().filter(|kind| **kind == "repair_parked").count(), 1);
+    world.settle();
+}
+
+#[test]
+fn what_has_lost_nothing_says_so_and_comes_last() {
+    let mut world = small("rs:4+2", 8, |config| config.repairs_max = 1);
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[1][0].disk;
+    world.report(DaemonRequest::Drain { node: disk.to_string(), leaves: false });
+    world.until("a move is wanted", |world| world.coordinator().risk_of(extent).is_some());
+    let turn = explain(&mut world, extent)["turn"].clone();
+    assert_eq!((&turn["lost_nothing"], &turn["class"]), (&true.into(), &2.into()), "{turn}");
+    assert!(!world.coordinator().risk_of(extent).unwrap().is_urgent());
+    world.settle();
+}
+
+#[test]
+fn a_disk_of_another_process_has_its_rate_again() {
+    let mut world = World::new(3, hasty());
+    let now = world.now;
+    world.coordinator.as_mut().unwrap().budgets.set_share(now, DiskId(2), 1);
+    world.kill_node(DiskId(2));
+    world.until("it is gone", |world| world.healthy() == 2);
+    world.start_node(DiskId(2));
+    world.until("it is back", |world| world.healthy() == 3);
+    assert_eq!(world.coordinator().budgets.share(DiskId(2)), crate::budget::SHARE_PARTS);
+}
+
+fn of_disk(number: u128, side: Side) -> Resource {
+    Resource { scope: Scope::Disk(DiskId(number)), side }
+}
+
+#[test]
+fn a_move_is_charged_where_it_reads_be_that_one_disk_or_the_others() {
+    let mut world = small("rs:4+2", 8, |_| {});
+    let extents = put_all(&mut world, &[1_000; 8]);
+    let disk = locate(&mut world, extents[0]).slots[1][0].disk;
+    world.report(DaemonRequest::Drain { node: disk.to_string(), leaves: false });
+    world.until("four moves are under way", |world| world.repairs.len() == 4);
+    let mut charged = Vec::new();
+    for running in world.coordinator().repairs.running.values() {
+        let mut disks = Vec::new();
+        for (resource, bytes) in &running.charges {
+            if let (Scope::Disk(of), Side::Source) = (&resource.scope, resource.side) {
+                disks.push(*of);
+                assert_eq!(*bytes, 4096);
+            }
+        }
+        charged.push((disks.contains(&disk), disks.len()));
+    }
+    // Two copies read the disk that leaves, and others are rebuilt without it.
+    charged.sort_unstable();
+    assert_eq!(charged, [(false, 4), (false, 4), (true, 1), (true, 1)]);
+    world.settle();
+}
+
+#[test]
+fn budgets_get_back_what_was_not_read_at_sources_and_what_was_not_written_at_targets() {
+    let budget = BudgetConfig { disk_bytes_per_second: 1_000, burst: Millis(10_000), ..BudgetConfig::default() };
+    let config = CoordinatorConfig { budget, ..hasty() };
+    let mut coordinator = super::Coordinator::new(config, crate::id::ClaimId(1), Dice::new(1));
+    let charges: Charges = [(1, Side::Source), (2, Side::Source), (3, Side::Target), (4, Side::Target)]
+        .map(|(number, side)| (of_disk(number, side), 6_000))
+        .into();
+    let now = coordinator.now;
+    let left = |coordinator: &super::Coordinator, number, side| {
+        let is_there = |bytes: &u64| coordinator.budgets.ready_at(now, &of_disk(number, side), *bytes, false) == now;
+        (0..=20).map(|step| step * 500).filter(is_there).max()
+    };
+    coordinator.budgets.admit(now, &charges, false).unwrap();
+    // All was read, and one of two fragments written.
+    coordinator.settle_charges(&charges, 12_000, 6_000);
+    assert_eq!([1, 2].map(|number| left(&coordinator, number, Side::Source)), [Some(4_000); 2]);
+    assert_eq!([3, 4].map(|number| left(&coordinator, number, Side::Target)), [Some(7_000); 2]);
+    // Half was read, and nothing written.
+    coordinator.settle_charges(&charges, 6_000, 0);
+    assert_eq!([1, 2].map(|number| left(&coordinator, number, Side::Source)), [Some(7_000); 2]);
+    assert_eq!([3, 4].map(|number| left(&coordinator, number, Side::Target)), [Some(10_000); 2]);
+}
+
+#[test]
+fn a_repair_that_failed_gives_back_what_it_did_not_move() {
+    let mut world = small("rs:4+2", 7, |config| config.budget.disk_bytes_per_second = 1_000);
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[2][0].disk;
+    world.kill_node(disk);
+    world.until("it begins", |world| !world.repairs.is_empty());
+    assert!(world.coordinator().budgets.kept() > 0);
+    fail_one(&mut world, "the node is busy");
+    assert_eq!(world.coordinator().budgets.kept(), 0);
+    world.settle();
+}
+
+#[test]
+fn what_a_try_that_failed_had_written_is_not_counted_again_when_the_next_goes_on_with_it() {
+    let mut world = small("rs:4+2", 7, |_| {});
+    let extent = put_all(&mut world, &[1_000])[0];
+    let disk = locate(&mut world, extent).slots[2][0].disk;
+    world.kill_node(disk);
+    for (resumed_bytes, written_bytes) in [(0, 2_048), (2_048, 1_024)] {
+        world.until("it begins", |world| !world.repairs.is_empty());
+        let (job, spec) = world.repairs.pop_front().unwrap();
+        world.tell(super::CoordinatorEvent::RepairProgress { job, written_bytes: resumed_bytes + written_bytes });
+        world.until("it is told", |world| world.coordinator().repairs.moved_bytes() == resumed_bytes + written_bytes);
+        let failed = spec.targets.keys().map(|index| (*index, "the node is busy".to_owned())).collect();
+        let outcome = crate::repair::RepairOutcome {
+            failed,
+            written_bytes,
+            resumed_bytes,
+            ..crate::repair::RepairOutcome::default()
+        };
+        world.tell(super::CoordinatorEvent::RepairDone { job, outcome });
+        world.until("it has ended", |world| world.coordinator().repairs.running.is_empty());
+        assert_eq!(world.coordinator().repairs.moved_bytes(), 0, "nothing is where it belongs");
+    }
+    world.settle();
+    assert_eq!(world.coordinator().repairs.moved_bytes(), 4_096);
 }

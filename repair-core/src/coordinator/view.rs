@@ -25,6 +25,8 @@ pub(super) struct NeedView {
     pub(super) blocked_reads: u32,
     /// From when on it may rest a moment for more losses to become known: that is `since`, or the end of a lazy wait.
     pub(super) rests_from: Time,
+    /// From when on it waits for its turn: the same, where it was not let wait. While it is let wait, the end of that.
+    pub(super) turn_from: Time,
 }
 
 /// A placement group, counted at one moment from its owner's slots.
@@ -36,6 +38,8 @@ pub(super) struct GroupView {
     pub(super) extents: u64,
     /// Extents by margin, unreachable disks counted as lost.
     pub(super) by_margin: BTreeMap<Option<usize>, u64>,
+    /// The least margin of any extent in whole fault domains, none of one that cannot be decoded; none of no extents.
+    pub(super) least_in_domains: Option<Option<usize>>,
     /// What is to be built.
     pub(super) needs: BTreeMap<ExtentKey, NeedView>,
     /// Whether no extent can be decoded.
@@ -54,7 +58,19 @@ pub(super) struct GroupView {
     pub(super) lacking: u64,
 }
 
+/// What of a group counts for all together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) full: bool,
+    pub(super) extents: u64,
+    pub(super) unavailable: u64,
+}
+
 impl GroupView {
+    pub(super) fn counts(&self) -> Counts {
+        Counts { full: self.full, extents: self.extents, unavailable: self.unavailable_count() }
+    }
+
     /// `domain_of` names the fault domain that a disk stands in.
     pub(super) fn of<'a>(
         owner: &Owner,
@@ -77,13 +93,26 @@ impl GroupView {
         let lacking: BTreeSet<ExtentKey> =
             slots.iter().filter_map(|slot| slot.missing.as_ref()).flatten().copied().collect();
         view.lacking = lacking.len() as u64;
-        let mut margin_of = |lost: ShardSet| risk.margin(&row.code, &lost);
-        let usual = margin_of(lost_of(&slots, row.members.len(), None));
+        let domains = Domains::of(&slots, domain_of);
+        let indexes = row.members.len();
+        // What of an extent is lost, and its margins by fragments and in domains; with none given, of one that nobody reports missing.
+        let mut margins_of = |extent: Option<ExtentKey>| {
+            let lost = lost_of(&slots, indexes, extent);
+            let margin = risk.margin(&row.code, &lost);
+            let in_domains = match domains.of_extent(&slots, indexes, extent) {
+                Some(domains) => risk.margin_in_domains(&row.code, &lost, &domains),
+                None => margin,
+            };
+            (lost, margin, in_domains)
+        };
+        let mut least = Vec::new();
+        let (_, usual, usual_in_domains) = margins_of(None);
         view.all_unavailable = usual.is_none() && view.extents > 0;
         let mut special = 0;
         for extent in lacking.iter().filter(|extent| owner.listed(**extent).is_some()) {
-            let margin = margin_of(lost_of(&slots, row.members.len(), Some(*extent)));
+            let (_, margin, in_domains) = margins_of(Some(*extent));
             *view.by_margin.entry(margin).or_default() += 1;
+            least.push(in_domains);
             if margin.is_none() && !view.all_unavailable {
                 view.unavailable.insert(*extent);
             }
@@ -91,20 +120,26 @@ impl GroupView {
         }
         if view.extents > special {
             *view.by_margin.entry(usual).or_default() += view.extents - special;
+            least.push(usual_in_domains);
         }
-        let domains = Domains::of(&slots, domain_of);
+        view.least_in_domains = least.into_iter().min();
         for need in owner.needs() {
             let entry = view.needs.entry(need.extent).or_insert_with(|| {
-                let lost = lost_of(&slots, row.members.len(), Some(need.extent));
-                let margin = risk.margin(&row.code, &lost);
-                let margin_in_domains = match domains.of_extent(&slots, row.members.len(), need.extent) {
-                    Some(domains) => risk.margin_in_domains(&row.code, &lost, &domains),
-                    None => margin,
-                };
+                let (lost, margin, margin_in_domains) = margins_of(Some(need.extent));
                 let known = before.needs.get(&need.extent);
                 let (since, rests_from) = known.map_or((now, now), |need| (need.since, need.rests_from));
+                let turn_from = known.map_or(now, |need| need.turn_from);
                 let blocked_reads = known.map_or(0, |need| need.blocked_reads);
-                NeedView { targets: Vec::new(), margin, margin_in_domains, lost, since, blocked_reads, rests_from }
+                NeedView {
+                    targets: Vec::new(),
+                    margin,
+                    margin_in_domains,
+                    lost,
+                    since,
+                    blocked_reads,
+                    rests_from,
+                    turn_from,
+                }
             });
             entry.targets.push((need.index, need.disk));
         }
@@ -150,14 +185,14 @@ impl Domains {
         Self { of_slot, is_crowded }
     }
 
-    /// The domain of each index's fragment of an extent; none where all are apart. A fragment that two disks have counts where the first one
+    /// The domain of each index's fragment of an extent, with none given of one that nobody reports missing; none where all are apart. A fragment that two disks have counts where the first one
     /// stands.
-    fn of_extent(&self, slots: &[SlotView], indexes: usize, extent: ExtentKey) -> Option<Vec<u16>> {
+    fn of_extent(&self, slots: &[SlotView], indexes: usize, extent: Option<ExtentKey>) -> Option<Vec<u16>> {
         if !self.is_crowded {
             return None;
         }
         let mut domains = vec![u16::MAX; indexes];
-        for (slot, number) in slots.iter().zip(&self.of_slot).rev().filter(|(slot, _)| has(slot, Some(extent))) {
+        for (slot, number) in slots.iter().zip(&self.of_slot).rev().filter(|(slot, _)| has(slot, extent)) {
             if let Some(domain) = domains.get_mut(usize::from(slot.index)) {
                 *domain = *number;
             }

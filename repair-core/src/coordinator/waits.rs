@@ -96,12 +96,11 @@ impl Coordinator {
 
     fn waits_of_intents(&self, waits: &mut Vec<String>) {
         if let Some(above) = self.intents.paused_above() {
-            let held = |margin: &usize| self.intents.pauses(*margin);
             let needs = self.groups.values().flat_map(|group| group.view.needs.values());
-            let paused = needs.filter(|need| need.margin.as_ref().is_some_and(held)).count();
+            let paused = needs.filter(|need| self.is_paused(need)).count();
             let extents = counted(paused, "extent");
             waits.push(format!(
-                "repairs of what survives more than {above} further losses are paused by an operator: {extents}"
+                "moves, and repairs of what survives more than {above} further losses, are paused by an operator: {extents}"
             ));
         }
         for drain in self.drain_reports() {
