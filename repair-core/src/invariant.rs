@@ -54,11 +54,15 @@ pub enum Invariant {
     ReportsAreTrue,
     /// What lies sound on disks is enough to decode every extent on a list.
     StaysDecodable,
+    /// Where a daemon stands by and the catalog answers, one is in charge within two TTL after the last that was.
+    HandedOver,
+    /// A daemon whose lease was not renewed for longer than its TTL begins no repair and no audit.
+    LapsedBegins,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::RowsFollow,
         Self::SomeListSums,
         Self::EntriesStored,
@@ -79,6 +83,8 @@ impl Invariant {
         Self::Recovers,
         Self::ReportsAreTrue,
         Self::StaysDecodable,
+        Self::HandedOver,
+        Self::LapsedBegins,
     ];
 
     /// The name in reports.
@@ -104,6 +110,8 @@ impl Invariant {
             Self::Recovers => "recovers",
             Self::ReportsAreTrue => "reports-are-true",
             Self::StaysDecodable => "stays-decodable",
+            Self::HandedOver => "handed-over",
+            Self::LapsedBegins => "lapsed-begins",
         }
     }
 }
