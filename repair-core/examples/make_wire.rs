@@ -49,6 +49,7 @@ pub fn files() -> Result<Vec<File>, Box<dyn std::error::Error>> {
     files.push(("row-intent.bin".into(), encode_row(&intent_row())?));
     files.push(("row-pause.bin".into(), encode_row(&pause_row())?));
     files.push(("row-owner.bin".into(), encode_row(&OwnerRow { token: token() })?));
+    files.push(("row-lease.bin".into(), encode_row(&lease_row())?));
     files.push(("row-pg.bin".into(), encode_row(&pg_row())?));
     files.push(("row-stream.bin".into(), encode_row(&stream_row())?));
     files.push(("row-name.bin".into(), encode_row(&name_row())?));
@@ -138,6 +139,12 @@ pub fn intent_row() -> IntentRow {
 /// A pause of repairs.
 pub fn pause_row() -> PauseRow {
     PauseRow { above_margin: 1 }
+}
+
+/// Which daemon is in charge.
+pub fn lease_row() -> LeaseRow {
+    let claim = token().claim;
+    LeaseRow { daemon: "10.0.0.7:7401".into(), claim, ttl: Millis(10_000), counter: 4_711, released: false }
 }
 
 /// The row of a disk.

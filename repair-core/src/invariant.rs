@@ -60,11 +60,15 @@ pub enum Invariant {
     PlacedApart,
     /// What a daemon counts at rest is what a recount gives.
     CountersAgree,
+    /// Where a daemon stands by and the catalog answers, one is in charge within two TTL after the last that was.
+    HandedOver,
+    /// A daemon whose lease was not renewed for longer than its TTL begins no repair and no audit.
+    LapsedBegins,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::RowsFollow,
         Self::SomeListSums,
         Self::EntriesStored,
@@ -87,6 +91,8 @@ impl Invariant {
         Self::StaysDecodable,
         Self::PlacedApart,
         Self::CountersAgree,
+        Self::HandedOver,
+        Self::LapsedBegins,
     ];
 
     /// The name in reports.
@@ -114,6 +120,8 @@ impl Invariant {
             Self::StaysDecodable => "stays-decodable",
             Self::PlacedApart => "placed-apart",
             Self::CountersAgree => "counters-agree",
+            Self::HandedOver => "handed-over",
+            Self::LapsedBegins => "lapsed-begins",
         }
     }
 }

@@ -13,6 +13,7 @@
 //! | [`topology`], [`placement`], [`health`], [`risk`] | where things may lie, who is alive, what is urgent |
 //! | [`queue`], [`budget`], [`pace`], [`forecast`] | whose turn it is, what may be moved and how fast, when it will be done |
 //! | [`lineage`], [`limping`] | which of two folders with one identity is the disk; which disk is far slower than its peers |
+//! | [`ownership`] | which of several daemons is in charge: lease, standby, hand-over |
 //! | [`pg`] | the owner of one placement group: the commit protocol |
 //! | [`node`] | a member: write protocol, journal, fencing |
 //! | [`client`], [`repair`] | the transfers: put, get, rebuild |
@@ -31,6 +32,7 @@ pub mod limits;
 pub mod limping;
 pub mod lineage;
 pub mod node;
+pub mod ownership;
 pub mod pace;
 pub mod pg;
 pub mod placement;

@@ -1,5 +1,7 @@
 //! Declared limits. Nothing from outside makes anybody allocate more than these say.
 
+use crate::time::Millis;
+
 /// Longest message header on the wire. A record (64 KiB) travels in a body.
 pub const MESSAGE_BYTES_MAX: usize = 64 << 10;
 /// Longest body on the wire.
@@ -33,6 +35,12 @@ pub const STREAM_EXTENTS_MAX: usize = 4096;
 pub const RESUMED_EXTENTS_MAX: usize = 1500;
 /// Longest value in the catalog: etcd takes 1.5 MiB in one request.
 pub const CATALOG_VALUE_BYTES_MAX: usize = 1 << 20;
+/// Longest name of a daemon: a host name and a port, or what an operator calls it.
+pub const DAEMON_NAME_BYTES_MAX: usize = 255;
+/// Shortest TTL of a daemon's lease: below, a slow catalog alone lets it lapse.
+pub const LEASE_TTL_MIN: Millis = Millis(100);
+/// Longest TTL of a daemon's lease: nobody wants to wait longer for a standby.
+pub const LEASE_TTL_MAX: Millis = Millis(600_000);
 /// Members of a PG and fragments of an extent in the service.
 pub const MEMBERS_MAX: usize = 256;
 

@@ -5,7 +5,7 @@
 #[allow(dead_code)]
 mod make_wire;
 
-use repair_core::catalog::{CellRow, DiskRow, IntentRow, NameRow, OwnerRow, PauseRow, PgRow, StreamRow};
+use repair_core::catalog::{CellRow, DiskRow, IntentRow, LeaseRow, NameRow, OwnerRow, PauseRow, PgRow, StreamRow};
 use repair_core::id::RecordHash;
 use repair_core::lineage::Lineage;
 use repair_core::repair::Finding;
@@ -130,6 +130,7 @@ fn every_row_reads_back_and_nothing_else_is_taken_for_it() {
     assert_eq!(row::<IntentRow>("intent"), make_wire::intent_row());
     assert_eq!(row::<PauseRow>("pause"), make_wire::pause_row());
     assert_eq!(row::<OwnerRow>("owner").token.revision, 33);
+    assert_eq!(row::<LeaseRow>("lease"), make_wire::lease_row());
     assert_eq!(row::<PgRow>("pg"), make_wire::pg_row());
     assert_eq!(row::<StreamRow>("stream"), make_wire::stream_row());
     assert_eq!(row::<NameRow>("name"), make_wire::name_row());

@@ -53,6 +53,16 @@ fn seeds_hold_with_enough_work_and_enough_faults() {
     assert!(runs.iter().filter(|run| run.has_odd_links()).count() * 10 >= runs.len() * 3);
     // What comes up about once in a hundred seeds is looked for over more of them, by `scripts/test`.
     let rare = ["repair_resumed", "catalog_rolled_back", "cell_suspended", "guest_put_aside"];
+    let leases = [
+        Path::LeaseTakenOver,
+        Path::LeaseHandedOver,
+        Path::LeaseTakenBack,
+        Path::LeaseLapsed,
+        Path::LeaseRegained,
+        Path::DaemonSuperseded,
+        Path::DaemonDeposed,
+    ];
+    assert!(leases.iter().all(|path| counts.of_path(*path) > 0), "{:?}", counts.paths());
     let missing: Vec<&str> = counts.missing().into_iter().filter(|name| !rare.contains(name)).collect();
     assert!(missing.len() <= 4, "{missing:?}");
 }

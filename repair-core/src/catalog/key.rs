@@ -7,6 +7,11 @@ pub fn cell() -> Vec<u8> {
     b"cell".to_vec()
 }
 
+/// The daemon in charge of the cell.
+pub fn lease() -> Vec<u8> {
+    b"lease".to_vec()
+}
+
 /// A disk.
 pub fn disk(disk: DiskId) -> Vec<u8> {
     format!("disk/{disk}").into_bytes()

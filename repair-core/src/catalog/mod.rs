@@ -10,7 +10,7 @@ pub mod row;
 pub mod txn;
 
 pub use row::{
-    CellRow, DiskRow, DrainRow, Entry, EntryKind, IntentRow, NameRow, OwnerRow, PauseRow, PgRow, PgState,
+    CellRow, DiskRow, DrainRow, Entry, EntryKind, IntentRow, LeaseRow, NameRow, OwnerRow, PauseRow, PgRow, PgState,
     StreamExtentRow, StreamRow,
 };
 pub use txn::{Compare, Found, Txn, TxnResult, Write};

@@ -1,6 +1,6 @@
 //! Rows of the catalog. Each is encoded by [`wire::codec`](crate::wire::codec) behind a version byte.
 
-use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, StreamKey, Sum, Token};
+use crate::id::{AttemptId, CellKey, ClaimId, DiskId, ExtentKey, PgId, RecordHash, StreamKey, Sum, Token};
 use crate::time::Millis;
 use ec_core::CodeSpec;
 use ec_core::code::DESCRIPTOR_BYTES;
@@ -37,6 +37,22 @@ pub struct DiskRow {
 pub struct OwnerRow {
     /// The owner's token.
     pub token: Token,
+}
+
+/// Which daemon is in charge of the cell, so that others stand by. It saves work and keeps nobody out: the tokens of [`OwnerRow`]
+/// do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRow {
+    /// Name of the daemon, the same over its restarts: where others find it.
+    pub daemon: String,
+    /// The claim of the life that holds it.
+    pub claim: ClaimId,
+    /// Unchanged for longer than that, by the clock of who looks, it may be taken.
+    pub ttl: Millis,
+    /// Rises by one with every write of the row.
+    pub counter: u64,
+    /// Whether its holder has let go of it: it may be taken at once.
+    pub released: bool,
 }
 
 /// What a placement group takes.

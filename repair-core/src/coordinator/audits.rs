@@ -232,7 +232,7 @@ impl Coordinator {
 
     /// Begins the next audit when its time has come, and brings what was found to its end.
     pub(super) fn run_audits(&mut self) {
-        if self.is_ending() || !self.boot.is_done() {
+        if self.is_ending() || !self.boot.is_done() || !self.may_begin() {
             return;
         }
         self.tidy_parked();

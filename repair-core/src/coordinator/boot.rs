@@ -1,4 +1,4 @@
-//! The first moments: the cell's row, the disks, and a claim on every placement group.
+//! The first moments: the cell's row, the lease, the disks, and a claim on every placement group.
 
 use super::effect::Stopped;
 use super::groups::Group;
@@ -6,6 +6,7 @@ use super::{Coordinator, Op, Timer};
 use crate::catalog::{CellRow, DiskRow, Found, Txn, key};
 use crate::id::{CellKey, PgId};
 use crate::lineage::Lineage;
+use crate::ownership::LeaseEvent;
 use crate::pg::{Owner, PgEvent};
 use crate::time::Millis;
 use crate::wire::codec::{decode_row, encode_row};
@@ -21,6 +22,8 @@ const LOOK_PATIENCE: Millis = Millis(10_000);
 pub(super) enum Boot {
     New,
     Cell,
+    /// Another daemon may be at work.
+    Lease,
     Disks,
     Lives,
     /// What operators want, before anything is decided.
@@ -60,7 +63,7 @@ impl Boot {
             Self::Findings => Some(key::AUDITS),
             Self::Open => Some(key::OPEN),
             Self::Doomed => Some(key::DOOMED),
-            Self::New | Self::Cell | Self::Claims | Self::Looks | Self::Done => None,
+            Self::New | Self::Cell | Self::Lease | Self::Claims | Self::Looks | Self::Done => None,
         }
     }
 }
@@ -107,12 +110,19 @@ impl Coordinator {
             Ok(CellRow { suspended: Some(reason), .. }) => self.stop(Stopped::Suspended { reason }),
             Ok(row) => {
                 self.cell = Some((row, found.revision));
-                self.boot = Boot::Disks;
-                self.boot_again();
+                self.boot = Boot::Lease;
+                self.lease(LeaseEvent::Begin);
             }
             Err(error) => {
                 self.stop(format!("the catalog's row of the cell cannot be read: {error}"));
             }
+        }
+    }
+
+    pub(super) fn lease_is_held(&mut self) {
+        if self.boot == Boot::Lease {
+            self.boot = Boot::Disks;
+            self.boot_again();
         }
     }
 
@@ -141,7 +151,7 @@ impl Coordinator {
             }
             Boot::Open => Boot::Doomed,
             Boot::Doomed => Boot::Done,
-            stays @ (Boot::New | Boot::Cell | Boot::Claims | Boot::Looks | Boot::Done) => stays,
+            stays @ (Boot::New | Boot::Cell | Boot::Lease | Boot::Claims | Boot::Looks | Boot::Done) => stays,
         };
         if self.boot.is_done() {
             self.sweep_later();
@@ -176,7 +186,7 @@ impl Coordinator {
                 let extent = key::doomed_of(&found.key).ok_or("no doomed extent's key")?;
                 self.doom(extent);
             }
-            Boot::New | Boot::Cell | Boot::Claims | Boot::Looks | Boot::Done => {}
+            Boot::New | Boot::Cell | Boot::Lease | Boot::Claims | Boot::Looks | Boot::Done => {}
         }
         Ok(())
     }

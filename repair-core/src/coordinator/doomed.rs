@@ -121,7 +121,7 @@ impl Coordinator {
     }
 
     pub(super) fn run_doomed(&mut self) {
-        if !self.boot.is_done() {
+        if !self.boot.is_done() || !self.may_begin() {
             return;
         }
         let mut extents = Vec::new();

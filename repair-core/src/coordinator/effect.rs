@@ -84,6 +84,8 @@ pub enum CoordinatorEvent {
         /// What became of it.
         outcome: AuditOutcome,
     },
+    /// Another daemon is to take the cell over: what is under way is ended, then this one stops.
+    HandOver,
     /// The moment asked for with [`CoordinatorEffect::WakeAt`] has come.
     Tick,
 }
@@ -191,6 +193,18 @@ pub enum Stopped {
         /// What was seen.
         reason: String,
     },
+    /// Another daemon has taken the lease.
+    #[error("daemon {by} has taken the lease of the cell; this one goes on no longer")]
+    Superseded {
+        /// Its name.
+        by: String,
+    },
+    /// As it was told.
+    #[error("the cell was handed over to the next daemon")]
+    HandedOver,
+    /// The lease cannot be understood or written.
+    #[error("{0}")]
+    Lease(crate::ownership::LeaseError),
     /// A row of the catalog cannot be read or written.
     #[error("{0}")]
     Catalog(String),
@@ -245,6 +259,8 @@ pub struct CoordinatorConfig {
     pub audit_period: Millis,
     /// Payload of all fragments together that audits may read in a second; 0 for no limit.
     pub audit_bytes_per_second: u64,
+    /// Which of several daemons works.
+    pub lease: crate::ownership::LeaseConfig,
     /// Settings of the owners.
     pub pg: PgConfig,
 }
@@ -271,6 +287,7 @@ impl Default for CoordinatorConfig {
             audit_one_in: 1_000,
             audit_period: Millis(14 * 24 * 60 * 60 * 1_000),
             audit_bytes_per_second: 50_000_000,
+            lease: crate::ownership::LeaseConfig::default(),
             pg: PgConfig::default(),
         }
     }

@@ -38,6 +38,9 @@ mod intents;
 #[cfg(test)]
 mod intents_tests;
 mod joins;
+mod lease;
+#[cfg(test)]
+mod lease_tests;
 mod locks;
 pub mod names;
 mod opinion;
@@ -76,6 +79,7 @@ pub use report::StatusReport;
 use crate::catalog::{CellRow, DrainRow, Found, Txn, TxnResult};
 use crate::id::{ClaimId, DiskId, ExtentKey, PgId, StreamKey};
 use crate::node::{Body, PeerId, RequestId};
+use crate::ownership::{LeaseEvent, LeaseOp, Ownership};
 use crate::pg::{CallId, Owner, PgEvent, Ticket};
 use crate::risk::RiskTable;
 use crate::rng::Dice;
@@ -120,6 +124,7 @@ enum Op {
     Suspend,
     Audit(audits::Row),
     Intent(intents::About),
+    Lease(LeaseOp),
 }
 
 /// What a call to a node belongs to.
@@ -163,6 +168,7 @@ enum Timer {
     Audits,
     Intent(intents::About),
     Window(DiskId),
+    Lease,
 }
 
 /// What a ticket given to an owner stands for.
@@ -189,6 +195,8 @@ pub struct Coordinator {
     wake: Option<Time>,
     boot: boot::Boot,
     looks_end: Time,
+    ownership: Ownership,
+    lease_wake: Option<Time>,
     cell: Option<(CellRow, u64)>,
     disks: BTreeMap<DiskId, disks::Disk>,
     peers: BTreeMap<PeerId, DiskId>,
@@ -229,6 +237,7 @@ impl Coordinator {
     /// A coordinator that has not booted. `claim` is of this life alone.
     pub fn new(config: CoordinatorConfig, claim: ClaimId, dice: Dice) -> Self {
         let budgets = crate::budget::Budgets::new(config.budget);
+        let ownership = Ownership::new(config.lease.clone(), claim, dice.child("lease", 0));
         Self {
             config,
             claim,
@@ -245,6 +254,8 @@ impl Coordinator {
             wake: None,
             boot: boot::Boot::New,
             looks_end: Time::ZERO,
+            ownership,
+            lease_wake: None,
             cell: None,
             disks: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -301,6 +312,11 @@ impl Coordinator {
         self.groups.iter().map(|(pg, group)| (*pg, &group.owner))
     }
 
+    /// Whether the cell is this daemon's to work on, as far as it knows.
+    pub const fn is_in_charge(&self) -> bool {
+        self.ownership.is_held()
+    }
+
     /// Whether all is at rest: everything booted and ready, nothing to repair, delete, give up or make, by recounts newer than
     /// the last change.
     pub fn idle(&self) -> bool {
@@ -335,6 +351,7 @@ impl Coordinator {
             CoordinatorEvent::RepairProgress { job, written_bytes } => self.repair_moved(job, written_bytes),
             CoordinatorEvent::RepairDone { job, outcome } => self.repair_done(job, outcome),
             CoordinatorEvent::AuditDone { job, outcome } => self.audit_done(job, outcome),
+            CoordinatorEvent::HandOver => self.lease(LeaseEvent::HandOver),
             CoordinatorEvent::Tick => self.wake = None,
         }
         self.settle();
@@ -366,6 +383,7 @@ impl Coordinator {
             self.run_guests();
             self.run_repairs();
             self.run_audits();
+            self.hand_over_onwards();
             let due = self.timers.first().is_some_and(|(at, _)| *at <= self.now);
             if self.stopped || (self.inbox.is_empty() && self.touched.is_empty() && !due) {
                 break;
@@ -413,6 +431,10 @@ impl Coordinator {
             Timer::Pulse => self.pulse(),
             Timer::Intent(about) => self.intent_due(about),
             Timer::Window(disk) => self.window_due(disk),
+            Timer::Lease => {
+                self.lease_wake = None;
+                self.lease(LeaseEvent::Tick);
+            }
         }
     }
 
@@ -524,6 +546,10 @@ impl Coordinator {
             Some(Op::Doomed { extents }) => self.doomed_read(&extents, rows),
             Some(Op::Audit(row)) => self.audit_row_read(row, rows),
             Some(Op::Intent(about)) => self.intent_read(about, rows),
+            Some(Op::Lease(op)) => {
+                let row = rows.map(|rows| rows.into_iter().next().flatten());
+                self.lease(LeaseEvent::Row { op, row });
+            }
             Some(Op::Cell) => rows.into_iter().for_each(|rows| self.take_cell(rows)),
             Some(
                 Op::Names { .. }
@@ -566,11 +592,16 @@ impl Coordinator {
             Some(Op::Undoomed { extent }) => self.undoomed(extent, result),
             Some(Op::Audit(row)) => self.audit_row_written(row, result),
             Some(Op::Intent(about)) => self.intent_written(about, result),
+            Some(Op::Lease(op)) => self.lease(LeaseEvent::Txn { op, result }),
             _ => {}
         }
     }
 
     fn request(&mut self, asker: Asker, request: DaemonRequest, body: Body) {
+        let reports = matches!(request, DaemonRequest::Status | DaemonRequest::Events { .. });
+        if !reports && self.is_refused_by_lease(asker, &request) {
+            return;
+        }
         if matches!(request, DaemonRequest::Register { .. } | DaemonRequest::RegisterLife { .. }) {
             return disks::Registration::of(request).into_iter().for_each(|wanted| self.register(asker, wanted));
         }

@@ -107,7 +107,7 @@ pub(super) struct Build {
 impl Coordinator {
     /// Begins repairs while there is room for more.
     pub(super) fn run_repairs(&mut self) {
-        if self.is_ending() {
+        if self.is_ending() || !self.may_begin() {
             return;
         }
         self.end_campaign();

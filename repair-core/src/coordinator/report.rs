@@ -455,6 +455,7 @@ impl Coordinator {
         if !self.boot.is_done() {
             waits.push(format!("the daemon is starting: {:?}", self.boot).to_lowercase());
         }
+        waits.extend(self.ownership.wait());
         for (pg, group) in &self.groups {
             waits.extend(group.frozen.iter().map(|reason| format!("placement group {pg} is frozen: {reason}")));
             waits.extend(group.owner.waits().into_iter().map(|wait| format!("placement group {pg}: {wait}")));
@@ -530,6 +531,7 @@ impl Coordinator {
             waits.extend(owner.waits());
         }
         waits.extend(self.wait_of_extent(extent));
+        waits.extend(self.ownership.wait());
         if self.audits.finding(extent).is_some()
             && let Some(indexes) = self.unbuilt_parity().get(&extent)
         {

@@ -2,7 +2,7 @@
 
 use super::{Coordinator, CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, JobId, Note};
 use crate::catalog::memory::MemoryCatalog;
-use crate::catalog::{Txn, TxnResult};
+use crate::catalog::{Txn, TxnResult, Write, key};
 use crate::id::{CellKey, ClaimId, DiskId, ExtentKey, PgId, StreamKey};
 use crate::lineage::Life;
 use crate::node::{
@@ -126,6 +126,8 @@ pub(super) struct World {
     /// Nothing happens to the daemon before.
     paused_until: Time,
     pub(super) fates: Option<Dice>,
+    /// Writes of the lease are lost.
+    pub(super) loses_leases: bool,
     shards: BTreeMap<ExtentKey, Vec<Vec<u8>>>,
 }
 
@@ -164,6 +166,7 @@ impl World {
             range_takes: None,
             paused_until: Time::ZERO,
             fates: None,
+            loses_leases: false,
             shards: BTreeMap::new(),
         };
         world.start_daemon();
@@ -425,7 +428,8 @@ impl World {
     fn transact(&mut self, txn: &Txn) -> TxnResult {
         let fates = [Fate::Heard, Fate::SilentlyDone, Fate::SilentlyNot, Fate::RefusedThoughDone];
         let fate = self.fates.as_mut().and_then(|dice| dice.pick(&fates).copied()).unwrap_or(Fate::Heard);
-        if fate == Fate::SilentlyNot {
+        let is_lease = |write: &Write| matches!(write, Write::Put { key, .. } if *key == key::lease());
+        if fate == Fate::SilentlyNot || (self.loses_leases && txn.writes.iter().any(is_lease)) {
             return TxnResult::Unknown;
         }
         match (self.catalog.apply(txn), fate) {

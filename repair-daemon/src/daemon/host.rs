@@ -12,6 +12,7 @@ use bytes::Bytes;
 use repair_core::coordinator::{Coordinator, CoordinatorConfig, CoordinatorEffect, CoordinatorEvent, Note};
 use repair_core::id::ClaimId;
 use repair_core::node::{Body, PeerId, RequestId};
+use repair_core::ownership::LeaseConfig;
 use repair_core::pg::CallId;
 use repair_core::rng::Dice;
 use repair_core::time::{Millis, Time};
@@ -65,8 +66,10 @@ pub async fn run(options: Options) -> Result<(), FilesError> {
     let replies = server.replies();
     let ending = inputs.clone();
     on_end_signals(move |signal| ending.send(Input::End { signal }))?;
-    let mut actor =
-        Actor::new(options.config, path.clone(), log, keeper.calls.clone(), replies, inputs.clone(), greeting)?;
+    let mut config = options.config;
+    // A file that one process at a time has open: nobody is waited for, and nothing is to be renewed.
+    config.lease = LeaseConfig { daemon: server.address().to_string(), exclusive: true, ..config.lease };
+    let mut actor = Actor::new(config, path.clone(), log, keeper.calls.clone(), replies, inputs.clone(), greeting)?;
     // First of all events, before anybody can be heard.
     actor.happened(inputs.clock.now(), CoordinatorEvent::Boot);
     tokio::spawn(server.serve(Arc::new(inputs.clone())));

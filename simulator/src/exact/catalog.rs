@@ -1,12 +1,13 @@
 //! The catalog, and the ways in which its answers are not the truth.
 
 use super::counts::Unknowns;
+use super::lease::writes_lease;
 use super::message::Shortened;
 use super::mutation::Mutation;
 use super::queue::Instant;
 use super::world::{Event, World};
 use repair_core::catalog::memory::MemoryCatalog;
-use repair_core::catalog::{Found, Txn, TxnResult, Write};
+use repair_core::catalog::{Found, Txn, TxnResult, Write, key};
 use repair_core::coordinator::CoordinatorEvent;
 use repair_core::pg::CallId;
 use repair_core::rng::Dice;
@@ -83,6 +84,8 @@ pub struct CatalogHost {
     pub moods_per_mille: u64,
     /// Until then nobody leads: nothing is answered, and what is asked may be done after that.
     pub leaderless_until: Instant,
+    /// Until then transactions on the lease end in the ways that a transaction may end in.
+    pub leases_fail_until: Instant,
     unknowns: Unknowns,
     dice: Dice,
 }
@@ -94,9 +97,15 @@ impl CatalogHost {
             rows: MemoryCatalog::default(),
             moods_per_mille: 0,
             leaderless_until: Instant(0),
+            leases_fail_until: Instant(0),
             unknowns: Unknowns::default(),
             dice,
         }
+    }
+
+    /// Whether it answers at once, and with the truth.
+    pub fn is_calm(&self, now: Instant) -> bool {
+        self.moods_per_mille == 0 && self.leaderless_until <= now && self.leases_fail_until <= now
     }
 }
 
@@ -113,6 +122,8 @@ impl World {
             mood = if matches!(call, CatalogCall::Txn(_)) { [0, 3][host.dice.below(2) as usize] } else { 2 };
         }
         let is_txn = matches!(call, CatalogCall::Txn(_));
+        let is_lease = matches!(&call, CatalogCall::Txn(txn) if writes_lease(txn));
+        moody |= is_lease && now < host.leases_fail_until;
         if let CatalogCall::Txn(txn) = &call {
             self.trace.line(now, format_args!("daemon {daemon} txn {}:{}", op.0, Shortened(txn)));
         }
@@ -172,7 +183,12 @@ impl World {
                 let rows = &self.catalog.rows;
                 let event = match call {
                     CatalogCall::Get(keys) => {
-                        let found: Vec<Option<Found>> = keys.iter().map(|key| rows.get(key)).collect();
+                        let mut found: Vec<Option<Found>> = keys.iter().map(|key| rows.get(key)).collect();
+                        if self.mutation == Some(Mutation::LeaseSeemsRenewed) {
+                            self.leases.reads += 1;
+                            let lease = found.iter_mut().flatten().filter(|found| found.key == key::lease());
+                            lease.for_each(|found| found.revision += self.leases.reads << 32);
+                        }
                         CoordinatorEvent::Rows { op, rows: Ok(found) }
                     }
                     CatalogCall::Range { prefix, after, limit } => {
@@ -180,7 +196,14 @@ impl World {
                     }
                     CatalogCall::Txn(txn) => {
                         let is_told = matches!(told, Some(CatalogTold(Told::Truth)));
-                        let result = self.apply(daemon, op, txn, is_told);
+                        let forgets = self.mutation == Some(Mutation::RenewalForgotten) && self.renews(daemon, &txn);
+                        let result = if forgets {
+                            TxnResult::Done {
+                                revision: self.catalog.rows.get(&key::lease()).map_or(0, |row| row.revision),
+                            }
+                        } else {
+                            self.apply(daemon, op, txn, is_told)
+                        };
                         let result = match told {
                             Some(CatalogTold(Told::Unknown)) => TxnResult::Unknown,
                             Some(CatalogTold(Told::Refused)) => TxnResult::Refused,
@@ -196,6 +219,11 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether a transaction renews the lease of the daemon that has it.
+    fn renews(&self, daemon: usize, txn: &Txn) -> bool {
+        writes_lease(txn) && self.holder() == Some(daemon)
     }
 
     fn apply(&mut self, daemon: usize, op: CallId, mut txn: Txn, is_told: bool) -> TxnResult {
@@ -215,6 +243,7 @@ impl World {
             } else {
                 unknowns.applied(daemon, &seen);
             }
+            self.lease_written(&seen);
             match self.oracle.applied(&seen) {
                 Ok(rows) => rows.iter().for_each(|written| self.check_row(written)),
                 Err(violation) => self.judge(Err(violation)),

@@ -350,7 +350,7 @@ impl World {
             let what = format!("daemon {daemon}: {}", note.text);
             self.judge(Err(Violation::new(Invariant::ReportsAreTrue, what)));
         }
-        if note.kind == "redundancy_full" && self.current == Some(daemon) {
+        if note.kind == "redundancy_full" && self.holder() == Some(daemon) {
             self.check_report(daemon);
         }
     }

@@ -117,13 +117,15 @@ pub struct ClientHost {
     pub last_reads: Vec<Vec<u8>>,
     /// Operations that ended without an answer or with "not now".
     pub in_vain: u64,
+    /// Where it found the daemon in charge last.
+    pub trusts: usize,
     dice: Dice,
 }
 
 impl ClientHost {
     /// A client with so many operations to do.
     pub fn new(left: u64, dice: Dice) -> Self {
-        Self { operation: None, left, done: 0, last_reads: Vec::new(), in_vain: 0, dice }
+        Self { operation: None, left, done: 0, last_reads: Vec::new(), in_vain: 0, trusts: 0, dice }
     }
 }
 
@@ -218,7 +220,7 @@ impl World {
         {
             put.is_end_sent = true;
         }
-        let to = Site::Daemon(self.current.unwrap_or(usize::MAX));
+        let to = self.daemon_at(self.clients[client].trusts);
         let caller = Caller::Client { client, operation, ask };
         self.ask(caller, (Site::Client(client), endpoint), to, Question::Daemon(request), body, ASK_DEADLINE_MS);
     }
@@ -372,7 +374,7 @@ impl World {
                 self.call_node(caller, from, &to, request, body, deadline);
             }
             ExtentEffect::Ask { ask, request, body } => {
-                let to = Site::Daemon(self.current.unwrap_or(usize::MAX));
+                let to = self.daemon_at(self.clients[client].trusts);
                 let caller = Caller::TransferAsk { client, operation, transfer: number, ask };
                 self.ask(caller, from, to, Question::Daemon(request), body, ASK_DEADLINE_MS);
             }

@@ -106,8 +106,14 @@ kinds! {
         DaemonKilled = "daemon_killed",
         /// A daemon stands still and goes on as if it had not.
         DaemonPaused = "daemon_paused",
-        /// Another daemon takes over and the one before does not know.
+        /// Another daemon is started that waits for nobody, and the one before does not know.
         SecondDaemon = "second_daemon",
+        /// A daemon is told to hand the cell over.
+        DaemonHandsOver = "daemon_hands_over",
+        /// A daemon is gone for ever, those that stand by are not.
+        DaemonGoneForEver = "daemon_gone_for_ever",
+        /// Writes of the lease are lost, late, or not told.
+        LeaseWritesFail = "lease_writes_fail",
         /// A client's process ends.
         ClientKilled = "client_killed",
         /// A node is not as it should be for ever.
@@ -178,6 +184,18 @@ kinds! {
         OldOwnerFenced = "old_owner_fenced",
         /// A daemon found that another had taken its place, and ended.
         DaemonDeposed = "daemon_deposed",
+        /// A daemon that stood by took over from one that fell silent.
+        LeaseTakenOver = "lease_taken_over",
+        /// A daemon that stood by took over from one that let go.
+        LeaseHandedOver = "lease_handed_over",
+        /// A daemon that was started again was in charge at once.
+        LeaseTakenBack = "lease_taken_back",
+        /// A daemon could not renew its lease, and began nothing.
+        LeaseLapsed = "lease_lapsed",
+        /// It could again, and nobody had taken over.
+        LeaseRegained = "lease_regained",
+        /// A daemon found another's lease in the place of its own, and ended.
+        DaemonSuperseded = "daemon_superseded",
         /// A daemon found that it had stood still.
         PauseNoticed = "pause_noticed",
         /// A transaction without an answer was found to have been applied.
@@ -298,7 +316,13 @@ impl Counts {
 
     /// What a daemon said.
     pub fn note(&mut self, note: &Note) {
+        let right = note.fields.iter().find(|(name, _)| *name == "right").map(|(_, value)| value.as_str());
         let path = match note.kind {
+            "lease_taken" if right == Some("silent") => Path::LeaseTakenOver,
+            "lease_taken" if right == Some("released") => Path::LeaseHandedOver,
+            "lease_taken" if right == Some("own") => Path::LeaseTakenBack,
+            "lease_lapsed" => Path::LeaseLapsed,
+            "lease_regained" => Path::LeaseRegained,
             "fragment_damaged" => Path::DamageFound,
             "fragment_healed" => Path::DamageHealed,
             "disk_suspect" => Path::DiskSuspected,
@@ -323,6 +347,9 @@ impl Counts {
     pub fn stopped(&mut self, reason: &Stopped) {
         if matches!(reason, Stopped::Deposed { .. } | Stopped::Rival) {
             self.path(Path::DaemonDeposed);
+        }
+        if matches!(reason, Stopped::Superseded { .. }) {
+            self.path(Path::DaemonSuperseded);
         }
     }
 

@@ -53,6 +53,14 @@ struct Repair {
 pub struct DaemonHost {
     /// Its coordinator; none when it ended.
     pub coordinator: Option<Coordinator>,
+    /// Its claim, of this life alone.
+    pub claim: ClaimId,
+    /// Where it runs.
+    pub slot: usize,
+    /// Whether it took the cell without waiting for anybody.
+    pub usurps: bool,
+    /// Whether it was told to hand the cell over.
+    pub leaves: bool,
     endpoint: Endpoint,
     wake: u64,
     repairs: BTreeMap<JobId, Repair>,
@@ -66,21 +74,28 @@ impl DaemonHost {
 }
 
 impl World {
-    /// A daemon's process starts; nodes and clients find it from now on.
-    pub fn start_daemon(&mut self) {
-        if self.current.is_some_and(|daemon| self.daemons[daemon].is_running()) && !self.faults.wants_second_daemon() {
+    /// A daemon's process starts at its place, where none runs.
+    pub fn start_daemon(&mut self, slot: usize) {
+        let runs = self.slots[slot].last.is_some_and(|daemon| self.daemons[daemon].is_running());
+        if runs || self.slots[slot].is_gone {
             return;
         }
-        let daemon = self.daemons.len();
+        let (daemon, endpoint, usurps) = self.new_life(slot);
         let mut dice = self.dice.child("daemon", daemon as u64);
         let claim = ClaimId(dice.wide());
         let now = self.queue.now();
-        self.trace.line(now, format_args!("daemon {daemon} starts, claim {claim}"));
-        let coordinator = Coordinator::new(self.profile.coordinator(), claim, dice);
-        let endpoint = Endpoint(self.number());
-        self.daemons.push(DaemonHost { coordinator: Some(coordinator), endpoint, wake: 0, repairs: BTreeMap::new() });
-        self.current = Some(daemon);
+        self.trace.line(now, format_args!("daemon {daemon} starts at d{slot}, claim {claim}, usurps {usurps}"));
+        let mut config = self.profile.coordinator();
+        (config.lease.daemon, config.lease.exclusive) = (format!("d{slot}"), usurps);
+        let coordinator = Some(Coordinator::new(config, claim, dice));
+        let repairs = BTreeMap::new();
+        self.daemons.push(DaemonHost { coordinator, claim, slot, usurps, leaves: false, endpoint, wake: 0, repairs });
         self.coordinator(daemon, CoordinatorEvent::Boot);
+    }
+
+    /// Daemons start wherever none runs.
+    pub fn start_daemons(&mut self) {
+        (0..self.slots.len()).for_each(|slot| self.start_daemon(slot));
     }
 
     /// A daemon's process ends at once.
@@ -128,8 +143,16 @@ impl World {
                 let from = (Site::Daemon(daemon), self.daemons[daemon].endpoint);
                 self.call_node(caller, from, &to, request, body, deadline);
             }
-            CoordinatorEffect::Repair { job, spec } => self.start_repair(daemon, job, *spec),
-            CoordinatorEffect::Audit { job, spec } => self.start_audit(daemon, job, *spec),
+            CoordinatorEffect::Repair { job, spec } => {
+                let held = self.may_begin(daemon);
+                self.judge(held);
+                self.start_repair(daemon, job, *spec);
+            }
+            CoordinatorEffect::Audit { job, spec } => {
+                let held = self.may_begin(daemon);
+                self.judge(held);
+                self.start_audit(daemon, job, *spec);
+            }
             CoordinatorEffect::Note(note) => self.note(daemon, &note),
             CoordinatorEffect::WakeAt(time) => {
                 let host = &mut self.daemons[daemon];
@@ -145,16 +168,18 @@ impl World {
         let now = self.queue.now();
         self.trace.line(now, format_args!("daemon {daemon} stops itself: {reason}"));
         self.counts.stopped(reason);
-        let was_deposed =
-            self.current != Some(daemon) || self.daemons.iter().filter(|host| host.is_running()).count() > 1;
-        if !was_deposed && self.daemons.len() == 1 {
+        let is_for_others = matches!(
+            reason,
+            Stopped::Deposed { .. } | Stopped::Rival | Stopped::Superseded { .. } | Stopped::HandedOver
+        );
+        let is_first = self.daemons.len() == self.slots.len() && self.slots.len() == 1;
+        if matches!(reason, Stopped::Lease(_)) || (is_first && !is_for_others) {
             let what = format!("daemon {daemon} stopped for good: {reason}");
             self.judge(Err(Violation::new(Invariant::NothingFreezes, what)));
         }
         self.stop_daemon(daemon);
-        if self.current == Some(daemon) {
-            self.queue.after(500_000, Event::DaemonStart);
-        }
+        let slot = self.daemons[daemon].slot;
+        self.queue.after(500_000, Event::DaemonStart { slot });
     }
 
     fn note(&mut self, daemon: usize, note: &Note) {
@@ -303,7 +328,7 @@ impl World {
 
     /// Whether the daemon in charge has proven this group.
     pub fn is_ready(&self, pg: PgId) -> bool {
-        let coordinator = self.current.and_then(|daemon| self.daemons[daemon].coordinator.as_ref());
+        let coordinator = self.holder().and_then(|daemon| self.daemons[daemon].coordinator.as_ref());
         coordinator.and_then(|coordinator| coordinator.owner(pg)).is_some_and(repair_core::pg::Owner::is_ready)
     }
 }

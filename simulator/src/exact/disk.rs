@@ -60,6 +60,7 @@ type Parts = (Header, Vec<u32>, Vec<u8>);
 struct Judged {
     class: Class,
     root: Option<[u8; 32]>,
+    record: Option<RecordHash>,
     parts: Result<Parts, StoreError>,
 }
 
@@ -76,10 +77,10 @@ impl NamedFile {
     /// The record it carries, where as a process sees it it is this fragment and sound.
     pub fn sound(&self, fragment: FragmentKey) -> Option<RecordHash> {
         let judged = self.judged();
-        let (header, _, record) = judged.parts.as_ref().ok().filter(|_| judged.class == Class::Healthy)?;
+        let (header, ..) = judged.parts.as_ref().ok().filter(|_| judged.class == Class::Healthy)?;
         let named = (header.identity.extent, header.identity.generation, header.identity.index.get());
         let is_named = named == (fragment.extent.id(), fragment.generation, fragment.index);
-        is_named.then(|| RecordHash::of(record))
+        judged.record.filter(|_| is_named)
     }
 
     fn judged(&self) -> &Judged {
@@ -91,7 +92,8 @@ impl NamedFile {
                 let payload = &bytes[layout.payload_at as usize..layout.table_at as usize];
                 *header.identity.root(&Hash::of(payload)).as_bytes()
             });
-            Judged { class: examine(&bytes).class, root, parts }
+            let record = parts.as_ref().ok().map(|(_, _, record)| RecordHash::of(record));
+            Judged { class: examine(&bytes).class, root, record, parts }
         })
     }
 

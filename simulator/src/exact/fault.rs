@@ -7,6 +7,7 @@ use super::disk::{FakeDisk, Lie};
 use super::net::Site;
 use super::queue::Instant;
 use super::world::{Event, World};
+use repair_core::coordinator::CoordinatorEvent;
 use repair_core::id::{DiskId, PgId};
 use repair_core::rng::Dice;
 use repair_core::wire::node::FragmentKey;
@@ -44,8 +45,6 @@ pub enum Later {
     Store(usize),
     /// And one that was to lie.
     Lie(usize),
-    /// A daemon that lived on beside another ends.
-    Zombie(usize),
 }
 
 /// How often faults of a kind strike in a run: weights, drawn by its seed.
@@ -71,13 +70,15 @@ enum Strike {
     Daemon,
     Pause,
     SecondDaemon,
+    HandOver,
+    Leases,
     Client,
     Store,
     HangUp,
 }
 
 /// The usual weight of each.
-const WEIGHTS: [(Strike, u64); 20] = [
+const WEIGHTS: [(Strike, u64); 22] = [
     (Strike::Stop, 12),
     (Strike::PowerEverywhere, 2),
     (Strike::Wipe, 6),
@@ -95,6 +96,8 @@ const WEIGHTS: [(Strike, u64); 20] = [
     (Strike::Daemon, 5),
     (Strike::Pause, 3),
     (Strike::SecondDaemon, 3),
+    (Strike::HandOver, 3),
+    (Strike::Leases, 4),
     (Strike::Client, 5),
     (Strike::Store, 10),
     (Strike::HangUp, 4),
@@ -114,7 +117,6 @@ pub struct Faults {
     /// Disks whose content was hurt since the cell was last whole.
     pub wounded: BTreeSet<DiskId>,
     weights: Weights,
-    second_daemon: bool,
     disks: u64,
     source: Dice,
     /// Of the fault that strikes now.
@@ -134,16 +136,10 @@ impl Faults {
             struck: Vec::new(),
             wounded: BTreeSet::new(),
             weights: weights.collect(),
-            second_daemon: false,
             disks: 0,
             source,
             dice,
         }
-    }
-
-    /// Whether a daemon starts though one runs.
-    pub fn wants_second_daemon(&mut self) -> bool {
-        std::mem::take(&mut self.second_daemon)
     }
 
     fn draw(&mut self) -> Strike {
@@ -215,7 +211,9 @@ impl World {
             Strike::Leader => Some(self.fault_leader(lasts)),
             Strike::Daemon => self.fault_daemon(lasts),
             Strike::Pause => self.fault_pause(lasts),
-            Strike::SecondDaemon => self.fault_second_daemon(lasts),
+            Strike::SecondDaemon => self.fault_second_daemon(),
+            Strike::HandOver => self.fault_hand_over(),
+            Strike::Leases => Some(self.fault_leases(lasts)),
             Strike::Client => self.fault_client(),
             Strike::Store => Some(self.fault_store(node, lasts)),
             Strike::HangUp => Some(self.fault_hang_up(node)),
@@ -250,9 +248,12 @@ impl World {
                 self.queue.after(lasts, Event::NodeStart { node });
             }
         }
-        if let Some(daemon) = self.current.filter(|daemon| self.daemons[*daemon].is_running()) {
-            self.stop_daemon(daemon);
-            self.queue.after(500_000, Event::DaemonStart);
+        for slot in 0..self.slots.len() {
+            if let Some(daemon) = self.slots[slot].last {
+                self.stop_daemon(daemon);
+            }
+            let lasts = 500_000 + 100_000 * slot as u64;
+            self.queue.after(lasts, Event::DaemonStart { slot });
         }
         FaultKind::PowerLostEverywhere
     }
@@ -339,7 +340,7 @@ impl World {
     fn someone(&mut self) -> Option<Site> {
         let others = self.clients.len() as u64 + 2;
         match self.faults.dice.below(others) {
-            0 | 1 => self.current.map(Site::Daemon),
+            0 | 1 => self.running_daemon().map(Site::Daemon),
             other => Some(Site::Client(other as usize - 2)),
         }
     }
@@ -370,7 +371,7 @@ impl World {
         let here = Site::Node(node);
         let others = (0..self.nodes.len()).filter(|other| *other != node).map(Site::Node);
         let clients = (0..self.clients.len()).map(Site::Client);
-        let mut links: Vec<Site> = others.chain(clients).chain(self.current.map(Site::Daemon)).collect();
+        let mut links: Vec<Site> = others.chain(clients).chain(self.running_daemon().map(Site::Daemon)).collect();
         let one_way = self.faults.dice.chance(1, 3);
         self.faults.dice.shuffle(&mut links);
         let step = lasts / 2 / links.len() as u64;
@@ -441,45 +442,64 @@ impl World {
         FaultKind::CatalogLeaderLost
     }
 
+    /// The daemon in charge; where there is none, any that runs.
     fn running_daemon(&self) -> Option<usize> {
-        self.current.filter(|daemon| self.daemons[*daemon].is_running())
+        let runs = |daemon: &usize| self.daemons[*daemon].is_running();
+        self.holder().or_else(|| self.slots.iter().filter_map(|slot| slot.last).find(runs))
     }
 
     fn fault_daemon(&mut self, lasts: u64) -> Option<FaultKind> {
-        let daemon = self.running_daemon()?;
+        let any = self.faults.dice.below(4 * self.slots.len() as u64) as usize;
+        // Now and then one that stands by.
+        let last = self.slots.get(any).and_then(|slot| slot.last).filter(|daemon| self.daemons[*daemon].is_running());
+        let daemon = last.or_else(|| self.running_daemon())?;
         self.say(format_args!("daemon {daemon} is killed"));
         self.stop_daemon(daemon);
-        // One that stands by is soon there; else it is started anew.
-        let micros = if self.profile.daemons > 1 { lasts / 8 } else { lasts / 2 };
-        self.queue.after(micros, Event::DaemonStart);
+        let slot = self.daemons[daemon].slot;
+        // Soon back and in charge again, or long after another took over.
+        let long = if self.slots.len() > 1 { 3_000 * self.profile.lease_ttl_ms() } else { 0 };
+        let micros = if self.faults.dice.chance(1, 2) { lasts / 8 } else { lasts / 2 + long };
+        self.queue.after(micros, Event::DaemonStart { slot });
         Some(FaultKind::DaemonKilled)
     }
 
     /// A daemon stands still; perhaps another takes its place meanwhile, and it does not know when it goes on.
     fn fault_pause(&mut self, lasts: u64) -> Option<FaultKind> {
-        let daemon = self.running_daemon()?;
+        let daemon = self.running_daemon().filter(|daemon| !self.paused.contains_key(daemon))?;
         self.say(format_args!("daemon {daemon} stands still for {} ms", lasts / 1000));
         self.paused.insert(daemon, Instant(self.queue.now().0 + lasts));
-        if self.may_have_another_daemon() && self.faults.dice.chance(1, 2) {
-            self.faults.second_daemon = true;
-            self.start_daemon();
-            self.queue.after(lasts * 2, Event::Later(Later::Zombie(daemon)));
-        }
         Some(FaultKind::DaemonPaused)
     }
 
-    fn may_have_another_daemon(&self) -> bool {
-        self.daemons.iter().filter(|host| host.is_running()).count() < self.profile.daemons
+    /// A daemon that stood by is started anew and waits for nobody; the one in charge does not know it.
+    fn fault_second_daemon(&mut self) -> Option<FaultKind> {
+        let first = self.running_daemon()?;
+        let others: Vec<usize> = (0..self.slots.len()).filter(|slot| *slot != self.daemons[first].slot).collect();
+        let slot = *self.faults.dice.pick(&others)?;
+        self.say(format_args!("a second daemon beside {first}"));
+        if let Some(daemon) = self.slots[slot].last {
+            self.stop_daemon(daemon);
+        }
+        self.slots[slot].usurps = true;
+        self.start_daemon(slot);
+        Some(FaultKind::SecondDaemon)
     }
 
-    /// A second daemon takes over; the first lives on for a while and does not know it.
-    fn fault_second_daemon(&mut self, lasts: u64) -> Option<FaultKind> {
-        let daemon = self.running_daemon().filter(|_| self.may_have_another_daemon())?;
-        self.say(format_args!("a second daemon beside {daemon}"));
-        self.faults.second_daemon = true;
-        self.start_daemon();
-        self.queue.after(lasts, Event::Later(Later::Zombie(daemon)));
-        Some(FaultKind::SecondDaemon)
+    fn fault_hand_over(&mut self) -> Option<FaultKind> {
+        let serves = |daemon: &usize| !self.paused.contains_key(daemon) && !self.daemons[*daemon].leaves;
+        let daemon = self.holder().filter(serves)?;
+        self.say(format_args!("daemon {daemon} is to hand over"));
+        self.daemons[daemon].leaves = true;
+        if self.mutation != Some(super::mutation::Mutation::HandOverKeepsOwning) {
+            self.coordinator(daemon, CoordinatorEvent::HandOver);
+        }
+        Some(FaultKind::DaemonHandsOver)
+    }
+
+    fn fault_leases(&mut self, lasts: u64) -> FaultKind {
+        self.say(format_args!("writes of the lease fail for {} ms", lasts / 1000));
+        self.catalog.leases_fail_until = Instant(self.queue.now().0 + lasts);
+        FaultKind::LeaseWritesFail
     }
 
     fn fault_client(&mut self) -> Option<FaultKind> {
@@ -551,8 +571,6 @@ impl World {
             Later::Catalog => self.catalog.moods_per_mille = 0,
             Later::Store(node) => self.mend_store(node),
             Later::Lie(node) => self.nodes[node].disk.lie = None,
-            Later::Zombie(daemon) if self.current != Some(daemon) => self.stop_daemon(daemon),
-            Later::Zombie(_) => (),
         }
     }
 
@@ -569,6 +587,7 @@ impl World {
         self.net.mend();
         self.catalog.moods_per_mille = 0;
         self.catalog.leaderless_until = Instant(0);
+        self.catalog.leases_fail_until = Instant(0);
         self.paused.clear();
         for node in 0..self.nodes.len() {
             self.mend_store(node);
@@ -577,12 +596,13 @@ impl World {
                 self.queue.after(200_000, Event::NodeStart { node });
             }
         }
-        for daemon in 0..self.daemons.len() {
-            if Some(daemon) != self.current {
+        for slot in 0..self.slots.len() {
+            // One that waits for nobody renews nothing either.
+            if let Some(daemon) = self.slots[slot].last.filter(|daemon| self.daemons[*daemon].usurps) {
                 self.stop_daemon(daemon);
             }
+            self.queue.after(200_000, Event::DaemonStart { slot });
         }
-        self.queue.after(200_000, Event::DaemonStart);
     }
 
     /// Whether all operations were done.

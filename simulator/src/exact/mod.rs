@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`world`], [`queue`], [`trace`] | one virtual time, events in order, what happened |
 //! | [`node`], [`disk`], [`file`] | nodes on fake disks |
-//! | [`daemon`], [`catalog`] | daemons on a fake catalog |
+//! | [`daemon`], [`catalog`], [`lease`] | daemons on a fake catalog, one in charge and others that stand by |
 //! | [`client`], [`reader`], [`content`] | what users do |
 //! | [`net`], [`message`] | what travels |
 //! | [`fault`], [`atlas`], [`mutation`] | what goes wrong, what may be hurt, what is wrong on purpose |
@@ -26,6 +26,7 @@ pub mod daemon;
 pub mod disk;
 pub mod fault;
 pub mod file;
+pub mod lease;
 pub mod message;
 pub mod mode;
 pub mod mutation;

@@ -80,7 +80,20 @@ impl World {
                 self.break_node(node, how);
             }
         }
+        if !self.broken.is_empty() && dice.chance(1, 2) {
+            self.lose_daemon_for_ever();
+        }
         !self.broken.is_empty()
+    }
+
+    /// The daemon in charge is gone, where another can follow.
+    fn lose_daemon_for_ever(&mut self) {
+        let Some(daemon) = self.holder().filter(|_| self.slots.len() > 1) else { return };
+        let now = self.queue.now();
+        self.trace.line(now, format_args!("daemon {daemon} is gone for ever"));
+        self.counts.fault(FaultKind::DaemonGoneForEver);
+        self.slots[self.daemons[daemon].slot].is_gone = true;
+        self.stop_daemon(daemon);
     }
 
     fn break_node(&mut self, node: usize, how: Broken) {
@@ -108,6 +121,12 @@ impl World {
         };
         self.oracle.pgs.values().all(|truth| {
             let members = || (0..).zip(&truth.row.members).filter(|(_, disk)| !gone(disk));
+            // A group without extents loses nothing, and cannot become whole from fewer members than its code needs.
+            let lacking =
+                truth.row.members.len() - members().filter(|(_, disk)| !truth.row.behind.contains(disk)).count();
+            if truth.list.is_empty() && lacking > self.profile.tolerance {
+                return false;
+            }
             truth.list.keys().all(|extent| {
                 let have = members().filter(|(index, disk)| self.has_unhurt(**disk, *extent, *index));
                 self.is_enough(&have.map(|(index, _)| index).collect())

@@ -17,13 +17,19 @@ pub enum Mutation {
     PrepareNotStored,
     /// The catalog forgets to delete.
     DeleteForgotten,
+    /// Whoever reads the lease finds it just renewed.
+    LeaseSeemsRenewed,
+    /// A renewal of the lease is told to be done and is not.
+    RenewalForgotten,
+    /// A daemon that is told to hand the cell over does not hear it.
+    HandOverKeepsOwning,
     /// A client mixes bytes of another place into what it read.
     ReaderMixes,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Disk(DiskMutation::JournalUnsynced),
         Self::Disk(DiskMutation::FolderUnsynced),
         Self::Disk(DiskMutation::ContentUnsynced),
@@ -34,6 +40,9 @@ impl Mutation {
         Self::BehindSaysLevel,
         Self::PrepareNotStored,
         Self::DeleteForgotten,
+        Self::LeaseSeemsRenewed,
+        Self::RenewalForgotten,
+        Self::HandOverKeepsOwning,
         Self::ReaderMixes,
     ];
 
@@ -50,6 +59,9 @@ impl Mutation {
             Self::BehindSaysLevel => "behind-says-level",
             Self::PrepareNotStored => "prepare-not-stored",
             Self::DeleteForgotten => "delete-forgotten",
+            Self::LeaseSeemsRenewed => "lease-seems-renewed",
+            Self::RenewalForgotten => "renewal-forgotten",
+            Self::HandOverKeepsOwning => "hand-over-keeps-owning",
             Self::ReaderMixes => "reader-mixes",
         }
     }

@@ -2,6 +2,7 @@
 
 use super::daemon::of_node;
 use super::disk::FakeDisk;
+use super::lease::is_elsewhere;
 use super::message::{Answer, Answered, Call, Question};
 use super::mode::Broken;
 use super::mutation::Mutation;
@@ -62,6 +63,8 @@ pub struct NodeHost {
     work: BTreeMap<OpId, Work>,
     /// The connection to the daemon.
     link: Option<(usize, Endpoint)>,
+    /// Where it looks for the daemon in charge.
+    pub trusts: usize,
     /// Its connections to other nodes.
     peers: Option<Endpoint>,
     /// Prepared answers that the owner may build on.
@@ -109,6 +112,7 @@ impl NodeHost {
             wake: 0,
             work: BTreeMap::new(),
             link: None,
+            trusts: 0,
             peers: None,
             promises: BTreeSet::new(),
             tokens: BTreeMap::new(),
@@ -304,11 +308,16 @@ impl World {
         if host.running != Some(life) || host.link.is_some() {
             return;
         }
-        let reachable = self.current.filter(|daemon| {
-            let (here, there) = (Site::Node(node), Site::Daemon(*daemon));
-            self.daemons[*daemon].is_running() && !self.net.is_cut(here, there) && !self.net.is_cut(there, here)
-        });
+        let (here, there) = (Site::Node(node), self.daemon_at(host.trusts));
+        let reachable = match there {
+            Site::Daemon(daemon) => Some(daemon).filter(|daemon| {
+                let runs = self.daemons.get(*daemon).is_some_and(super::daemon::DaemonHost::is_running);
+                runs && !self.net.is_cut(here, there) && !self.net.is_cut(there, here)
+            }),
+            _ => None,
+        };
         let Some(daemon) = reachable else {
+            self.nodes[node].trusts = self.next_slot(self.nodes[node].trusts, there);
             self.queue.after(RELINK_MICROS, Event::NodeLink { node, life });
             return;
         };
@@ -451,7 +460,11 @@ impl World {
         if self.nodes[node].running != Some(life) {
             return;
         }
-        let is_lost = matches!(answered, Err(CallError::Lost | CallError::Timeout | CallError::Unreachable));
+        let is_lost = match &answered {
+            Ok((Answer::Daemon(reply), _)) => is_elsewhere(Ok(reply)),
+            Ok((Answer::Node(_), _)) => false,
+            Err(error) => is_elsewhere(Err(error)),
+        };
         let result = answered.and_then(|(answer, _)| match answer {
             Answer::Daemon(reply) => Ok(reply),
             Answer::Node(_) => Err(CallError::Nonsense),

@@ -6,6 +6,7 @@ use ec_core::{Code, CodeSpec};
 use repair_core::budget::BudgetConfig;
 use repair_core::coordinator::CoordinatorConfig;
 use repair_core::node::NodeConfig;
+use repair_core::ownership::LeaseConfig;
 use repair_core::pg::PgConfig;
 use repair_core::rng::Dice;
 use repair_core::time::Millis;
@@ -24,7 +25,7 @@ pub struct Profile {
     pub nodes: usize,
     /// Its racks: node after node goes to the next one.
     pub racks: usize,
-    /// Daemons that may run at once: one is in charge, the others stand by, or believe that they are.
+    /// Its daemons: one is in charge, the others stand by.
     pub daemons: usize,
     /// Its clients.
     pub clients: usize,
@@ -156,6 +157,11 @@ impl Profile {
         ms * self.stretch
     }
 
+    /// Silence after which a standby takes over.
+    pub const fn lease_ttl_ms(&self) -> u64 {
+        self.span_ms(700)
+    }
+
     /// Settings of its coordinators.
     pub fn coordinator(&self) -> CoordinatorConfig {
         let span = |ms: u64| Millis(self.span_ms(ms));
@@ -177,6 +183,7 @@ impl Profile {
             audit_one_in: 4,
             audit_period: span(20_000),
             audit_bytes_per_second: 2_000_000,
+            lease: LeaseConfig { ttl: Millis(self.lease_ttl_ms()), exclusive: false, ..LeaseConfig::default() },
             pg: PgConfig {
                 call_deadline: Millis(1_000),
                 prepare_deadline: Millis(2_500),

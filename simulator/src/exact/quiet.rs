@@ -21,7 +21,7 @@ impl World {
         for pg in self.oracle.pgs.keys() {
             self.stands_apart(*pg, self.broken.is_empty())?;
         }
-        let coordinator = self.current.and_then(|daemon| self.daemons.get(daemon)?.coordinator.as_ref());
+        let coordinator = self.holder().and_then(|daemon| self.daemons.get(daemon)?.coordinator.as_ref());
         let Some(coordinator) = coordinator else { return Ok(()) };
         let status = coordinator.status();
         let counters = Counters {

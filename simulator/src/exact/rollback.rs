@@ -66,11 +66,12 @@ impl World {
         self.phase = Phase::Settling(self.queue.now());
     }
 
-    /// Ends all daemons and starts one on another catalog. Gives the one it was on.
+    /// Ends all daemons and starts them on another catalog. Gives the one it was on.
     fn restart_on(&mut self, rows: MemoryCatalog) -> MemoryCatalog {
         (0..self.daemons.len()).for_each(|daemon| self.stop_daemon(daemon));
         let replaced = std::mem::replace(&mut self.catalog.rows, rows);
-        self.start_daemon();
+        self.look_at_lease();
+        self.start_daemons();
         replaced
     }
 

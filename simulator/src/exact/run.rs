@@ -183,7 +183,9 @@ impl World {
             self.clients.push(ClientHost::new(share, dice));
             self.queue.after(1_500_000, Event::ClientNext { client });
         }
-        self.queue.after(0, Event::DaemonStart);
+        for slot in 0..self.slots.len() {
+            self.queue.after(slot as u64 * 300, Event::DaemonStart { slot });
+        }
         self.queue.after(3_000_000, Event::Fault);
         self.queue.after(LOOK_EVERY_MICROS, Event::Look);
     }
@@ -191,6 +193,7 @@ impl World {
     /// Is it over?
     pub fn look(&mut self) {
         self.queue.after(LOOK_EVERY_MICROS, Event::Look);
+        self.look_at_handover();
         let now = self.queue.now();
         let (since, limit_ms) = match self.phase {
             Phase::Faults => (Instant(0), WORK_MS_MAX),
@@ -293,9 +296,9 @@ impl World {
         if let Some(flaw) = self.flaw() {
             return flaw;
         }
-        let coordinator = self.current.and_then(|daemon| self.daemons[daemon].coordinator.as_ref());
+        let coordinator = self.holder().and_then(|daemon| self.daemons[daemon].coordinator.as_ref());
         match coordinator {
-            None => "no daemon runs".into(),
+            None => "no daemon is in charge".into(),
             // A node that is broken for ever keeps its daemon waiting for ever.
             Some(coordinator) if !coordinator.idle() && self.broken.is_empty() => {
                 let status = coordinator.status();

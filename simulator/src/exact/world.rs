@@ -5,6 +5,7 @@ use super::client::ClientHost;
 use super::counts::Counts;
 use super::daemon::DaemonHost;
 use super::fault::{Faults, Later};
+use super::lease::{Leases, Slot, is_elsewhere};
 use super::message::{Answer, Answered, Question, Shown};
 use super::mode::Broken;
 use super::mutation::Mutation;
@@ -188,7 +189,10 @@ pub enum Event {
         wake: u64,
     },
     /// A daemon's process starts.
-    DaemonStart,
+    DaemonStart {
+        /// Where.
+        slot: usize,
+    },
     /// A repair wakes.
     RepairTick {
         /// Of which daemon.
@@ -247,8 +251,10 @@ pub struct World {
     pub nodes: Vec<NodeHost>,
     /// All lives of daemons.
     pub daemons: Vec<DaemonHost>,
-    /// Where nodes and clients find the daemon.
-    pub current: Option<usize>,
+    /// Where daemons run.
+    pub slots: Vec<Slot>,
+    /// Which of them is in charge.
+    pub leases: Leases,
     /// The clients.
     pub clients: Vec<ClientHost>,
     /// The faults.
@@ -304,7 +310,8 @@ impl World {
             net: Net::new(dice.child("net", 0)),
             nodes: Vec::new(),
             daemons: Vec::new(),
-            current: None,
+            slots: (0..profile.daemons).map(|_| Slot::default()).collect(),
+            leases: Leases::default(),
             clients: Vec::new(),
             faults: Faults::new(dice.child("fault", 0), only_faults),
             profile,
@@ -366,7 +373,7 @@ impl World {
             Event::NodeLink { node, life } => self.link_node(node, life),
             Event::Catalog(step) => self.catalog_step(*step),
             Event::DaemonTick { daemon, wake } => self.daemon_tick(daemon, wake),
-            Event::DaemonStart => self.start_daemon(),
+            Event::DaemonStart { slot } => self.start_daemon(slot),
             Event::RepairTick { daemon, job, wake } => self.repair_tick(daemon, job, wake),
             Event::ClientNext { client } => self.next_operation(client),
             Event::ClientTick { client, operation, wake } => self.client_tick(client, operation, wake),
@@ -493,6 +500,14 @@ impl World {
                 self.hang_up(endpoint, from, to);
             }
         }
+        let spoke = match &answered {
+            Ok((Answer::Daemon(reply), _)) => is_elsewhere(Ok(reply)),
+            Ok((Answer::Node(_), _)) => false,
+            Err(error) => is_elsewhere(Err(error)),
+        };
+        if spoke && matches!(to, Site::Daemon(_)) {
+            self.turns_elsewhere(caller, to);
+        }
         match caller {
             Caller::Coordinator { daemon, call } => self.coordinator_answer(daemon, call, answered),
             Caller::Repair { daemon, job, call } => self.repair_answer(daemon, job, call, answered),
@@ -505,6 +520,17 @@ impl World {
             Caller::TransferAsk { client, operation, transfer, ask } => {
                 self.transfer_asked(client, operation, transfer, ask, answered);
             }
+        }
+    }
+
+    /// The daemon asked is not in charge, or was not reached.
+    fn turns_elsewhere(&mut self, caller: Caller, asked: Site) {
+        match caller {
+            Caller::Node { node, .. } => self.nodes[node].trusts = self.next_slot(self.nodes[node].trusts, asked),
+            Caller::Client { client, .. } | Caller::TransferAsk { client, .. } => {
+                self.clients[client].trusts = self.next_slot(self.clients[client].trusts, asked);
+            }
+            _ => (),
         }
     }
 
