@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{command, finish, run};
 use tempfile::TempDir;
 
@@ -83,6 +83,19 @@ fn replaced(mut words: Vec<String>, option: &str, value: &str) -> Vec<String> {
     let at = words.iter().position(|word| word == option).unwrap();
     words[at + 1] = value.to_owned();
     words
+}
+
+/// Its address is its name, and here it has another one each time.
+#[test]
+fn a_daemon_that_is_started_again_under_another_name_waits_for_no_lease() {
+    let folder = folder();
+    Daemon::start(folder.path()).kill();
+    let began = Instant::now();
+    let daemon = Daemon::start(folder.path());
+    while daemon.get("/v1/status").1["starting"] != Value::Bool(false) {
+        assert!(began.elapsed() < Duration::from_secs(8), "{}", daemon.get("/v1/status").1);
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

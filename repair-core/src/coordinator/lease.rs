@@ -70,7 +70,9 @@ impl Coordinator {
     pub(super) fn is_refused_by_lease(&mut self, asker: Asker, request: &DaemonRequest) -> bool {
         let wait = self.ownership.wait().unwrap_or_default();
         if self.ownership.is_standby() {
-            self.refuse(asker, Refusal::NotOwner(wait));
+            // Who asks elsewhere while this one may be in charge the next moment would only be sent back.
+            let behind = self.ownership.is_behind_another();
+            self.refuse(asker, if behind { Refusal::NotOwner(wait) } else { Refusal::Unavailable(wait) });
             return true;
         }
         let begins = matches!(

@@ -5,6 +5,7 @@ use super::tests::{A, B, data, locate};
 use super::{CoordinatorConfig, CoordinatorEvent, Stopped};
 use crate::catalog::{LeaseRow, Txn, key};
 use crate::id::{ClaimId, DiskId};
+use crate::node::Body;
 use crate::ownership::LeaseConfig;
 use crate::time::Millis;
 use crate::wire::codec::{decode_row, encode_row};
@@ -47,6 +48,15 @@ fn a_standby_claims_nothing_and_says_whose_the_cell_is_until_that_daemon_falls_s
     taken_by_another(&mut world);
     let before = owners(&world);
     world.start_daemon();
+    // It comes when the cell's row is read and the lease is not: nobody is to look for another daemon yet.
+    world.pass(Millis(1));
+    let id = world.send(DaemonRequest::Locate { extent: entry.extent }, Body::new());
+    let early = world.answer(id).0;
+    let unknown = "who holds the lease is not known yet";
+    assert!(
+        matches!(&early, crate::wire::DaemonReply::Refused(Refusal::Unavailable(why)) if why.contains(unknown)),
+        "{early:?}"
+    );
     world.pass(Millis(TTL.0 * 3 / 4));
     assert_eq!(owners(&world), before, "claimed while another is at work");
     let refused = world.ask(DaemonRequest::Locate { extent: entry.extent });

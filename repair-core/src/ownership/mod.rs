@@ -119,9 +119,17 @@ impl Ownership {
         matches!(self.phase, Phase::Holding(_))
     }
 
-    /// Whether it waits for another daemon.
+    /// Whether it does not hold the lease yet.
     pub const fn is_standby(&self) -> bool {
         matches!(self.phase, Phase::Standby(_))
+    }
+
+    /// Whether it waits for another daemon that it has seen to hold the lease.
+    pub const fn is_behind_another(&self) -> bool {
+        match &self.phase {
+            Phase::Standby(standby) => standby.watches(),
+            _ => false,
+        }
     }
 
     /// Whether anything new may be begun: the lease is held, has not lapsed, and is not being handed over.

@@ -36,6 +36,10 @@ struct Watch {
 }
 
 impl Standby {
+    pub(super) const fn watches(&self) -> bool {
+        self.watch.is_some()
+    }
+
     pub(super) fn wait(&self, now: Time) -> String {
         let holder = match &self.watch {
             Some(Watch { seen, since, .. }) if seen.row.released => {
