@@ -13,6 +13,7 @@
 //! | [`topology`], [`placement`], [`health`], [`risk`] | where things may lie, who is alive, what is urgent |
 //! | [`queue`], [`budget`], [`pace`], [`forecast`] | whose turn it is, what may be moved and how fast, when it will be done |
 //! | [`lineage`], [`limping`] | which of two folders with one identity is the disk; which disk is far slower than its peers |
+//! | [`shape`] | which files a record names |
 //! | [`pg`] | the owner of one placement group: the commit protocol |
 //! | [`node`] | a member: write protocol, journal, fencing |
 //! | [`client`], [`repair`] | the transfers: put, get, rebuild |
@@ -38,6 +39,7 @@ pub mod queue;
 pub mod repair;
 pub mod risk;
 pub mod rng;
+pub mod shape;
 pub mod time;
 pub mod topology;
 pub mod wire;
