@@ -242,7 +242,7 @@ fn a_member_without_a_fragment_has_the_line_and_the_record_and_owes_nothing() {
     // A pass over all fragments has nothing to look at, and ends.
     assert_eq!(world.ask(NodeRequest::Scrub), NodeReply::Scrubbing);
     world.tick_at(10_000_000);
-    assert_eq!(world.node.is_damaged(next.shape.place(old.extent, 2)), false);
+    assert!(!world.node.is_damaged(next.shape.place(old.extent, 2)));
 }
 
 #[test]

@@ -420,7 +420,7 @@ impl Node {
         let staged = match self.stages.sealed(&key) {
             Some(Ok((header, root))) => {
                 let same = (header.identity, header.code, header.extent_bytes)
-                    == (entry.identity, parsed.code.clone(), parsed.extent_bytes);
+                    == (entry.identity, parsed.code, parsed.extent_bytes);
                 if !same || root != *entry.root.as_bytes() {
                     return Err(Refusal::RootMismatch(format!("fragment {} of {}", key.index, key.extent)));
                 }
