@@ -8,6 +8,7 @@ use repair_core::catalog::*;
 use repair_core::id::*;
 use repair_core::lineage::{Claim, Life, Lineage};
 use repair_core::repair::Finding;
+use repair_core::shape::Shape;
 use repair_core::time::Millis;
 use repair_core::wire::codec::{encode_message, encode_row};
 use repair_core::wire::daemon::*;
@@ -199,6 +200,16 @@ fn listed() -> Vec<Listed> {
     vec![Listed { extent: extent(), hash: hash(0x21) }, Listed { extent: ExtentKey(1), hash: hash(0x23) }]
 }
 
+fn shapes() -> Vec<Shaped> {
+    let shaped = |byte, generation, fragments, is_former| Shaped {
+        extent: extent(),
+        hash: hash(byte),
+        shape: Shape { generation, fragments },
+        is_former,
+    };
+    vec![shaped(0x21, 2 << 36 | 9, 3, false), shaped(0x27, 1, 6, true)]
+}
+
 fn payload() -> Bytes {
     (0..4096u32).map(|at| (at % 251) as u8).collect()
 }
@@ -231,6 +242,16 @@ pub fn node_requests() -> Vec<Sample<NodeRequest>> {
         code: code(),
         extent_bytes: 1_000_003,
     };
+    let prepare_as = |kind, hash| NodeRequest::Prepare { authority: authority.clone(), attempt, kind, extent, hash };
+    let (succeed, release) = (prepare_as(EntryKind::Supersede, hash(0x26)), prepare_as(EntryKind::Release, hash(0x21)));
+    let adopt_shaped = NodeRequest::AdoptShaped {
+        authority: authority.clone(),
+        page: 0,
+        last: false,
+        listed: listed(),
+        tombstones: vec![],
+        shapes: shapes(),
+    };
     vec![
         ("fence", NodeRequest::Fence { authority: authority.clone() }, none()),
         ("hear", NodeRequest::Hear { authority: authority.clone() }, none()),
@@ -255,6 +276,9 @@ pub fn node_requests() -> Vec<Sample<NodeRequest>> {
         ("digest", NodeRequest::Digest { pg }, none()),
         ("health", NodeRequest::Health, none()),
         ("stage-keep", keep, none()),
+        ("prepare-supersede", succeed, record()),
+        ("prepare-release", release, none()),
+        ("adopt-shaped", adopt_shaped, none()),
     ]
 }
 
@@ -303,7 +327,9 @@ pub fn node_replies() -> Vec<Sample<NodeReply>> {
     samples.push(("hop-failed", NodeReply::HopFailed { disk: disk(2), fragment: fragment(), refusal }, none()));
     samples.push(("digest", NodeReply::Digest { heard: (2, 41), count: 12, sum: Sum::of([&hash(0x25)]) }, none()));
     samples.push(("health", NodeReply::Health(Box::new(health())), none()));
+    let page = NodeReply::ShapedPage { heard: (2, 41), listed: listed(), shapes: shapes(), more: false };
     samples.push(("stage-kept", NodeReply::StageKept { written: vec![(0, 4096), (16_384, 65_536)] }, none()));
+    samples.push(("shaped-page", page, none()));
     samples
 }
 

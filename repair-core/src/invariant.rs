@@ -189,8 +189,11 @@ pub fn row_follows(before: Option<&PgRow>, after: &PgRow, list: &mut List) -> Re
 /// Applies an entry; false where it does not fit the list.
 pub fn apply(list: &mut List, entry: &Entry) -> bool {
     match entry.kind {
-        EntryKind::Create => list.insert(entry.extent, entry.hash).is_none(),
+        EntryKind::Create | EntryKind::CreateOther => list.insert(entry.extent, entry.hash).is_none(),
         EntryKind::Delete => list.remove(&entry.extent) == Some(entry.hash),
+        EntryKind::Supersede => list.insert(entry.extent, entry.hash).is_some_and(|old| old != entry.hash),
+        // Of the record that another has taken the place of: that one is on the list.
+        EntryKind::Release => list.get(&entry.extent).is_some_and(|listed| *listed != entry.hash),
     }
 }
 

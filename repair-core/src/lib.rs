@@ -14,6 +14,7 @@
 //! | [`queue`], [`budget`], [`pace`], [`forecast`] | whose turn it is, what may be moved and how fast, when it will be done |
 //! | [`lineage`], [`limping`] | which of two folders with one identity is the disk; which disk is far slower than its peers |
 //! | [`ownership`] | which of several daemons is in charge: lease, standby, hand-over |
+//! | [`shape`] | which files a record names |
 //! | [`pg`] | the owner of one placement group: the commit protocol |
 //! | [`node`] | a member: write protocol, journal, fencing |
 //! | [`client`], [`repair`] | the transfers: put, get, rebuild |
@@ -40,6 +41,7 @@ pub mod queue;
 pub mod repair;
 pub mod risk;
 pub mod rng;
+pub mod shape;
 pub mod time;
 pub mod topology;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! Rows of the catalog. Each is encoded by [`wire::codec`](crate::wire::codec) behind a version byte.
 
 use crate::id::{AttemptId, CellKey, ClaimId, DiskId, ExtentKey, PgId, RecordHash, StreamKey, Sum, Token};
+use crate::shape::{BIRTH_GENERATION, is_generation, later_generation};
 use crate::time::Millis;
 use ec_core::CodeSpec;
 use ec_core::code::DESCRIPTOR_BYTES;
@@ -73,7 +74,30 @@ pub enum EntryKind {
     Create,
     /// Took a record off it.
     Delete,
-    // Supersede, release, moved: later kinds are appended, never renumbered.
+    /// Put a record in the place of the one that was on it. The hash is the new one's.
+    Supersede,
+    /// The list stays: the files of the record of this hash, which another has taken the place of, are not needed any more.
+    Release,
+    /// Put a record on it that is not of the group's code.
+    CreateOther,
+    // Moved: later kinds are appended, never renumbered.
+}
+
+impl EntryKind {
+    /// Whether it puts an extent on the list that was not there.
+    pub fn is_create(self) -> bool {
+        matches!(self, Self::Create | Self::CreateOther)
+    }
+
+    /// Whether members store files for it, and a record that the list then has.
+    pub fn has_record(self) -> bool {
+        self.is_create() || self == Self::Supersede
+    }
+
+    /// Whether nobody knows which files it names who has not prepared it.
+    pub fn has_shape(self) -> bool {
+        matches!(self, Self::Supersede | Self::CreateOther)
+    }
 }
 
 /// A committed change that not every member has stored yet.
@@ -144,6 +168,12 @@ impl PgRow {
     pub fn index_held_or_joined(&self, disk: DiskId) -> Option<u16> {
         let joined = || self.joining.iter().find(|(_, joining)| **joining == disk).map(|(index, _)| *index);
         self.index_of(disk).or_else(joined)
+    }
+
+    /// Whether this catalog can have given a generation to a record of this group.
+    pub fn handed_out(&self, generation: u64) -> bool {
+        generation <= BIRTH_GENERATION
+            || is_generation(generation) && generation < later_generation(self.incarnation, self.next_id)
     }
 
     /// Orders rows of one placement group: later ones are greater.

@@ -177,7 +177,8 @@ impl Coordinator {
         self.mark_dirty(pg);
         self.count_slots(pg);
         match outcome {
-            PgOutcome::Ready | PgOutcome::Changed => {}
+            // Nobody here asks for another record yet: what an earlier owner began is released by the group itself.
+            PgOutcome::Ready | PgOutcome::Changed | PgOutcome::Superseded { .. } | PgOutcome::Released { .. } => {}
             PgOutcome::Created { ticket, result } => {
                 if let Some(TicketUse::Create { stream, ordinal, task }) = self.tickets.remove(&ticket) {
                     self.created(stream, ordinal, task, result);

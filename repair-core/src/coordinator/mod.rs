@@ -58,6 +58,8 @@ pub mod report;
 #[cfg(test)]
 mod restart_tests;
 mod scan;
+#[cfg(test)]
+mod succession_tests;
 mod suspend;
 #[cfg(test)]
 mod suspend_tests;

@@ -32,7 +32,7 @@ const DAEMON: PeerId = PeerId(1);
 #[derive(Clone, Debug)]
 pub(super) struct File {
     root: [u8; 32],
-    record: Body,
+    pub(super) record: Body,
     pub(super) class: &'static str,
 }
 
@@ -611,7 +611,13 @@ impl World {
         record.to_bytes().unwrap().into()
     }
 
-    fn stage_fragment(&mut self, disk: DiskId, open: NodeRequest, key: StageKey, shard: &[u8]) -> &'static [u8; 32] {
+    pub(super) fn stage_fragment(
+        &mut self,
+        disk: DiskId,
+        open: NodeRequest,
+        key: StageKey,
+        shard: &[u8],
+    ) -> &'static [u8; 32] {
         assert_eq!(self.ask_node(disk, open, Body::new()), NodeReply::StageOpen);
         if !shard.is_empty() {
             let data = NodeRequest::StageData { key, offset: 0 };
@@ -729,7 +735,7 @@ impl World {
     }
 }
 
-fn root_of(identity: &BirthIdentity, payload: &[u8]) -> [u8; 32] {
+pub(super) fn root_of(identity: &BirthIdentity, payload: &[u8]) -> [u8; 32] {
     let mut hasher = TreeHasher::new(payload.len() as u64);
     hasher.add(0, payload).unwrap();
     *identity.root(&hasher.finish().unwrap()).as_bytes()
@@ -756,7 +762,8 @@ impl Store {
             }
             StoreCall::FinishStage { key, record } => self.stages.get_mut(&key).ok_or_else(none)?.record = record,
             StoreCall::PublishStage { key } => {
-                let fragment = FragmentKey { extent: key.extent, generation: 1, index: key.index };
+                let generation = self.stages.get(&key).ok_or_else(none)?.header.identity.generation;
+                let fragment = FragmentKey { extent: key.extent, generation, index: key.index };
                 if self.files.contains_key(&fragment) {
                     return Ok(StoreOk::Published(false));
                 }

@@ -2,7 +2,6 @@
 //! is forgiven.
 
 use super::journal::Change;
-use super::ledger::GENERATION;
 use super::{Node, NodeEffect, Notice, Pending};
 use crate::wire::node::FragmentKey;
 use ec_core::fragment::Class;
@@ -18,10 +17,11 @@ impl Node {
         let here = if is(Class::TornCommitted) || is(Class::TornUncommitted) {
             if self.owes(fragment) { Class::TornCommitted } else { Class::TornUncommitted }
         } else if self.is_listed(fragment) && (is(Class::Healthy) || is(Class::Conflict)) {
-            match fragment.generation {
-                older if older < GENERATION => Class::Stale,
-                newer if newer > GENERATION => Class::OrphanNewer,
-                _ => return class,
+            let ledger = self.groups.get(&fragment.extent.pg()).map(|group| &group.ledger);
+            match ledger {
+                Some(ledger) if ledger.names(fragment) => return class,
+                Some(ledger) if !ledger.may_judge(fragment.generation) => Class::OrphanNewer,
+                _ => Class::Stale,
             }
         } else {
             return class;

@@ -1,13 +1,13 @@
 //! One placement group on one disk: its ledger, the journal that keeps it, and the queue of what wants to change it.
 
 use super::journal::{self, Change};
-use super::ledger::Ledger;
+use super::ledger::{Adopted, Ledger};
 use super::publish::Publishing;
 use super::{Asker, Body, StoreCall};
 use crate::catalog::EntryKind;
 use crate::id::{AttemptId, ExtentKey, PgId, RecordHash, Token};
 use crate::time::Time;
-use crate::wire::node::{Authority, FragmentKey, Listed, NodeReply, StageKey, Tombstone};
+use crate::wire::node::{Authority, FragmentKey, Listed, NodeReply, Shaped, StageKey, Tombstone};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Something that wants to change a placement group.
@@ -40,6 +40,7 @@ pub(super) enum Kind {
         last: bool,
         listed: Vec<Listed>,
         tombstones: Vec<Tombstone>,
+        shapes: Vec<Shaped>,
     },
     Publish {
         key: StageKey,
@@ -115,8 +116,7 @@ pub(super) struct Active {
 pub(super) struct Adoption {
     pub(super) token: Token,
     pub(super) next_page: u32,
-    pub(super) listed: BTreeMap<ExtentKey, RecordHash>,
-    pub(super) tombstones: BTreeMap<ExtentKey, u64>,
+    pub(super) adopted: Adopted,
 }
 
 /// What is known of the journal's file.

@@ -14,6 +14,7 @@
 use super::ledger::Ledger;
 use crate::catalog::{EntryKind, PgRow};
 use crate::id::{AttemptId, ClaimId, ExtentKey, PgId, RecordHash, Token};
+use crate::shape::{Former, Shape};
 use crate::wire::codec;
 use crate::wire::node::{FragmentKey, Prepared};
 
@@ -60,6 +61,14 @@ pub(super) enum Change {
     Scrubbed(u64, Option<ExtentKey>),
     /// So many fragments of the list were found torn: the disk had said that they were durable.
     Torn(u32),
+    /// The record on the list is of this shape and not of the group's.
+    Shaped(ExtentKey, Shape),
+    /// What this attempt prepared is of this shape.
+    PreparedShape(AttemptId, Shape),
+    /// Another record has taken this one's place.
+    Superseded(ExtentKey, Former),
+    /// The files of the superseded record are not needed any more.
+    Released(ExtentKey),
 }
 
 impl Change {
@@ -94,6 +103,9 @@ impl Change {
                 to.push(match prepared.kind {
                     EntryKind::Create => 1,
                     EntryKind::Delete => 2,
+                    EntryKind::Supersede => 3,
+                    EntryKind::Release => 4,
+                    EntryKind::CreateOther => 5,
                 });
                 to.extend_from_slice(&prepared.extent.0.to_le_bytes());
                 to.extend_from_slice(&prepared.hash.0);
@@ -142,6 +154,26 @@ impl Change {
                 to.push(15);
                 to.extend_from_slice(&times.to_le_bytes());
             }
+            Self::Shaped(extent, shape) => {
+                to.push(16);
+                to.extend_from_slice(&extent.0.to_le_bytes());
+                write_shape(to, shape);
+            }
+            Self::PreparedShape(attempt, shape) => {
+                to.push(17);
+                write_attempt(to, *attempt);
+                write_shape(to, shape);
+            }
+            Self::Superseded(extent, former) => {
+                to.push(18);
+                to.extend_from_slice(&extent.0.to_le_bytes());
+                to.extend_from_slice(&former.hash.0);
+                write_shape(to, &former.shape);
+            }
+            Self::Released(extent) => {
+                to.push(19);
+                to.extend_from_slice(&extent.0.to_le_bytes());
+            }
         }
     }
 
@@ -164,6 +196,9 @@ impl Change {
                 let kind = match from.byte()? {
                     1 => EntryKind::Create,
                     2 => EntryKind::Delete,
+                    3 => EntryKind::Supersede,
+                    4 => EntryKind::Release,
+                    5 => EntryKind::CreateOther,
                     _ => return None,
                 };
                 Self::Prepared(Prepared { attempt, kind, extent: from.extent()?, hash: from.hash()? })
@@ -185,6 +220,10 @@ impl Change {
                 Self::Scrubbed(pass, (is_within != 0).then_some(extent))
             }
             15 => Self::Torn(from.u32()?),
+            16 => Self::Shaped(from.extent()?, from.shape()?),
+            17 => Self::PreparedShape(from.attempt()?, from.shape()?),
+            18 => Self::Superseded(from.extent()?, Former { hash: from.hash()?, shape: from.shape()? }),
+            19 => Self::Released(from.extent()?),
             _ => return None,
         })
     }
@@ -199,6 +238,11 @@ fn write_fragment(to: &mut Vec<u8>, fragment: &FragmentKey) {
     to.extend_from_slice(&fragment.extent.0.to_le_bytes());
     to.extend_from_slice(&fragment.generation.to_le_bytes());
     to.extend_from_slice(&fragment.index.to_le_bytes());
+}
+
+fn write_shape(to: &mut Vec<u8>, shape: &Shape) {
+    to.extend_from_slice(&shape.generation.to_le_bytes());
+    to.extend_from_slice(&shape.fragments.to_le_bytes());
 }
 
 /// Fields from bytes; none past the end.
@@ -247,6 +291,10 @@ impl<'a> Reader<'a> {
 
     fn attempt(&mut self) -> Option<AttemptId> {
         Some(AttemptId { claim: ClaimId(self.u128()?), number: self.u64()? })
+    }
+
+    fn shape(&mut self) -> Option<Shape> {
+        Some(Shape { generation: self.u64()?, fragments: self.u16()? })
     }
 
     fn fragment(&mut self) -> Option<FragmentKey> {

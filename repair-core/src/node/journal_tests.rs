@@ -1,6 +1,7 @@
 use super::*;
 use crate::catalog::PgState;
 use crate::id::{DiskId, Sum};
+use crate::shape::{Former, Shape};
 use std::collections::{BTreeMap, BTreeSet};
 
 const PG: PgId = PgId(3);
@@ -64,6 +65,14 @@ fn changes() -> Vec<Change> {
         Change::Scrubbed(6, None),
         Change::Torn(3),
         Change::Scrubbed(7, Some(extent(2))),
+        Change::Shaped(extent(1), Shape { generation: 1 << 36 | 7, fragments: 3 }),
+        Change::Superseded(extent(1), Former { hash: two, shape: Shape { generation: 1, fragments: 6 } }),
+        Change::Superseded(extent(2), Former { hash: one, shape: Shape { generation: 1, fragments: 6 } }),
+        Change::Released(extent(2)),
+        Change::Prepared(prepared(7, EntryKind::Supersede)),
+        Change::PreparedShape(attempt(7), Shape { generation: 1 << 36 | 8, fragments: 2 }),
+        Change::Prepared(prepared(8, EntryKind::Release)),
+        Change::Prepared(prepared(9, EntryKind::CreateOther)),
     ]
 }
 

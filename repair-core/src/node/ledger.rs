@@ -1,17 +1,25 @@
-//! What a member knows of one placement group, and how it comes to a row.
+//! What a member knows of one placement group.
 
 use super::journal::Change;
 use super::list::List;
 use crate::catalog::{EntryKind, PgRow};
 use crate::id::{AttemptId, DiskId, ExtentKey, RecordHash, Sum, Token};
+use crate::shape::{Former, Shape};
 use crate::wire::Refusal;
-use crate::wire::node::{Authority, FragmentKey, Head, Prepared};
+use crate::wire::node::{Authority, FragmentKey, Head, Prepared, Shaped};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Bound, RangeBounds};
 
-/// The generation of every fragment of the service: conversion, which makes others, does not exist yet.
-pub(super) const GENERATION: u64 = 1;
 /// Prepared changes told in one answer.
 const PREPARED_TOLD_MAX: usize = 256;
+
+/// A list as an owner gave it, all pages of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Adopted {
+    pub(super) listed: BTreeMap<ExtentKey, RecordHash>,
+    pub(super) tombstones: BTreeMap<ExtentKey, u64>,
+    pub(super) shapes: Vec<Shaped>,
+}
 
 /// The state that the journal keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +28,7 @@ pub(super) struct Ledger {
     pub(super) token: Option<Token>,
     /// The row that the list comes to.
     pub(super) heard: Option<PgRow>,
-    list: List,
+    pub(super) list: List,
     pub(super) prepared: BTreeMap<AttemptId, Prepared>,
     pub(super) aborted: BTreeSet<AttemptId>,
     pub(super) tombstones: BTreeMap<ExtentKey, u64>,
@@ -34,15 +42,12 @@ pub(super) struct Ledger {
     pub(super) scrubbed: Option<(u64, Option<ExtentKey>)>,
     /// How many fragments of the list the disk had acknowledged and did not have whole. Not less for being healed.
     pub(super) torn: u32,
-}
-
-/// Whether a list comes to a row.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Coming {
-    /// By these changes.
-    Level(Vec<Change>),
-    /// It does not; why.
-    Behind(String),
+    /// Files of the records on the list that are not of the group's shape.
+    pub(super) shapes: BTreeMap<ExtentKey, Shape>,
+    /// The same of prepared changes.
+    pub(super) prepared_shapes: BTreeMap<AttemptId, Shape>,
+    /// Records whose place others have taken, and whose files stay until they are released.
+    pub(super) superseded: BTreeMap<ExtentKey, Former>,
 }
 
 impl Ledger {
@@ -82,9 +87,77 @@ impl Ledger {
         self.heard.as_ref()?.index_held_or_joined(disk)
     }
 
-    /// The fragment of an extent that would be ours.
+    /// What the group gives its extents at birth.
+    fn group_shape(&self) -> Shape {
+        Shape::of_group(self.heard.as_ref().map_or(0, |row| row.members.len()))
+    }
+
+    /// The files of the record on the list, or of the one that an extent would have from its birth.
+    pub(super) fn shape(&self, extent: ExtentKey) -> Shape {
+        self.shapes.get(&extent).copied().unwrap_or_else(|| self.group_shape())
+    }
+
+    /// The files of a prepared change.
+    pub(super) fn prepared_shape(&self, attempt: AttemptId) -> Shape {
+        self.prepared_shapes.get(&attempt).copied().unwrap_or_else(|| self.group_shape())
+    }
+
+    /// All records of an extent that may be read here or may have to be: the one on the list, the one it took the place of, and those
+    /// of prepared changes.
+    fn named(&self, extent: ExtentKey) -> impl Iterator<Item = Former> + '_ {
+        let listed = self.list().get(&extent).map(|hash| Former { hash: *hash, shape: self.shape(extent) });
+        let ours =
+            move |(_, prepared): &(&AttemptId, &Prepared)| prepared.extent == extent && prepared.kind.has_record();
+        let prepared = self.prepared.iter().filter(ours);
+        let prepared =
+            prepared.map(|(attempt, change)| Former { hash: change.hash, shape: self.prepared_shape(*attempt) });
+        listed.into_iter().chain(self.superseded.get(&extent).copied()).chain(prepared)
+    }
+
+    /// Whether a record on file, an unreleased or a prepared one has a fragment of this name, on whatever member.
+    pub(super) fn names(&self, fragment: &FragmentKey) -> bool {
+        self.named(fragment.extent).any(|record| record.shape.names(fragment))
+    }
+
+    /// Whether all that is known is of the group's shape and nothing waits for a release.
+    pub(super) fn is_plain(&self) -> bool {
+        self.shapes.is_empty() && self.superseded.is_empty() && self.prepared_shapes.is_empty()
+    }
+
+    /// What an owner could not know from hashes alone, of a stretch of extents.
+    pub(super) fn shaped(&self, range: (Bound<ExtentKey>, Bound<ExtentKey>)) -> Vec<Shaped> {
+        let line = |extent: &ExtentKey, former: Former, is_former| Shaped {
+            extent: *extent,
+            hash: former.hash,
+            shape: former.shape,
+            is_former,
+        };
+        let listed = self.shapes.range(range).filter_map(|(extent, shape)| {
+            let hash = *self.list().get(extent)?;
+            Some(line(extent, Former { hash, shape: *shape }, false))
+        });
+        let former = self.superseded.range(range).map(|(extent, former)| line(extent, *former, true));
+        let prepared = self.prepared_shapes.iter().filter_map(|(attempt, shape)| {
+            let change = self.prepared.get(attempt).filter(|change| range.contains(&change.extent))?;
+            Some(line(&change.extent, Former { hash: change.hash, shape: *shape }, false))
+        });
+        listed.chain(former).chain(prepared).collect()
+    }
+
+    /// Whether the list or an unreleased record has a fragment of this name.
+    pub(super) fn is_committed(&self, fragment: &FragmentKey) -> bool {
+        let listed = self.list().contains_key(&fragment.extent) && self.shape(fragment.extent).names(fragment);
+        listed || self.superseded.get(&fragment.extent).is_some_and(|former| former.shape.names(fragment))
+    }
+
+    /// The record that a file of this name must carry.
+    pub(super) fn record_of(&self, fragment: &FragmentKey) -> Option<RecordHash> {
+        self.named(fragment.extent).find(|record| record.shape.names(fragment)).map(|record| record.hash)
+    }
+
+    /// The fragment of an extent that is ours; none where its record has none for us.
     pub(super) fn fragment(&self, extent: ExtentKey, disk: DiskId) -> Option<FragmentKey> {
-        self.index(disk).map(|index| FragmentKey { extent, generation: GENERATION, index })
+        self.index(disk).and_then(|index| self.shape(extent).fragment(extent, index))
     }
 
     /// Whether the list says that we should hold this fragment.
@@ -104,25 +177,26 @@ impl Ledger {
         self.owes(fragment, disk) && !self.heard.as_ref().is_none_or(excused)
     }
 
-    /// Whether a file may not be put aside: the list or a prepared change names it.
+    /// Whether a file may not be put aside: it is ours, and a record names it.
     pub(super) fn keeps(&self, fragment: &FragmentKey, disk: DiskId) -> bool {
-        let ours = self.fragment(fragment.extent, disk).as_ref() == Some(fragment);
-        let prepared = || self.prepared.values().any(|prepared| prepared.extent == fragment.extent);
-        ours && (self.list().contains_key(&fragment.extent) || prepared())
+        self.index(disk) == Some(fragment.index) && self.names(fragment)
     }
 
-    /// Whether the name of a file is no surprise: the list or a prepared change names it, or it is on its way out.
+    /// Whether the name of a file is no surprise: it is kept, or on its way out.
     pub(super) fn expects(&self, fragment: &FragmentKey, disk: DiskId) -> bool {
-        let prepared = || self.prepared.values().any(|prepared| prepared.extent == fragment.extent);
-        let ours = self.fragment(fragment.extent, disk).as_ref() == Some(fragment);
-        self.doomed.contains_key(fragment) || ours && (self.list().contains_key(&fragment.extent) || prepared())
+        self.doomed.contains_key(fragment) || self.keeps(fragment, disk)
     }
 
-    /// Whether the record of this hash is one we have a copy of.
-    pub(super) fn knows_record(&self, extent: ExtentKey, hash: RecordHash) -> bool {
-        let prepared =
-            |prepared: &Prepared| (prepared.kind, prepared.extent, prepared.hash) == (EntryKind::Create, extent, hash);
-        self.list().get(&extent) == Some(&hash) || self.prepared.values().any(prepared)
+    /// Under which name we have the record of this hash, where we know it.
+    pub(super) fn place_of_record(&self, extent: ExtentKey, hash: RecordHash, disk: DiskId) -> Option<FragmentKey> {
+        let record = self.named(extent).find(|record| record.hash == hash)?;
+        self.index(disk).map(|index| record.shape.place(extent, index))
+    }
+
+    /// Whether the catalog whose row we heard may have handed this generation out. What it cannot have is of another history, which
+    /// may know more than we do.
+    pub(super) fn may_judge(&self, generation: u64) -> bool {
+        self.heard.as_ref().is_some_and(|row| row.handed_out(generation))
     }
 
     /// Whether an owner is to be obeyed, before its row is looked at further.
@@ -153,54 +227,6 @@ impl Ledger {
             .map_err(|fenced| Refusal::Fenced(fenced.to_string()))
     }
 
-    /// Tries the row's entries that are later than the last row heard.
-    pub(super) fn come_to(&self, row: &PgRow, disk: DiskId) -> Coming {
-        if self.lost {
-            return Coming::Behind("the journal was lost".into());
-        }
-        let Some(index) = row.index_held_or_joined(disk) else {
-            return Coming::Behind("not a member".into());
-        };
-        if self.heard.as_ref() == Some(row) {
-            return Coming::Level(Vec::new());
-        }
-        let known = self.heard.as_ref().map_or(0, |heard| heard.seq);
-        let mut step =
-            Catching { ledger: self, over: BTreeMap::new(), sum: self.list.sum(), count: self.list().len() as u64 };
-        let mut changes = Vec::new();
-        for entry in row.entries.iter().filter(|entry| entry.seq > known) {
-            if !step.take(entry.kind, entry.extent, entry.hash) {
-                return Coming::Behind(format!("entry {} does not fit the list", entry.seq));
-            }
-            self.changes_of(entry, index, &mut changes);
-        }
-        if (step.count, step.sum) != (row.count, row.sum) {
-            let ours = self.heard.as_ref().map_or((0, 0), PgRow::order);
-            let reason =
-                format!("the list of row {}.{} does not come to {}.{}", ours.0, ours.1, row.incarnation, row.seq);
-            return Coming::Behind(reason);
-        }
-        changes.push(Change::Heard(Box::new(row.clone())));
-        Coming::Level(changes)
-    }
-
-    fn changes_of(&self, entry: &crate::catalog::Entry, index: u16, changes: &mut Vec<Change>) {
-        match entry.kind {
-            EntryKind::Create => changes.push(Change::Listed(entry.extent, entry.hash)),
-            EntryKind::Delete => {
-                changes.push(Change::Unlisted(entry.extent));
-                changes.push(Change::Buried(entry.extent, entry.seq));
-                let fragment = FragmentKey { extent: entry.extent, generation: GENERATION, index };
-                changes.push(Change::Doomed(fragment, entry.seq));
-            }
-        }
-        // A deletion of what is deleted can have no other end either.
-        let ended = |prepared: &&Prepared| {
-            prepared.attempt == entry.attempt || entry.kind == EntryKind::Delete && prepared.extent == entry.extent
-        };
-        changes.extend(self.prepared.values().filter(ended).map(|prepared| Change::Unprepared(prepared.attempt)));
-    }
-
     /// Files whose time in quarantine is over: the row that doomed them is past, and no row names their entry any more.
     pub(super) fn unlinkable(&self, seq: u64) -> bool {
         let over = |row: &PgRow| row.seq > seq && row.entries.iter().all(|entry| entry.seq != seq);
@@ -208,27 +234,33 @@ impl Ledger {
     }
 
     /// What this becomes by taking a list over that belongs to `row`; none where it does not sum.
-    pub(super) fn adopting(
-        &self,
-        row: &PgRow,
-        list: BTreeMap<ExtentKey, RecordHash>,
-        tombstones: &BTreeMap<ExtentKey, u64>,
-    ) -> Option<Self> {
+    pub(super) fn adopting(&self, row: &PgRow, adopted: Adopted) -> Option<Self> {
+        let Adopted { listed: list, tombstones, shapes } = adopted;
         if list.len() as u64 != row.count || Sum::of(list.values()) != row.sum {
             return None;
         }
+        let (former, shaped): (Vec<Shaped>, Vec<Shaped>) = shapes
+            .into_iter()
+            .filter(|line| list.get(&line.extent).is_some_and(|hash| (*hash == line.hash) != line.is_former))
+            .partition(|line| line.is_former);
+        let former = former.into_iter().map(|line| (line.extent, Former { hash: line.hash, shape: line.shape }));
+        let superseded: BTreeMap<ExtentKey, Former> = former.collect();
         let ended = |prepared: &Prepared| match prepared.kind {
-            EntryKind::Create => list.contains_key(&prepared.extent),
+            EntryKind::Create | EntryKind::CreateOther => list.contains_key(&prepared.extent),
             EntryKind::Delete => !list.contains_key(&prepared.extent),
+            EntryKind::Supersede => list.get(&prepared.extent).is_none_or(|listed| *listed == prepared.hash),
+            EntryKind::Release => superseded.get(&prepared.extent).is_none_or(|former| former.hash != prepared.hash),
         };
-        let prepared = self.prepared.iter().filter(|(_, prepared)| !ended(prepared));
-        let buried = self.tombstones.iter().chain(tombstones);
+        let prepared: BTreeMap<AttemptId, Prepared> =
+            self.prepared.iter().filter(|(_, change)| !ended(change)).map(|(at, change)| (*at, *change)).collect();
+        let is_open = |(attempt, _): &(&AttemptId, &Shape)| prepared.contains_key(attempt);
+        let prepared_shapes = self.prepared_shapes.iter().filter(is_open).map(|(at, shape)| (*at, *shape)).collect();
+        let buried = self.tombstones.iter().chain(&tombstones);
         let buried = buried.filter(|(extent, seq)| **seq > row.trim && !list.contains_key(extent));
         let damaged = self.damaged.iter().filter(|(fragment, _)| list.contains_key(&fragment.extent));
         Some(Self {
             token: self.token,
             heard: Some(row.clone()),
-            prepared: prepared.map(|(attempt, prepared)| (*attempt, *prepared)).collect(),
             aborted: self.aborted.clone(),
             tombstones: buried.map(|(extent, seq)| (*extent, *seq)).collect(),
             doomed: self.doomed.clone(),
@@ -236,6 +268,10 @@ impl Ledger {
             lost: false,
             scrubbed: self.scrubbed,
             torn: self.torn,
+            shapes: shaped.into_iter().map(|line| (line.extent, line.shape)).collect(),
+            prepared,
+            prepared_shapes,
+            superseded,
             list: List::of(list),
         })
     }
@@ -260,6 +296,8 @@ impl Ledger {
             Change::Listed(extent, hash) => self.list.insert(extent, hash),
             Change::Unlisted(extent) => {
                 self.list.remove(&extent);
+                self.shapes.remove(&extent);
+                self.superseded.remove(&extent);
                 self.damaged.retain(|fragment, _| fragment.extent != extent);
             }
             Change::Prepared(prepared) => {
@@ -267,6 +305,7 @@ impl Ledger {
             }
             Change::Unprepared(attempt) => {
                 self.prepared.remove(&attempt);
+                self.prepared_shapes.remove(&attempt);
             }
             Change::Aborted(attempt) => {
                 self.aborted.insert(attempt);
@@ -289,6 +328,14 @@ impl Ledger {
             Change::Lost => self.lost = true,
             Change::Scrubbed(pass, after) => self.scrubbed = Some((pass, after)),
             Change::Torn(times) => self.torn = times,
+            Change::Shaped(extent, shape) => _ = self.shapes.insert(extent, shape),
+            Change::PreparedShape(attempt, shape) => _ = self.prepared_shapes.insert(attempt, shape),
+            Change::Superseded(extent, former) => _ = self.superseded.insert(extent, former),
+            Change::Released(extent) => {
+                if let Some(former) = self.superseded.remove(&extent) {
+                    self.damaged.retain(|fragment, _| fragment.extent != extent || !former.shape.names(fragment));
+                }
+            }
         }
     }
 
@@ -301,7 +348,10 @@ impl Ledger {
             .chain(self.aborted.iter().map(|attempt| Change::Aborted(*attempt)))
             .chain(self.heard.iter().map(|row| Change::Heard(Box::new(row.clone()))))
             .chain(self.list().iter().map(|(extent, hash)| Change::Listed(*extent, *hash)))
+            .chain(self.shapes.iter().map(|(extent, shape)| Change::Shaped(*extent, *shape)))
+            .chain(self.superseded.iter().map(|(extent, former)| Change::Superseded(*extent, *former)))
             .chain(self.prepared.values().map(|prepared| Change::Prepared(*prepared)))
+            .chain(self.prepared_shapes.iter().map(|(attempt, shape)| Change::PreparedShape(*attempt, *shape)))
             .chain(self.tombstones.iter().map(|(extent, seq)| Change::Buried(*extent, *seq)))
             .chain(self.doomed.iter().map(|(fragment, seq)| Change::Doomed(*fragment, *seq)))
             .chain(self.damaged.iter().map(|(fragment, class)| Change::Damaged(*fragment, class.clone())))
@@ -314,7 +364,8 @@ impl Ledger {
         let entries = self.heard.as_ref().map_or(0, |row| row.members.len() * 16 + row.entries.len() * 84 + 200);
         let lines = self.list().len() * 49 + self.prepared.len() * 74 + self.aborted.len() * 25;
         let files = self.tombstones.len() * 25 + self.doomed.len() * 35 + self.damaged.len() * 48;
-        (100 + entries + lines + files) as u64
+        let shapes = self.shapes.len() * 27 + self.prepared_shapes.len() * 35 + self.superseded.len() * 59;
+        (100 + entries + lines + files + shapes) as u64
     }
 
     /// Whether list and row belong together, as they do behind every record of a journal.
@@ -329,34 +380,6 @@ impl Ledger {
     /// Whether nothing is known at all.
     pub(super) fn is_vacant(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-/// A list as it would be behind some entries.
-struct Catching<'a> {
-    ledger: &'a Ledger,
-    over: BTreeMap<ExtentKey, Option<RecordHash>>,
-    sum: Sum,
-    count: u64,
-}
-
-impl Catching<'_> {
-    fn take(&mut self, kind: EntryKind, extent: ExtentKey, hash: RecordHash) -> bool {
-        let now = self.over.get(&extent).copied().unwrap_or_else(|| self.ledger.list().get(&extent).copied());
-        match (kind, now) {
-            (EntryKind::Create, None) => {
-                (self.count, self.sum) = (self.count + 1, self.sum.plus(&hash));
-                self.over.insert(extent, Some(hash));
-            }
-            (EntryKind::Delete, Some(found)) if found == hash => {
-                (self.count, self.sum) = (self.count - 1, self.sum.minus(&hash));
-                self.over.insert(extent, None);
-            }
-            (EntryKind::Create, Some(found)) => return found == hash,
-            (EntryKind::Delete, None) => {}
-            (EntryKind::Delete, Some(_)) => return false,
-        }
-        true
     }
 }
 

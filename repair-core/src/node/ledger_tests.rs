@@ -1,4 +1,5 @@
 use super::*;
+use crate::node::coming::Coming;
 use crate::node::testing::*;
 
 fn brought(ledger: &mut Ledger, row: &PgRow) -> Result<(), String> {
@@ -128,9 +129,10 @@ fn a_list_taken_over_keeps_what_is_still_open() {
     owner.commit(&a);
     let list: BTreeMap<_, _> = [(a.extent, a.hash)].into();
     let buried: BTreeMap<_, _> = [(b.extent, owner.row.seq), (open.extent, 0)].into();
-    let adopted = ledger.adopting(&owner.row, list, &buried).unwrap();
+    let given = |listed| Adopted { listed, tombstones: buried.clone(), ..Adopted::default() };
+    let adopted = ledger.adopting(&owner.row, given(list)).unwrap();
     assert_eq!(adopted.prepared.keys().collect::<Vec<_>>(), [&open.attempt]);
     assert_eq!(adopted.tombstones, [(b.extent, owner.row.seq)].into(), "those below the trim are over");
     assert_eq!(adopted.check(), Ok(()));
-    assert_eq!(ledger.adopting(&owner.row, BTreeMap::new(), &buried), None);
+    assert_eq!(ledger.adopting(&owner.row, given(BTreeMap::new())), None);
 }

@@ -6,6 +6,7 @@
 //! reads and stages go beside it.
 
 mod combine;
+mod coming;
 pub mod effect;
 mod faults;
 mod finding;
@@ -33,6 +34,7 @@ pub use journal::{JournalSays, examine_journal};
 use crate::catalog::PgRow;
 use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, Token};
 use crate::lineage::Life;
+use crate::shape::Former;
 use crate::time::{Millis, Time};
 use crate::wire::Refusal;
 use crate::wire::node::{FragmentKey, NodeReply, NodeRequest, Prepared, StageKey};
@@ -278,7 +280,11 @@ impl Node {
                 self.enqueue(Mutation { asker: Some(asker), authority: Some(authority), kind });
             }
             NodeRequest::Adopt { authority, page, last, listed, tombstones } => {
-                let kind = Kind::Adopt { page, last, listed, tombstones };
+                let kind = Kind::Adopt { page, last, listed, tombstones, shapes: Vec::new() };
+                self.enqueue(Mutation { asker: Some(asker), authority: Some(authority), kind });
+            }
+            NodeRequest::AdoptShaped { authority, page, last, listed, tombstones, shapes } => {
+                let kind = Kind::Adopt { page, last, listed, tombstones, shapes };
                 self.enqueue(Mutation { asker: Some(asker), authority: Some(authority), kind });
             }
             NodeRequest::Publish { authority, key } => {
@@ -435,6 +441,17 @@ impl Node {
         self.groups.get(&pg).map(|group| &group.ledger.tombstones)
     }
 
+    /// The fragment that the record on the list has for this disk; none where it has none, or nothing is known.
+    pub fn owed_fragment(&self, extent: ExtentKey) -> Option<FragmentKey> {
+        let ledger = &self.groups.get(&extent.pg())?.ledger;
+        ledger.list().contains_key(&extent).then(|| ledger.fragment(extent, self.disk()))?
+    }
+
+    /// The superseded record of an extent whose files are not released.
+    pub fn former(&self, extent: ExtentKey) -> Option<Former> {
+        self.groups.get(&extent.pg()).and_then(|group| group.ledger.superseded.get(&extent).copied())
+    }
+
     /// Whether the journal of a placement group was lost and no list was adopted since.
     pub fn is_journal_lost(&self, pg: PgId) -> bool {
         self.groups.get(&pg).is_some_and(|group| group.ledger.lost)
@@ -490,6 +507,8 @@ mod finding_tests;
 mod idempotence_tests;
 #[cfg(test)]
 mod keep_tests;
+#[cfg(test)]
+mod life_tests;
 #[cfg(test)]
 mod mutation_tests;
 #[cfg(test)]

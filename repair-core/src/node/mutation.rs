@@ -1,18 +1,19 @@
 //! Mutations of a placement group, one at a time: the owner's word is weighed, the list comes to its row, then what was asked
 //! for is decided and made durable, then it is answered.
 
+use super::coming::Coming;
 use super::group::{Active, Adoption, Kind, Mutation, Step, Sweeping, Task};
 use super::journal::Change;
-use super::ledger::{Coming, GENERATION};
+use super::ledger::{Adopted, Ledger};
 use super::publish::Publishing;
 use super::{Body, Node, Pending, StoreCall, StoreError, StoreOk, unavailable, write_failed};
 use crate::catalog::{EntryKind, PgRow};
 use crate::id::{AttemptId, ExtentKey, PgId, RecordHash};
 use crate::limits::MEMBERS_MAX;
+use crate::shape::{BIRTH_GENERATION, Shape};
 use crate::wire::Refusal;
 use crate::wire::node::{Authority, FragmentKey, NodeReply, Prepared, StageKey};
 use ec_core::fragment::ExtentRecord;
-use std::collections::BTreeMap;
 
 /// Records on a list that is taken over: what the memory of a node is sized for.
 const ADOPTED_MAX: usize = 4_000_000;
@@ -28,6 +29,8 @@ pub(super) enum Act {
     Settle(Vec<Change>, NodeReply),
     /// A file gets its name first.
     Publish(Box<Publishing>),
+    /// No file of it is ours: its record is kept under this name, then as [`Act::Settle`].
+    Keep(FragmentKey, Body, Vec<Change>, NodeReply),
 }
 
 impl Node {
@@ -216,9 +219,8 @@ impl Node {
         let decided = match &mut active.mutation.kind {
             Kind::Adopt { .. } => return self.adopt(pg, active),
             Kind::Retire => return self.begin_retire(pg, active),
-            Kind::Prepare { kind: EntryKind::Create, .. } | Kind::Publish { .. } => {
-                self.decide_file(pg, &active.mutation)
-            }
+            Kind::Prepare { kind, .. } if kind.has_record() => self.decide_file(pg, &active.mutation),
+            Kind::Publish { .. } => self.decide_file(pg, &active.mutation),
             _ => self.decide(pg, &active.mutation),
         };
         match decided {
@@ -226,6 +228,10 @@ impl Node {
             Ok(Act::Answer(reply)) => self.finish(&active, reply),
             Ok(Act::Settle(changes, reply)) => self.settle(pg, active, changes, reply),
             Ok(Act::Publish(publishing)) => self.begin_publish(pg, active, publishing),
+            Ok(Act::Keep(fragment, record, changes, reply)) => {
+                self.store(Pending::Nothing, StoreCall::IndexPut { fragment, record });
+                self.settle(pg, active, changes, reply)
+            }
         }
     }
 
@@ -246,33 +252,39 @@ impl Node {
             (Kind::Hear, Some(authority)) => {
                 Ok(Act::Answer(NodeReply::Heard(ledger.head(&authority.row, self.disk()))))
             }
-            (Kind::Prepare { attempt, extent, hash, .. }, Some(authority)) => {
+            (Kind::Prepare { attempt, kind, extent, hash, .. }, Some(authority)) => {
                 self.require_level(pg, authority)?;
                 self.check_extent(pg, *extent)?;
-                self.decide_delete(pg, *attempt, *extent, *hash)
+                let prepared = Prepared { attempt: *attempt, kind: *kind, extent: *extent, hash: *hash };
+                self.decide_fileless(pg, prepared)
             }
             (Kind::Abort { attempt }, authority) => self.decide_abort(pg, *attempt, authority.as_deref()),
             _ => Err(Refusal::Invalid("nothing to decide".into())),
         }
     }
 
-    fn decide_delete(&self, pg: PgId, attempt: AttemptId, extent: ExtentKey, hash: RecordHash) -> Result<Act, Refusal> {
+    /// Decides about a delete or a release.
+    fn decide_fileless(&self, pg: PgId, prepared: Prepared) -> Result<Act, Refusal> {
         let ledger = &self.groups.get(&pg).ok_or(Refusal::NotFound)?.ledger;
-        let prepared = Prepared { attempt, kind: EntryKind::Delete, extent, hash };
+        let Prepared { attempt, kind, extent, hash } = prepared;
         let done = Ok(Act::Answer(NodeReply::Prepared { attempt }));
         if ledger.aborted.contains(&attempt) {
             return Err(Refusal::Aborted);
         }
-        match (ledger.prepared.get(&attempt), ledger.list().get(&extent)) {
-            (Some(same), _) if *same == prepared => done,
-            (Some(_), _) => Err(Refusal::Invalid("this attempt is another change".into())),
-            (None, Some(listed)) if *listed == hash => {
-                Ok(Act::Settle(vec![Change::Prepared(prepared)], NodeReply::Prepared { attempt }))
-            }
-            (None, Some(_)) => Err(Refusal::Invalid("the list has another record of this extent".into())),
-            (None, None) if ledger.tombstones.contains_key(&extent) => done,
-            (None, None) => Err(Refusal::Invalid("this extent is not on the list".into())),
+        match ledger.prepared.get(&attempt) {
+            Some(same) if *same == prepared => return done,
+            Some(_) => return Err(Refusal::Invalid("this attempt is another change".into())),
+            None => {}
         }
+        let may = if kind == EntryKind::Release {
+            may_release(ledger, extent, hash)?
+        } else {
+            may_delete(ledger, extent, hash)?
+        };
+        if !may {
+            return done;
+        }
+        Ok(Act::Settle(vec![Change::Prepared(prepared)], NodeReply::Prepared { attempt }))
     }
 
     fn decide_abort(&self, pg: PgId, attempt: AttemptId, by: Option<&Authority>) -> Result<Act, Refusal> {
@@ -288,9 +300,10 @@ impl Node {
         if let Some(prepared) = ledger.prepared.get(&attempt) {
             changes.push(Change::Unprepared(attempt));
             let seq = by.map(|authority| authority.row.seq).max(ledger.heard.as_ref().map(|row| row.seq)).unwrap_or(0);
-            let file = ledger.fragment(prepared.extent, self.disk()).filter(|_| prepared.kind == EntryKind::Create);
-            // Of an extent on the list the file stays, whoever prepared it.
-            let file = file.filter(|file| !ledger.list().contains_key(&file.extent));
+            let index = ledger.index(self.disk()).filter(|_| prepared.kind.has_record());
+            let file = index.map(|index| ledger.prepared_shape(attempt).place(prepared.extent, index));
+            // What the list or an unreleased record names stays, whoever prepared it.
+            let file = file.filter(|file| !ledger.is_committed(file));
             changes.extend(file.map(|file| Change::Doomed(file, seq)));
         }
         let reply = NodeReply::Aborted { attempt };
@@ -301,20 +314,34 @@ impl Node {
     fn decide_file(&self, pg: PgId, mutation: &Mutation) -> Result<Act, Refusal> {
         let authority = mutation.authority.as_deref().ok_or(Refusal::NotFound)?;
         match &mutation.kind {
-            Kind::Prepare { attempt, extent, hash, record, .. } => {
+            Kind::Prepare { attempt, kind, extent, hash, record } => {
                 // A mark outlives everything that could bring the member to the row.
                 if self.groups.get(&pg).is_some_and(|group| group.ledger.aborted.contains(attempt)) {
                     return Err(Refusal::Aborted);
                 }
                 self.require_level(pg, authority)?;
                 self.check_extent(pg, *extent)?;
-                if let Some(answer) = self.known_create(pg, *attempt, *extent, *hash)? {
+                let prepared = Prepared { attempt: *attempt, kind: *kind, extent: *extent, hash: *hash };
+                if let Some(answer) = self.known_change(pg, &prepared)? {
                     return Ok(Act::Answer(answer));
                 }
                 let index = authority.row.index_of(self.disk());
                 let index = index.ok_or(Refusal::Invalid("a joining disk prepares nothing".into()))?;
                 let key = StageKey { attempt: *attempt, extent: *extent, index };
-                self.decide_name(key, *hash, record)
+                let (parsed, shape) = self.parse_record(*extent, *hash, record)?;
+                if !kind.has_shape() && shape.generation != BIRTH_GENERATION {
+                    return Err(Refusal::Invalid(format!("generation {}", shape.generation)));
+                }
+                if kind.has_shape() && !shape.has(index) {
+                    let changes = vec![Change::Prepared(prepared), Change::PreparedShape(*attempt, shape)];
+                    let reply = NodeReply::Prepared { attempt: *attempt };
+                    return Ok(Act::Keep(shape.place(*extent, index), record.clone(), changes, reply));
+                }
+                if let Some(reason) = self.distrusted() {
+                    // It may have been staged before that came to light.
+                    return Err(Refusal::NoSpace(reason));
+                }
+                self.decide_name(key, *hash, &parsed, shape, record)
             }
             Kind::Publish { key, record } => {
                 if !self.groups.get(&pg).is_some_and(|group| group.ledger.is_past(authority)) {
@@ -329,27 +356,26 @@ impl Node {
                 if ledger.index(self.disk()) != Some(key.index) {
                     return Err(Refusal::Invalid(format!("index {} is not this disk's", key.index)));
                 }
-                self.decide_name(*key, hash, record)
+                let (parsed, shape) = self.parse_record(key.extent, hash, record)?;
+                self.decide_name(*key, hash, &parsed, shape, record)
             }
             _ => Err(Refusal::Invalid("not a file".into())),
         }
     }
 
-    /// The answer to a create that is known already.
-    fn known_create(
-        &self,
-        pg: PgId,
-        attempt: AttemptId,
-        extent: ExtentKey,
-        hash: RecordHash,
-    ) -> Result<Option<NodeReply>, Refusal> {
+    /// The answer to a change with a record that is known already.
+    fn known_change(&self, pg: PgId, wanted: &Prepared) -> Result<Option<NodeReply>, Refusal> {
         let ledger = &self.groups.get(&pg).ok_or(Refusal::NotFound)?.ledger;
-        let wanted = Prepared { attempt, kind: EntryKind::Create, extent, hash };
+        let Prepared { attempt, kind, extent, hash } = *wanted;
         let invalid = |reason: &str| Err(Refusal::Invalid(reason.into()));
+        let known = Ok(Some(NodeReply::Prepared { attempt }));
         match (ledger.prepared.get(&attempt), ledger.list().get(&extent)) {
-            (Some(prepared), _) if *prepared != wanted => return invalid("this attempt is another change"),
-            (_, Some(listed)) if *listed != hash => return invalid("the list has another record of this extent"),
-            (Some(_), _) | (_, Some(_)) => return Ok(Some(NodeReply::Prepared { attempt })),
+            (Some(prepared), _) if prepared != wanted => return invalid("this attempt is another change"),
+            (_, Some(listed)) if *listed == hash => return known,
+            (_, Some(_)) if kind.is_create() => return invalid("the list has another record of this extent"),
+            (Some(_), _) => return known,
+            (None, None) if !kind.is_create() => return invalid("this extent is not on the list"),
+            (None, Some(_)) => return Ok(None),
             (None, None) => {}
         }
         if ledger.tombstones.contains_key(&extent) {
@@ -358,24 +384,39 @@ impl Node {
         if ledger.prepared.values().any(|other| other.extent == extent) {
             return invalid("another attempt prepared this extent");
         }
-        // It may have been staged before that came to light.
-        self.distrusted().map_or(Ok(None), |reason| Err(Refusal::NoSpace(reason)))
+        Ok(None)
     }
 
-    /// Whether record and stage belong together.
-    fn decide_name(&self, key: StageKey, hash: RecordHash, record: &Body) -> Result<Act, Refusal> {
+    /// A record of this extent and hash, and its files.
+    fn parse_record(
+        &self,
+        extent: ExtentKey,
+        hash: RecordHash,
+        record: &Body,
+    ) -> Result<(ExtentRecord, Shape), Refusal> {
         if RecordHash::of(record) != hash {
             return Err(Refusal::Invalid("the record does not have this hash".into()));
         }
         let parsed = ExtentRecord::parse(record).map_err(|error| Refusal::Invalid(format!("record: {error}")))?;
-        if self.cell().map(|cell| cell.id()) != Some(parsed.cell) || parsed.extent != key.extent.id() {
+        if self.cell().map(|cell| cell.id()) != Some(parsed.cell) || parsed.extent != extent.id() {
             return Err(Refusal::Invalid("the record is of another extent".into()));
         }
+        let shape = Shape::of_record(&parsed);
+        let shape = shape.ok_or(Refusal::Invalid("the record names fragments of several generations".into()))?;
+        Ok((parsed, shape))
+    }
+
+    /// Whether record and stage belong together.
+    fn decide_name(
+        &self,
+        key: StageKey,
+        hash: RecordHash,
+        parsed: &ExtentRecord,
+        shape: Shape,
+        record: &Body,
+    ) -> Result<Act, Refusal> {
         let entry = parsed.fragments.get(usize::from(key.index));
         let entry = entry.ok_or(Refusal::Invalid(format!("the record has no fragment {}", key.index)))?;
-        if entry.identity.generation != GENERATION {
-            return Err(Refusal::Invalid(format!("generation {}", entry.identity.generation)));
-        }
         let staged = match self.stages.sealed(&key) {
             Some(Ok((header, root))) => {
                 let same = (header.identity, header.code, header.extent_bytes)
@@ -388,9 +429,8 @@ impl Node {
             Some(Err(refusal)) => return Err(refusal),
             None => false,
         };
-        let fragment = FragmentKey { extent: key.extent, generation: GENERATION, index: key.index };
         let root = *entry.root.as_bytes();
-        Ok(Act::Publish(Box::new(Publishing::new(key, fragment, hash, root, record.clone(), staged))))
+        Ok(Act::Publish(Box::new(Publishing::new(key, shape, hash, root, record.clone(), staged))))
     }
 
     fn require_level(&self, pg: PgId, authority: &Authority) -> Result<(), Refusal> {
@@ -426,26 +466,29 @@ impl Node {
     fn take_page(&mut self, pg: PgId, mutation: &Mutation) -> Result<Option<Adoption>, Refusal> {
         let disk = self.disk();
         let group = self.groups.get_mut(&pg).ok_or(Refusal::NotFound)?;
-        let (Kind::Adopt { page, last, listed, tombstones }, Some(authority)) = (&mutation.kind, &mutation.authority)
+        let (Kind::Adopt { page, last, listed, tombstones, shapes }, Some(authority)) =
+            (&mutation.kind, &mutation.authority)
         else {
             return Err(Refusal::NotFound);
         };
         if authority.row.index_held_or_joined(disk).is_none() {
             return Err(Refusal::Behind("not a member".into()));
         }
-        let (token, empty) = (authority.token, BTreeMap::new);
+        let token = authority.token;
         let mut adoption = match group.adoption.take() {
             // The page before comes again where its answer was lost: it says the same.
             Some(begun) if *page > 0 && begun.token == token && *page <= begun.next_page => begun,
-            _ if *page == 0 => Adoption { token, next_page: 0, listed: empty(), tombstones: BTreeMap::new() },
+            _ if *page == 0 => Adoption { token, next_page: 0, adopted: Adopted::default() },
             _ => return Err(Refusal::Invalid(format!("page {page} does not follow: begin anew with page 0"))),
         };
-        if adoption.listed.len().saturating_add(listed.len()) > ADOPTED_MAX {
+        let adopted = &mut adoption.adopted;
+        if adopted.listed.len().max(adopted.shapes.len()).saturating_add(listed.len().max(shapes.len())) > ADOPTED_MAX {
             return Err(Refusal::Invalid(format!("more than {ADOPTED_MAX} records")));
         }
+        adopted.listed.extend(listed.iter().map(|line| (line.extent, line.hash)));
+        adopted.tombstones.extend(tombstones.iter().map(|tombstone| (tombstone.extent, tombstone.seq)));
+        adopted.shapes.extend(shapes);
         adoption.next_page = adoption.next_page.max(page.saturating_add(1));
-        adoption.listed.extend(listed.iter().map(|line| (line.extent, line.hash)));
-        adoption.tombstones.extend(tombstones.iter().map(|tombstone| (tombstone.extent, tombstone.seq)));
         if *last {
             return Ok(Some(adoption));
         }
@@ -456,7 +499,7 @@ impl Node {
     fn adopt_whole(&mut self, pg: PgId, mut active: Active, adoption: Adoption) -> Option<Active> {
         let row = &active.mutation.authority.as_ref()?.row;
         let group = self.groups.get_mut(&pg)?;
-        let Some(ledger) = group.ledger.adopting(row, adoption.listed, &adoption.tombstones) else {
+        let Some(ledger) = group.ledger.adopting(row, adoption.adopted) else {
             let reason = format!("the pages do not sum to row {}.{}", row.incarnation, row.seq);
             return self.finish(&active, NodeReply::Refused(Refusal::Behind(reason)));
         };
@@ -466,13 +509,7 @@ impl Node {
         Some(active)
     }
 
-    fn replaced(
-        &mut self,
-        pg: PgId,
-        active: &Active,
-        ledger: super::ledger::Ledger,
-        files: Option<u64>,
-    ) -> Option<Active> {
+    fn replaced(&mut self, pg: PgId, active: &Active, ledger: Ledger, files: Option<u64>) -> Option<Active> {
         let (disk, now, keep) = (self.disk(), self.now, self.config.quarantine_for);
         let group = self.groups.get_mut(&pg)?;
         // Found out while the file was written: neither the file nor the new ledger has it.
@@ -519,8 +556,8 @@ impl Node {
         let (disk, seq) = (self.disk(), row.seq);
         let ledger = &self.groups.get(&pg)?.ledger;
         let guest = row.index_held_or_joined(disk).is_none();
-        // What is newer than all we know of is not ours to judge: whoever wrote it may know more.
-        let found = found.into_iter().filter(|file| file.generation <= GENERATION);
+        // What no owner by this catalog can have written is not ours to judge: whoever wrote it may know more.
+        let found = found.into_iter().filter(|file| row.handed_out(file.generation));
         let mut files = found.filter(|file| guest || !ledger.keeps(file, disk));
         let some: Vec<FragmentKey> = files.by_ref().take(RETIRED_AT_ONCE).collect();
         let more = files.next().is_some();
@@ -535,6 +572,24 @@ impl Node {
         let surplus = some.into_iter().map(|file| Change::Doomed(file, seq)).collect();
         self.journal(pg, active, surplus, Step::Dooming)
     }
+}
+
+/// Whether there is something to delete; false where it is done.
+fn may_delete(ledger: &Ledger, extent: ExtentKey, hash: RecordHash) -> Result<bool, Refusal> {
+    match ledger.list().get(&extent) {
+        Some(listed) if *listed == hash => Ok(true),
+        Some(_) => Err(Refusal::Invalid("the list has another record of this extent".into())),
+        None if ledger.tombstones.contains_key(&extent) => Ok(false),
+        None => Err(Refusal::Invalid("this extent is not on the list".into())),
+    }
+}
+
+/// Whether there is something to release; false where it is done. The record on the list is never released.
+fn may_release(ledger: &Ledger, extent: ExtentKey, hash: RecordHash) -> Result<bool, Refusal> {
+    if ledger.list().get(&extent) == Some(&hash) {
+        return Err(Refusal::Invalid("the list has this very record".into()));
+    }
+    Ok(ledger.superseded.get(&extent).is_some_and(|former| former.hash == hash))
 }
 
 /// Whether the numbers of a row from outside make sense.

@@ -4,8 +4,9 @@
 use super::group::{Active, Group, Kind, Step, Sweeping, Task};
 use super::journal::Change;
 use super::{Body, Node, Pending, StoreCall, StoreError, StoreOk, write_failed};
-use crate::catalog::{EntryKind, PgState};
+use crate::catalog::PgState;
 use crate::id::{PgId, RecordHash};
+use crate::shape::Shape;
 use crate::wire::Refusal;
 use crate::wire::node::{FragmentKey, NodeReply, Prepared, StageKey};
 
@@ -20,6 +21,8 @@ const SWEPT_AT_ONCE: usize = 16;
 pub(super) struct Publishing {
     key: StageKey,
     fragment: FragmentKey,
+    /// All files of its record.
+    shape: Shape,
     hash: RecordHash,
     root: [u8; 32],
     record: Body,
@@ -46,14 +49,15 @@ enum At {
 impl Publishing {
     pub(super) fn new(
         key: StageKey,
-        fragment: FragmentKey,
+        shape: Shape,
         hash: RecordHash,
         root: [u8; 32],
         record: Body,
         staged: bool,
     ) -> Self {
+        let fragment = shape.place(key.extent, key.index);
         let at = if staged { At::Finishing } else { At::Judging };
-        Self { key, fragment, hash, root, record, staged, cleared: false, at, tries: 0 }
+        Self { key, fragment, shape, hash, root, record, staged, cleared: false, at, tries: 0 }
     }
 
     fn call(&self, pg: PgId) -> StoreCall {
@@ -151,9 +155,12 @@ impl Node {
         self.store(Pending::Nothing, StoreCall::IndexPut { fragment, record });
         self.found_sound(fragment);
         match active.mutation.kind {
-            Kind::Prepare { attempt, extent, hash, .. } => {
-                let prepared = Prepared { attempt, kind: EntryKind::Create, extent, hash };
-                self.settle(pg, active, vec![Change::Prepared(prepared)], NodeReply::Prepared { attempt })
+            Kind::Prepare { attempt, kind, extent, hash, .. } => {
+                let mut changes = vec![Change::Prepared(Prepared { attempt, kind, extent, hash })];
+                if kind.has_shape() {
+                    changes.push(Change::PreparedShape(attempt, publishing.shape));
+                }
+                self.settle(pg, active, changes, NodeReply::Prepared { attempt })
             }
             _ => self.finish(&active, NodeReply::Published),
         }

@@ -203,8 +203,9 @@ impl Node {
             let ledger = self.groups.get(&pg).map(|group| &group.ledger).filter(|ledger| ledger.heard.is_some());
             if let (Some(ledger), None) = (ledger, &pass.strays) {
                 let from = pass.after.map_or(Bound::Unbounded, Bound::Excluded);
-                let next = ledger.list().range((from, Bound::Unbounded)).next();
-                match next.and_then(|(extent, _)| ledger.fragment(*extent, disk)) {
+                // Some records have no fragment for this member.
+                let mut rest = ledger.list().range((from, Bound::Unbounded));
+                match rest.find_map(|(extent, _)| ledger.fragment(*extent, disk)) {
                     Some(fragment) => {
                         (pass.after, pass.judged) = (Some(fragment.extent), pass.judged + 1);
                         return Next::Owed(fragment);

@@ -1,6 +1,5 @@
 //! What is asked of a node and changes nothing: payload, records, lists, listings; and the judging of fragments.
 
-use super::ledger::GENERATION;
 use super::listings::{self, Names};
 use super::{Asker, Node, Pending, StoreCall, StoreError, StoreOk, unavailable};
 use crate::id::{DiskId, ExtentKey, PgId, RecordHash, Sum};
@@ -50,8 +49,15 @@ impl Node {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut rest = group.ledger.list().range((from, Bound::Unbounded));
         let listed = rest.by_ref().take(LIST_PAGE_MAX).map(|(extent, hash)| Listed { extent: *extent, hash: *hash });
-        let (listed, more) = (listed.collect(), rest.next().is_some());
-        self.reply(asker, NodeReply::ListPage { heard, listed, more });
+        let (listed, more): (Vec<Listed>, bool) = (listed.collect(), rest.next().is_some());
+        if group.ledger.is_plain() {
+            return self.reply(asker, NodeReply::ListPage { heard, listed, more });
+        }
+        // A page speaks of the extents up to its last line; the last page of all that follow.
+        let last = listed.last().map(|line| line.extent).filter(|_| more);
+        let to = last.map_or(Bound::Unbounded, Bound::Included);
+        let shapes = group.ledger.shaped((from, to));
+        self.reply(asker, NodeReply::ShapedPage { heard, listed, shapes, more });
     }
 
     pub(super) fn holdings(&mut self, asker: Asker, pg: PgId, after: Option<FragmentKey>) {
@@ -180,8 +186,7 @@ impl Node {
     pub(super) fn record(&mut self, asker: Asker, extent: ExtentKey, hash: RecordHash) {
         let disk = self.disk();
         let ledger = self.groups.get(&extent.pg()).map(|group| &group.ledger);
-        let fragment = ledger.filter(|ledger| ledger.knows_record(extent, hash));
-        let Some(fragment) = fragment.and_then(|ledger| ledger.fragment(extent, disk)) else {
+        let Some(fragment) = ledger.and_then(|ledger| ledger.place_of_record(extent, hash, disk)) else {
             return self.refuse(asker, Refusal::NotFound);
         };
         self.store(Pending::Record { asker, hash }, StoreCall::ReadRecord { fragment, hash });
@@ -227,10 +232,8 @@ impl Node {
     /// Has a fragment read whole and judged, by the record we know of its extent.
     pub(super) fn check(&mut self, fragment: FragmentKey, why: Why) {
         let ledger = self.groups.get(&fragment.extent.pg()).map(|group| &group.ledger);
-        let hash = ledger.and_then(|ledger| {
-            let prepared = || ledger.prepared.values().find(|prepared| prepared.extent == fragment.extent);
-            ledger.list().get(&fragment.extent).copied().or_else(|| prepared().map(|prepared| prepared.hash))
-        });
+        let hash = ledger
+            .and_then(|ledger| ledger.record_of(&fragment).or_else(|| ledger.list().get(&fragment.extent).copied()));
         let checking = Checking { fragment, why, void: false };
         self.store(Pending::Check(checking), StoreCall::Check { fragment, hash });
     }
@@ -291,6 +294,6 @@ impl Node {
         ask: impl Fn(&super::ledger::Ledger, &FragmentKey, DiskId) -> bool,
     ) -> bool {
         let group = self.groups.get(&fragment.extent.pg());
-        fragment.generation == GENERATION && group.is_some_and(|group| ask(&group.ledger, fragment, self.disk()))
+        group.is_some_and(|group| ask(&group.ledger, fragment, self.disk()))
     }
 }

@@ -88,6 +88,7 @@ fn a_record_is_given_to_who_names_its_hash_and_only_as_it_was_hashed() {
     assert_eq!(refused(&world.ask(record(&waiting))), &Refusal::NotFound);
     world.ask_with(owner.prepare(&waiting), waiting.record.clone());
     assert_eq!(world.ask(record(&waiting)), NodeReply::Record);
+    world.disk.index.clear();
     world.disk.files.get_mut(&made[0].fragment()).unwrap().record = waiting.record.clone();
     assert!(matches!(refused(&world.ask(record(&made[0]))), Refusal::Damaged(_)));
 }

@@ -2,10 +2,10 @@
 //! in the order it was asked for, one store operation at a time.
 
 use super::keep::{Hold, Kept, kept_as};
-use super::ledger::GENERATION;
 use super::{Asker, Body, Node, PeerId, Pending, StoreCall, StoreError, StoreOk, write_failed};
 use crate::id::{AttemptId, CellKey, Token};
 use crate::limits::{NAME_BYTES_MAX, SLICE_BYTES};
+use crate::shape::is_generation;
 use crate::time::{Millis, Time};
 use crate::wire::Refusal;
 use crate::wire::node::{FragmentKey, NodeReply, StageKey};
@@ -268,7 +268,7 @@ impl Node {
                 return Err(Refusal::Aborted);
             }
         }
-        if wish.generation != GENERATION {
+        if !is_generation(wish.generation) {
             return Err(Refusal::Invalid(format!("generation {}", wish.generation)));
         }
         let code = CodeSpec::from_descriptor(&wish.code).map_err(|error| Refusal::Invalid(error.to_string()))?;

@@ -55,6 +55,8 @@ pub(super) struct Disk {
     pub(super) quarantine: BTreeSet<FragmentKey>,
     pub(super) journals: BTreeMap<PgId, Vec<u8>>,
     pub(super) unlinked: Vec<FragmentKey>,
+    /// Records by the names they are had under. A crash leaves none.
+    pub(super) index: BTreeMap<FragmentKey, Body>,
     stages: BTreeMap<StageKey, StagedFile>,
     /// Kept stages that nobody has open.
     kept: BTreeMap<FragmentKey, StagedFile>,
@@ -157,7 +159,10 @@ impl Disk {
                 let payload = payload.ok_or(StoreError::Invalid("past the end".into()))?;
                 return add_share(&coefficients, payload, sums).map(StoreOk::Sums);
             }
-            StoreCall::ReadRecord { fragment, .. } => {
+            StoreCall::ReadRecord { fragment, hash } => {
+                if let Some(record) = self.index.get(&fragment).filter(|record| RecordHash::of(record) == hash) {
+                    return Ok(StoreOk::Record(record.clone()));
+                }
                 let file = self.files.get(&fragment).ok_or(StoreError::NotFound)?;
                 return Ok(StoreOk::Record(file.record.clone()));
             }
@@ -189,7 +194,9 @@ impl Disk {
             StoreCall::ReplaceJournal { pg, bytes } => {
                 self.journals.insert(pg, bytes);
             }
-            StoreCall::Touch | StoreCall::IndexPut { .. } | StoreCall::IndexRemove { .. } => {}
+            StoreCall::IndexPut { fragment, record } => _ = self.index.insert(fragment, record),
+            StoreCall::IndexRemove { fragment } => _ = self.index.remove(&fragment),
+            StoreCall::Touch => {}
         }
         Ok(StoreOk::Done)
     }
@@ -229,7 +236,8 @@ impl Disk {
     }
 
     fn publish(&mut self, key: StageKey) -> Result<StoreOk, StoreError> {
-        let fragment = FragmentKey { extent: key.extent, generation: 1, index: key.index };
+        let fragment = self.stages.get(&key).map(StagedFile::fragment);
+        let fragment = fragment.ok_or(StoreError::Invalid("no stage".into()))?;
         if self.files.contains_key(&fragment) {
             return Ok(StoreOk::Published(false));
         }
@@ -247,6 +255,7 @@ impl Disk {
         self.kept
             .extend(stages.into_values().filter(|stage| stage.map.is_some()).map(|stage| (stage.fragment(), stage)));
         self.failing.clear();
+        self.index.clear();
         self.files.retain(|_, file| file.durable || keeps);
     }
 
@@ -392,7 +401,7 @@ impl Owner {
         self.push(EntryKind::Delete, made, attempt);
     }
 
-    fn push(&mut self, kind: EntryKind, made: &Made, attempt: AttemptId) {
+    pub(super) fn push(&mut self, kind: EntryKind, made: &Made, attempt: AttemptId) {
         self.row.entries.push(Entry { seq: self.row.seq, kind, extent: made.extent, hash: made.hash, attempt });
     }
 

@@ -64,7 +64,12 @@ impl Group {
             // What another incarnation prepared is evidence for whoever restored the catalog.
             let of_now = change.extent.incarnation() == self.cell.incarnation;
             let listed = self.list.get(&change.extent) == Some(&change.hash);
-            let done = listed == (change.kind == EntryKind::Create);
+            let done = match change.kind {
+                EntryKind::Delete => !listed,
+                EntryKind::Create | EntryKind::CreateOther | EntryKind::Supersede => listed,
+                // Nothing is done by it that would have to be undone; its member hears of the end by the next list it is given.
+                EntryKind::Release => !self.waits_for_release(change.extent, &change.hash),
+            };
             if of_now && !done {
                 let reason = "its owner is gone".to_owned();
                 self.bury(change.attempt, change.kind, Vec::new(), reason, vec![disk]);

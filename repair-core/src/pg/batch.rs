@@ -1,7 +1,8 @@
 //! Which changes go into one transaction, and what becomes of them with it.
 
+use super::commit::End;
 use super::commit::Verdict;
-use super::effect::{CreateResult, DeleteResult, PgOutcome};
+use super::effect::PgOutcome;
 use super::group::{Group, Settled};
 use super::write::{Purpose, Write};
 use crate::catalog::{Compare, Entry, EntryKind, Txn, Write as RowWrite};
@@ -32,8 +33,14 @@ impl Group {
             let (kind, extent, hash) = (change.kind, change.extent, change.hash);
             next.entries.push(Entry { seq: next.seq, kind, extent, hash, attempt: *attempt });
             (next.count, next.sum) = match kind {
-                EntryKind::Create => (next.count + 1, next.sum.plus(&hash)),
+                EntryKind::Create | EntryKind::CreateOther => (next.count + 1, next.sum.plus(&hash)),
                 EntryKind::Delete => (next.count.saturating_sub(1), next.sum.minus(&hash)),
+                // What it takes the place of was on the list when it was judged, just now.
+                EntryKind::Supersede => {
+                    let old = self.list.get(&extent).copied().unwrap_or_default();
+                    (next.count, next.sum.minus(&old).plus(&hash))
+                }
+                EntryKind::Release => (next.count, next.sum),
             };
             beside.compares.extend(change.beside.compares.iter().cloned());
             beside.writes.extend(change.beside.writes.iter().cloned());
@@ -72,10 +79,10 @@ impl Group {
             let prepared = change.prepared();
             let degraded = !self.row.members.iter().all(|disk| prepared.contains(disk));
             for ticket in change.tickets {
-                self.out.tell(match change.kind {
-                    EntryKind::Create => PgOutcome::Created { ticket, result: CreateResult::Committed { degraded } },
-                    EntryKind::Delete => PgOutcome::Deleted { ticket, result: DeleteResult::Deleted },
-                });
+                self.tell_end(change.kind, ticket, End::Committed { degraded });
+            }
+            if change.kind == EntryKind::Release {
+                self.out.tell(PgOutcome::Released { extent: change.extent });
             }
         }
     }

@@ -2,7 +2,8 @@
 //! (`commit.md` line 12).
 
 use super::claim::{Rows, keys};
-use super::effect::{CallId, CreateResult, DeleteResult, PgEffect, PgEvent, PgOutcome};
+use super::commit::End;
+use super::effect::{CallId, DeleteResult, PgEffect, PgEvent, PgOutcome};
 use super::group::{Group, Phase};
 use super::write::{Pending, Purpose, Write};
 use crate::catalog::{EntryKind, Found, Txn, TxnResult, key};
@@ -224,10 +225,7 @@ impl Group {
 
     pub(super) fn tell_unknown(&mut self, kind: EntryKind, ticket: super::Ticket, reason: &str) {
         let reason = reason.to_owned();
-        self.out.tell(match kind {
-            EntryKind::Create => PgOutcome::Created { ticket, result: CreateResult::Unknown { reason } },
-            EntryKind::Delete => PgOutcome::Deleted { ticket, result: DeleteResult::Unknown { reason } },
-        });
+        self.tell_end(kind, ticket, End::Unknown(reason));
     }
 
     /// Answers what still comes after the end.
@@ -235,6 +233,7 @@ impl Group {
         let reason = "this owner does not own the group any more";
         match event {
             PgEvent::Create { ticket, .. } => self.tell_unknown(EntryKind::Create, ticket, reason),
+            PgEvent::Supersede { ticket, .. } => self.tell_unknown(EntryKind::Supersede, ticket, reason),
             PgEvent::Delete { ticket, .. } => {
                 let result = DeleteResult::NotNow { reason: reason.to_owned() };
                 self.out.tell(PgOutcome::Deleted { ticket, result });

@@ -3,14 +3,15 @@
 use super::effect::{CreateResult, DeleteResult, PgOutcome, Ticket};
 use super::group::{Asked, Group, Settled, What};
 use super::member::Condition;
-use super::write::GENERATION;
+use super::supersede::Grant;
 use crate::catalog::{EntryKind, Txn};
 use crate::id::{AttemptId, DiskId, ExtentKey, RecordHash};
 use crate::node::Body;
+use crate::shape::{BIRTH_GENERATION, Shape};
 use crate::time::{Millis, Time};
 use crate::wire::node::Prepared;
 use crate::wire::{CallError, NodeReply, NodeRequest, Refusal};
-use ec_core::fragment::{BirthIdentity, ExtentRecord};
+use ec_core::fragment::ExtentRecord;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Changes that members are asked to prepare at the same time; more wait their turn.
@@ -25,10 +26,14 @@ pub(super) struct Change {
     pub(super) kind: EntryKind,
     pub(super) extent: ExtentKey,
     pub(super) hash: RecordHash,
+    /// The record on the list that it needs to be there; none of a create.
+    pub(super) base: Option<RecordHash>,
+    /// The files of its record.
+    pub(super) shape: Shape,
     record: Body,
     pub(super) beside: Txn,
     /// Where its fragments were sent, by index; of a delete nothing.
-    placed: Vec<Option<DiskId>>,
+    pub(super) placed: Vec<Option<DiskId>>,
     started: Time,
     marks: BTreeMap<DiskId, Mark>,
     /// Set while a write of the row that would commit it is under way or in doubt.
@@ -111,12 +116,18 @@ impl Change {
 
     /// Whether its fragment of this index was granted to this disk.
     fn was_placed(&self, index: Option<u16>, disk: DiskId) -> bool {
-        index.and_then(|index| self.placed.get(usize::from(index))) == Some(&Some(disk))
+        let is_owed = self.kind.has_record() && index.is_none_or(|index| self.shape.has(index));
+        !is_owed || index.and_then(|index| self.placed.get(usize::from(index))) == Some(&Some(disk))
     }
 
     /// Disks it goes without.
     pub(super) fn without(&self) -> impl Iterator<Item = DiskId> + '_ {
         self.marks.iter().filter(|(_, mark)| matches!(mark, Mark::Not { .. })).map(|(disk, _)| *disk)
+    }
+
+    /// Whether it waits for a whole group: nothing is urgent about it, and no member may miss it.
+    pub(super) fn needs_all(&self) -> bool {
+        self.kind.has_shape() || self.kind == EntryKind::Release
     }
 
     fn is_asking(&self) -> bool {
@@ -153,43 +164,69 @@ impl Group {
             return;
         }
         let placed = match self.granted.get(&attempt.number) {
-            Some((granted, _)) if attempt.claim == self.token.claim && *granted == extent => {
-                self.granted.remove(&attempt.number).map(|grant| grant.1).unwrap_or_default()
+            Some(Grant::Create { extent: granted, members })
+                if attempt.claim == self.token.claim && *granted == extent =>
+            {
+                members.clone()
             }
-            _ => return self.create_again(ticket, attempt, extent),
+            _ => return self.create_again(ticket, EntryKind::Create, attempt, extent),
         };
+        self.granted.remove(&attempt.number);
         // No member was asked yet, so nobody can ever bring it to life: that is as good as everybody's word.
         let refused = match &self.frozen {
             Some(reason) => Err(format!("the group is frozen: {reason}")),
             None if !self.is_ready() => Err("no list is proven yet".to_owned()),
-            None => self.check_record(extent, &record),
+            None => self.check_created(extent, &record),
         };
-        if let Err(reason) = refused {
-            self.remember_end(attempt.number, Settled::Failed);
-            self.tell_failed(ticket, &reason);
-            return;
-        }
-        let kind = EntryKind::Create;
-        self.begin(attempt, Change { placed, ..Change::new(ticket, kind, extent, hash, record, beside, self.now) });
+        let (kind, shape) = match refused {
+            Ok(sound) => sound,
+            Err(reason) => {
+                self.remember_end(attempt.number, Settled::Failed);
+                self.tell_failed(ticket, &reason);
+                return;
+            }
+        };
+        let change = Change { placed, shape, beside, ..self.change(kind, extent, hash, record) };
+        self.begin(attempt, Change { tickets: vec![ticket], ..change });
     }
 
-    /// A create whose attempt is not open here: of an earlier claim, forsaken, or over. It is not on the list, so it is dead;
+    /// A change as it begins: no conditions beside it, no member asked.
+    pub(super) fn change(&self, kind: EntryKind, extent: ExtentKey, hash: RecordHash, record: Body) -> Change {
+        Change {
+            tickets: Vec::new(),
+            kind,
+            extent,
+            hash,
+            base: None,
+            shape: Shape::of_group(self.n()),
+            record,
+            beside: Txn::new(),
+            placed: Vec::new(),
+            started: self.now,
+            marks: BTreeMap::new(),
+            writing: false,
+            alone: false,
+            killed: 0,
+        }
+    }
+
+    /// A change with a record whose attempt is not open here: of an earlier claim, forsaken, or over. It is not on the list, so it is dead;
     /// whether it failed for ever is for the members to say.
-    fn create_again(&mut self, ticket: Ticket, attempt: AttemptId, extent: ExtentKey) {
+    pub(super) fn create_again(&mut self, ticket: Ticket, kind: EntryKind, attempt: AttemptId, extent: ExtentKey) {
         let ours = attempt.claim == self.token.claim;
         if ours && self.settled.get(&attempt.number) == Some(&Settled::Failed) {
-            self.tell_failed(ticket, "the attempt has failed");
+            self.tell_dead(kind, ticket, "the attempt has failed");
         } else if self.tombstones.contains_key(&extent) {
-            self.tell_failed(ticket, "the extent was deleted since");
+            self.tell_dead(kind, ticket, "the extent was deleted since");
         } else if !self.may_change() {
-            self.tell_unknown(EntryKind::Create, ticket, "the group cannot say yet what is on file");
+            self.tell_unknown(kind, ticket, "the group cannot say yet what is on file");
         } else {
             if ours {
                 self.remember_end(attempt.number, Settled::Dead);
             }
             let disks = self.row.members.clone();
             let reason = "the attempt is not open any more";
-            self.bury(attempt, EntryKind::Create, vec![ticket], reason.to_owned(), disks);
+            self.bury(attempt, kind, vec![ticket], reason.to_owned(), disks);
         }
     }
 
@@ -202,24 +239,29 @@ impl Group {
         self.out.tell(PgOutcome::Deleted { ticket, result });
     }
 
-    /// Whether a record is one of this extent, with the fragments this group's members would hold.
-    fn check_record(&self, extent: ExtentKey, bytes: &Body) -> Result<(), String> {
+    /// Whether a record is one of this extent, with fragments for this group's members that were born together. A parsed record's
+    /// fragments are of its cell and extent, one for each index.
+    pub(super) fn check_record(&self, extent: ExtentKey, bytes: &Body) -> Result<(ExtentRecord, Shape), String> {
         let record = ExtentRecord::parse(bytes).map_err(|error| format!("the record cannot be read: {error}"))?;
-        let cell = self.cell.cell.id();
-        if record.cell != cell || record.extent != extent.id() || record.revision != 1 {
+        if record.cell != self.cell.cell.id() || record.extent != extent.id() {
             return Err("the record is of another extent".to_owned());
         }
-        if record.code.to_descriptor() != self.row.code || record.fragments.len() != self.n() {
-            return Err("the record is of another code".to_owned());
+        let shape = Shape::of_record(&record).filter(|shape| usize::from(shape.fragments) <= self.n());
+        let shape = shape.ok_or("the record names fragments of several births, or more than there are members")?;
+        Ok((record, shape))
+    }
+
+    /// The kind and the files of an extent's first record.
+    fn check_created(&self, extent: ExtentKey, bytes: &Body) -> Result<(EntryKind, Shape), String> {
+        let (record, shape) = self.check_record(extent, bytes)?;
+        if record.revision != 1 || shape.generation != BIRTH_GENERATION {
+            return Err("the record is of another birth".to_owned());
         }
-        let born = |index: usize, identity: &BirthIdentity| {
-            identity.cell == cell
-                && identity.extent == extent.id()
-                && identity.generation == GENERATION
-                && usize::from(identity.index.get()) == index
-        };
-        let sound = record.fragments.iter().enumerate().all(|(index, fragment)| born(index, &fragment.identity));
-        if sound { Ok(()) } else { Err("the record names fragments of other births".to_owned()) }
+        match record.code.to_descriptor() {
+            code if code == self.row.code => Ok((EntryKind::Create, shape)),
+            code if Some(code) == self.config.birth_code => Ok((EntryKind::CreateOther, shape)),
+            _ => Err("the record is of another code".to_owned()),
+        }
     }
 
     pub(super) fn on_delete(&mut self, ticket: Ticket, extent: ExtentKey, beside: Txn) {
@@ -230,7 +272,11 @@ impl Group {
         if let Some(change) = self.changes.values_mut().find(|change| change.extent == extent) {
             match change.kind {
                 EntryKind::Delete => change.tickets.push(ticket),
-                EntryKind::Create => self.tell_deleted(ticket, not_now("it is being created")),
+                EntryKind::Create | EntryKind::CreateOther => {
+                    self.tell_deleted(ticket, not_now("it is being created"));
+                }
+                EntryKind::Supersede => self.tell_deleted(ticket, not_now("its record is being replaced")),
+                EntryKind::Release => self.tell_deleted(ticket, not_now("what it was before is being released")),
             }
             return;
         }
@@ -240,8 +286,8 @@ impl Group {
             return;
         };
         let attempt = self.new_attempt();
-        let kind = EntryKind::Delete;
-        self.begin(attempt, Change::new(ticket, kind, extent, hash, Body::new(), beside, self.now));
+        let change = self.change(EntryKind::Delete, extent, hash, Body::new());
+        self.begin(attempt, Change { tickets: vec![ticket], base: Some(hash), beside, ..change });
     }
 
     /// The row was read, and the list sums to it.
@@ -259,7 +305,7 @@ impl Group {
         }
     }
 
-    fn begin(&mut self, attempt: AttemptId, change: Change) {
+    pub(super) fn begin(&mut self, attempt: AttemptId, change: Change) {
         self.changes.insert(attempt, change);
     }
 
@@ -311,10 +357,11 @@ impl Group {
     /// What stands between a change and its commit, by the row as it is now. Whoever is a member now must have prepared it,
     /// whoever was one when it began.
     pub(super) fn judge(&self, change: &Change) -> Verdict {
-        let listed = self.list.get(&change.extent);
-        let expected = if change.kind == EntryKind::Delete { Some(&change.hash) } else { None };
-        if listed != expected {
+        if self.list.get(&change.extent) != change.base.as_ref() {
             return Verdict::Abort("the list has changed under it".to_owned(), BTreeSet::new());
+        }
+        if let Err(reason) = self.may_go_on(change) {
+            return Verdict::Abort(reason, BTreeSet::new());
         }
         let (mut yes, mut ask, mut open) = (0, Vec::new(), false);
         let (mut out, mut silent, mut why) = (BTreeSet::new(), BTreeSet::new(), String::new());
@@ -342,6 +389,10 @@ impl Group {
             let marked = if others { silent } else { BTreeSet::new() };
             return Verdict::Abort(why, marked);
         }
+        if !out.is_empty() && change.needs_all() {
+            // Nothing is lost by it, and what the members lack is for others to find out.
+            return Verdict::Abort(why, BTreeSet::new());
+        }
         if !ask.is_empty() {
             return Verdict::Ask(ask);
         }
@@ -368,7 +419,7 @@ impl Group {
             }
             Some(Mark::Later { .. } | Mark::Forgotten) | None => {}
         }
-        if change.kind == EntryKind::Create && !change.was_placed(self.row.index_of(disk), disk) {
+        if !change.was_placed(self.row.index_of(disk), disk) {
             return Stand::Out { reason: "was not written to".to_owned(), silent: false };
         }
         match self.members.get(&disk).map(super::member::Member::condition) {
@@ -519,9 +570,26 @@ impl Group {
 
     /// The certain end of a change that did not happen.
     pub(super) fn tell_dead(&mut self, kind: EntryKind, ticket: Ticket, reason: &str) {
+        self.tell_end(kind, ticket, End::Dead(reason.to_owned()));
+    }
+
+    /// How a change ended, to who asked for it.
+    pub(super) fn tell_end(&mut self, kind: EntryKind, ticket: Ticket, end: End) {
+        let (created, deleted) = match end {
+            End::Committed { degraded } => (CreateResult::Committed { degraded }, DeleteResult::Deleted),
+            End::Dead(reason) => (CreateResult::Failed { reason: reason.clone() }, DeleteResult::NotNow { reason }),
+            End::Unknown(reason) => {
+                (CreateResult::Unknown { reason: reason.clone() }, DeleteResult::Unknown { reason })
+            }
+        };
         match kind {
-            EntryKind::Create => self.tell_failed(ticket, reason),
-            EntryKind::Delete => self.tell_deleted(ticket, DeleteResult::NotNow { reason: reason.to_owned() }),
+            EntryKind::Create | EntryKind::CreateOther => {
+                self.out.tell(PgOutcome::Created { ticket, result: created });
+            }
+            EntryKind::Supersede => self.out.tell(PgOutcome::Superseded { ticket, result: created }),
+            EntryKind::Delete => self.out.tell(PgOutcome::Deleted { ticket, result: deleted }),
+            // Nobody asked for it but the owner itself.
+            EntryKind::Release => {}
         }
     }
 
@@ -540,6 +608,17 @@ impl Group {
     }
 }
 
+/// How a change ended.
+#[derive(Debug)]
+pub(super) enum End {
+    Committed {
+        degraded: bool,
+    },
+    /// It never takes effect.
+    Dead(String),
+    Unknown(String),
+}
+
 /// How a member stands to a change.
 #[derive(Debug)]
 enum Stand {
@@ -548,31 +627,4 @@ enum Stand {
     Wait,
     Out { reason: String, silent: bool },
     Never(String),
-}
-
-impl Change {
-    fn new(
-        ticket: Ticket,
-        kind: EntryKind,
-        extent: ExtentKey,
-        hash: RecordHash,
-        record: Body,
-        beside: Txn,
-        started: Time,
-    ) -> Self {
-        Self {
-            tickets: vec![ticket],
-            kind,
-            extent,
-            hash,
-            record,
-            beside,
-            placed: Vec::new(),
-            started,
-            marks: BTreeMap::new(),
-            writing: false,
-            alone: false,
-            killed: 0,
-        }
-    }
 }

@@ -7,6 +7,7 @@ use super::member::{Counting, Member};
 use crate::catalog::PgState;
 use crate::id::{DiskId, ExtentKey};
 use crate::node::Body;
+use crate::shape::Shape;
 use crate::time::Time;
 use crate::wire::node::Holding;
 use crate::wire::{CallError, NodeReply, NodeRequest};
@@ -75,10 +76,19 @@ impl Group {
         }
         let Some(counting) = member.counting.take() else { return };
         member.next_digest = self.now + self.config.digest_every;
-        let mut missing: BTreeSet<ExtentKey> =
-            self.list.keys().filter(|extent| !counting.have.contains(extent)).copied().collect();
+        let birth = Shape::of_group(self.row.members.len());
+        let shapes = &self.shapes;
+        let lacks = |extent: &&ExtentKey| {
+            let shape = shapes.get(extent).unwrap_or(&birth);
+            shape.has(index) && !counting.have.contains(&(**extent, shape.generation))
+        };
+        let mut missing: BTreeSet<ExtentKey> = self.list.keys().filter(lacks).copied().collect();
         missing.retain(|extent| !counting.created.contains(extent) && !counting.restored.contains(extent));
         missing.extend(counting.damaged.iter().filter(|extent| self.list.contains_key(extent)));
+        for (extent, waits) in &mut self.superseded {
+            let shape = shapes.get(extent).unwrap_or(&birth);
+            waits.listed(*extent, shape, index, disk, &counting, &missing);
+        }
         // What was brought back beside the listing was not seen by it.
         let counted = counting.restored.is_empty();
         if member.missing.as_ref() != Some(&missing) || member.counted != counted {
@@ -122,6 +132,9 @@ impl Group {
         if member.missing.as_mut().is_some_and(|missing| missing.insert(extent)) {
             self.changed = true;
         }
+        if let Some(waits) = self.superseded.get_mut(&extent) {
+            waits.seen.remove(&disk);
+        }
     }
 
     /// Its word is no count: the disk is listed again, and where a listing is under way, whose pages may have been read before, from its beginning.
@@ -144,8 +157,8 @@ impl Counting {
         for holding in holdings {
             let fragment = holding.fragment;
             self.after = self.after.max(Some(fragment));
-            if fragment.index == index && fragment.generation == super::write::GENERATION && !holding.damaged {
-                self.have.insert(fragment.extent);
+            if fragment.index == index && !holding.damaged {
+                self.have.insert((fragment.extent, fragment.generation));
             }
         }
     }

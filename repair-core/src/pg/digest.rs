@@ -3,11 +3,10 @@
 
 use super::group::{Group, What};
 use super::member::Member;
-use super::write::GENERATION;
 use crate::id::{DiskId, Sum};
 use crate::node::Body;
+use crate::shape::Shape;
 use crate::time::Time;
-use crate::wire::node::FragmentKey;
 use crate::wire::{CallError, NodeReply, NodeRequest};
 
 impl Group {
@@ -46,10 +45,11 @@ impl Group {
             Ok(NodeReply::Digest { heard, count, sum }) if heard == order => {
                 member.answered();
                 let Some(missing) = &member.missing else { return };
+                let birth = Shape::of_group(self.row.members.len());
+                let shapes = &self.shapes;
                 let names = self.list.keys().filter(|extent| !missing.contains(extent));
-                let hashes: Vec<_> = names
-                    .map(|extent| FragmentKey { extent: *extent, generation: GENERATION, index }.name_hash())
-                    .collect();
+                let owed = names.filter_map(|extent| shapes.get(extent).unwrap_or(&birth).fragment(*extent, index));
+                let hashes: Vec<_> = owed.map(|fragment| fragment.name_hash()).collect();
                 member.recount |= (count, sum) != (hashes.len() as u64, Sum::of(&hashes));
                 self.changed |= member.recount;
             }

@@ -5,6 +5,7 @@ use crate::id::{AttemptId, DiskId, ExtentKey};
 use crate::node::Body;
 use crate::time::{Millis, Time};
 use crate::wire::{CallError, NodeReply, NodeRequest};
+use ec_core::code::DESCRIPTOR_BYTES;
 use std::collections::BTreeSet;
 
 /// A call under way; given by the one who calls, never reused in one life.
@@ -60,6 +61,17 @@ pub enum PgEvent {
         extent: ExtentKey,
         /// Conditions and writes that belong into the same transaction.
         beside: Txn,
+    },
+    /// Put a record in the place of the one on file; its fragments are staged.
+    Supersede {
+        /// Names the change.
+        ticket: Ticket,
+        /// The attempt, as [`Owner::grant_successor`](super::Owner::grant_successor) gave it.
+        attempt: AttemptId,
+        /// The extent.
+        extent: ExtentKey,
+        /// Its record to be.
+        record: Body,
     },
     /// Nobody will commit this grant any more.
     Forsake {
@@ -220,6 +232,18 @@ pub enum PgOutcome {
         /// How.
         result: DeleteResult,
     },
+    /// A change of an extent's record ended.
+    Superseded {
+        /// Which.
+        ticket: Ticket,
+        /// How.
+        result: CreateResult,
+    },
+    /// The files of the record that an extent had before are not needed any more.
+    Released {
+        /// The extent.
+        extent: ExtentKey,
+    },
     /// Row, slots or needs are not what they were: look again.
     Changed,
     /// A take-over was finished: the index has a new member.
@@ -301,6 +325,10 @@ pub struct PgConfig {
     pub retry_after: Millis,
     /// How often members say what their folders come to, beside the counts that something calls for.
     pub digest_every: Millis,
+    /// How long after a record has taken another's place the group is listed, so that one listing serves many.
+    pub release_after: Millis,
+    /// The code that extents may be born with beside the group's own, as a descriptor; none: no other.
+    pub birth_code: Option<[u8; DESCRIPTOR_BYTES]>,
     /// Counters reserved at once.
     pub id_block: u64,
     /// Whether extents may be created with gaps, where at least max(k + 1, m + 1) members store them.
@@ -314,6 +342,8 @@ impl Default for PgConfig {
             prepare_deadline: Millis(60_000),
             retry_after: Millis(500),
             digest_every: Millis(600_000),
+            release_after: Millis(30_000),
+            birth_code: None,
             id_block: 64,
             degraded_creates: true,
         }

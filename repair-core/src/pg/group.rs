@@ -7,10 +7,12 @@ use super::effect::{CallId, PgConfig, PgEffect, PgEvent, PgOutcome, Versioned};
 use super::member::{Member, Order, Reach};
 use super::membership::{Retiring, Settle};
 use super::prove::Proof;
+use super::supersede::{Grant, Superseded};
 use super::write::Pending;
 use crate::catalog::{CellRow, PgRow, PgState};
 use crate::id::{AttemptId, DiskId, ExtentKey, RecordHash, Token};
 use crate::node::Body;
+use crate::shape::Shape;
 use crate::time::{Millis, Time};
 use crate::wire::NodeRequest;
 use crate::wire::node::Authority;
@@ -132,6 +134,12 @@ pub(super) struct Group {
     pub(super) proceeds: bool,
     /// Proven to sum to `row`, once ready.
     pub(super) list: BTreeMap<ExtentKey, RecordHash>,
+    /// Files of those records that are not of the group's shape.
+    pub(super) shapes: BTreeMap<ExtentKey, Shape>,
+    /// Records whose place others have taken, not released.
+    pub(super) superseded: BTreeMap<ExtentKey, Superseded>,
+    /// When members are listed next for what those wait for.
+    pub(super) release_at: Time,
     /// Deletions this owner knows of, with their sequence numbers.
     pub(super) tombstones: BTreeMap<ExtentKey, u64>,
     pub(super) proof: Proof,
@@ -142,7 +150,7 @@ pub(super) struct Group {
     pub(super) next_attempt: u64,
     /// Counters reserved and not handed out.
     pub(super) reserved: Range<u64>,
-    pub(super) granted: BTreeMap<u64, (ExtentKey, Vec<Option<DiskId>>)>,
+    pub(super) granted: BTreeMap<u64, Grant>,
     pub(super) changes: BTreeMap<AttemptId, Change>,
     pub(super) dead: BTreeMap<AttemptId, Dead>,
     pub(super) absent: Vec<Absent>,
@@ -194,6 +202,9 @@ impl Group {
             crowded,
             proceeds: false,
             list: BTreeMap::new(),
+            shapes: BTreeMap::new(),
+            superseded: BTreeMap::new(),
+            release_at: Time::ZERO,
             tombstones: BTreeMap::new(),
             proof: Proof::default(),
             members: BTreeMap::new(),
@@ -247,6 +258,9 @@ impl Group {
                 self.on_create(ticket, attempt, extent, record, beside);
             }
             PgEvent::Delete { ticket, extent, beside } => self.on_delete(ticket, extent, beside),
+            PgEvent::Supersede { ticket, attempt, extent, record } => {
+                self.on_supersede(ticket, attempt, extent, record);
+            }
             PgEvent::Forsake { attempt } => self.on_forsake(attempt),
             PgEvent::Reachable { disk } => self.on_reachable(disk),
             PgEvent::Unreachable { disk } => self.on_unreachable(disk),
@@ -269,6 +283,7 @@ impl Group {
             return;
         }
         self.drive_proof();
+        self.drive_release();
         self.drive_changes();
         self.drive_dead();
         self.drive_settle();
@@ -289,6 +304,7 @@ impl Group {
     fn next_time(&self) -> Option<Time> {
         [
             self.next_of_proof(),
+            self.next_of_release(),
             self.next_of_changes(),
             self.next_of_dead(),
             self.next_of_settle(),

@@ -3,7 +3,7 @@
 use super::effect::CallId;
 use crate::id::{DiskId, ExtentKey};
 use crate::time::Time;
-use crate::wire::node::{FragmentKey, Listed, Tombstone};
+use crate::wire::node::{FragmentKey, Listed, Shaped, Tombstone};
 use crate::wire::{CallError, NodeReply, Refusal};
 use std::collections::BTreeSet;
 
@@ -35,6 +35,9 @@ pub(super) struct Adopting {
     pub(super) authority: crate::wire::node::Authority,
     pub(super) listed: Vec<Listed>,
     pub(super) tombstones: Vec<Tombstone>,
+    pub(super) shapes: Vec<Shaped>,
+    /// Whether there were any of those at the beginning: all pages are of one kind.
+    pub(super) is_shaped: bool,
     pub(super) page: u32,
 }
 
@@ -42,7 +45,8 @@ pub(super) struct Adopting {
 #[derive(Debug, Default)]
 pub(super) struct Counting {
     pub(super) after: Option<FragmentKey>,
-    pub(super) have: BTreeSet<ExtentKey>,
+    /// Extents and generations of the fragments of its index.
+    pub(super) have: BTreeSet<(ExtentKey, u64)>,
     /// Reported damaged since the count began: its page may have been read before.
     pub(super) damaged: BTreeSet<ExtentKey>,
     /// Put on the list since the count began, and prepared by the disk.

@@ -14,6 +14,7 @@
 //! | `digest` | whether they still do, by sums of names |
 //! | `prove` | a list that sums to the row |
 //! | `commit`, `batch` | creates and deletes: prepare, and which go into one transaction |
+//! | `supersede` | another record in an extent's place, and the release of what it had before |
 //! | `abort` | changes that will not be, and who testifies to it |
 //! | `write` | row writes: what goes into the next one, what follows from one that was applied |
 //! | `catalog` | the catalog's answers: applied, killed, unknown, deposed |
@@ -33,6 +34,7 @@ mod member;
 mod membership;
 mod prove;
 mod stored;
+mod supersede;
 mod view;
 mod write;
 
@@ -41,6 +43,7 @@ mod tests;
 
 use crate::catalog::{CellRow, PgRow};
 use crate::id::{AttemptId, ClaimId, DiskId, ExtentKey, PgId, RecordHash, Token};
+use crate::shape::{Former, Shape};
 use crate::time::Time;
 use crate::wire::daemon::AttemptState;
 use crate::wire::node::Authority;
@@ -64,6 +67,23 @@ pub struct Granted {
     pub token: Token,
     /// The disk of each index; none where the group has a gap.
     pub members: Vec<Option<DiskId>>,
+}
+
+/// Leave to write one extent's fragments anew, under a record that takes the place of the one on file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Succession {
+    /// The extent.
+    pub extent: ExtentKey,
+    /// The attempt its [`PgEvent::Supersede`] must name.
+    pub attempt: AttemptId,
+    /// The owner's token, for the nodes.
+    pub token: Token,
+    /// The generation of the fragments, never given out before or again.
+    pub generation: u64,
+    /// The record on file.
+    pub former: RecordHash,
+    /// The disk of each index.
+    pub members: Vec<DiskId>,
 }
 
 /// The owner of one placement group.
@@ -196,6 +216,33 @@ impl Owner {
             Inner::Claiming(_) => None,
             Inner::Owned(group) => group.grant(),
         }
+    }
+
+    /// Whether another record could take the place of an extent's now.
+    ///
+    /// # Errors
+    /// What it waits for.
+    pub fn can_supersede(&self, extent: ExtentKey) -> Result<(), String> {
+        self.group().ok_or_else(|| "the group is being claimed".to_owned())?.can_supersede(extent)
+    }
+
+    /// Leave to write an extent's fragments anew; none unless [`Owner::can_supersede`], or while ids are being reserved. Effects may
+    /// be wanted after it.
+    pub fn grant_successor(&mut self, extent: ExtentKey) -> Option<Succession> {
+        match &mut self.inner {
+            Inner::Claiming(_) => None,
+            Inner::Owned(group) => group.grant_successor(extent),
+        }
+    }
+
+    /// The files of the record on file of an extent.
+    pub fn shape(&self, extent: ExtentKey) -> Option<Shape> {
+        self.group().filter(|group| group.list.contains_key(&extent)).map(|group| group.shape(extent))
+    }
+
+    /// Records whose place others have taken, and whose files wait for their release.
+    pub fn superseded(&self) -> impl Iterator<Item = (ExtentKey, Former)> + '_ {
+        self.group().into_iter().flat_map(|group| &group.superseded).map(|(extent, waits)| (*extent, waits.former))
     }
 
     /// The disks of the group, members first, by index.

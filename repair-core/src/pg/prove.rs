@@ -6,12 +6,23 @@ use crate::catalog::{Entry, EntryKind, PgRow};
 use crate::id::{DiskId, ExtentKey, RecordHash, Sum};
 use crate::limits::PREPARED_SUBSET_MAX;
 use crate::node::Body;
+use crate::shape::{Former, Shape};
 use crate::time::Time;
 use crate::wire::NodeRequest;
-use crate::wire::node::{Listed, Prepared};
+use crate::wire::node::{Listed, Prepared, Shaped};
 use std::collections::{BTreeMap, BTreeSet};
 
 type List = BTreeMap<ExtentKey, RecordHash>;
+
+/// A list that sums to the row, and what its records are of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Proven {
+    pub(super) list: List,
+    /// Of those that are not of the group's shape.
+    pub(super) shapes: BTreeMap<ExtentKey, Shape>,
+    /// Records whose place others have taken, not released.
+    pub(super) superseded: BTreeMap<ExtentKey, Former>,
+}
 
 /// How far the search for a list has come.
 #[derive(Debug, Default)]
@@ -30,6 +41,7 @@ struct Fetch {
     disk: DiskId,
     heard: Option<Order>,
     list: List,
+    shapes: Vec<Shaped>,
 }
 
 impl Proof {
@@ -59,38 +71,112 @@ pub(super) fn sums(list: &List, row: &PgRow) -> bool {
     list.len() as u64 == row.count && Sum::of(list.values()) == row.sum
 }
 
-/// Brings a list by the row's entries, and then by some of the changes its member has prepared, to the row's sum.
-pub(super) fn prove(mut list: List, heard: Order, prepared: &[Prepared], row: &PgRow) -> Option<List> {
-    for entry in row.entries.iter().filter(|entry| heard < (row.incarnation, entry.seq)) {
-        apply(&mut list, entry);
-    }
-    if sums(&list, row) {
-        return Some(list);
-    }
-    let open: Vec<&Prepared> =
-        prepared.iter().filter(|change| could_follow(&list, change)).take(PREPARED_SUBSET_MAX).collect();
-    let chosen = subset(&list, &open, row)?;
-    for (_, change) in open.iter().enumerate().filter(|(at, _)| chosen >> at & 1 == 1) {
-        match change.kind {
-            EntryKind::Create => list.insert(change.extent, change.hash),
-            EntryKind::Delete => list.remove(&change.extent),
-        };
-    }
-    // Two prepared changes of one extent could be chosen together; what they leave is what counts.
-    sums(&list, row).then_some(list)
+/// A page of a list.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    pub(super) listed: Vec<Listed>,
+    pub(super) shapes: Vec<Shaped>,
+    pub(super) more: bool,
 }
 
+/// Brings a list by the row's entries, and then by some of the changes its member has prepared, to the row's sum. `told` is what
+/// the member says that its records are of; none is taken for another shape than the group's on nobody's word.
+pub(super) fn prove(list: List, told: &[Shaped], heard: Order, prepared: &[Prepared], row: &PgRow) -> Option<Proven> {
+    let group = Shape::of_group(row.members.len());
+    let mut proving = Proving { told: by_hash(told), group, proven: Proven::default() };
+    proving.proven.superseded = told.iter().filter(|line| line.is_former).map(former_of).collect();
+    proving.proven.list = list;
+    for entry in row.entries.iter().filter(|entry| heard < (row.incarnation, entry.seq)) {
+        proving.take(entry.kind, entry.extent, entry.hash)?;
+    }
+    if !sums(&proving.proven.list, row) {
+        let open: Vec<&Prepared> = prepared
+            .iter()
+            .filter(|change| could_follow(&proving.proven.list, change))
+            .take(PREPARED_SUBSET_MAX)
+            .collect();
+        let chosen = subset(&proving.proven.list, &open, row)?;
+        for (_, change) in open.iter().enumerate().filter(|(at, _)| chosen >> at & 1 == 1) {
+            proving.take(change.kind, change.extent, change.hash)?;
+        }
+    }
+    // Two prepared changes of one extent could be chosen together; what they leave is what counts.
+    let proven = proving.end();
+    sums(&proven.list, row).then_some(proven)
+}
+
+fn by_hash(told: &[Shaped]) -> BTreeMap<(ExtentKey, RecordHash), Shape> {
+    told.iter().map(|line| ((line.extent, line.hash), line.shape)).collect()
+}
+
+fn former_of(line: &Shaped) -> (ExtentKey, Former) {
+    (line.extent, Former { hash: line.hash, shape: line.shape })
+}
+
+struct Proving {
+    told: BTreeMap<(ExtentKey, RecordHash), Shape>,
+    group: Shape,
+    proven: Proven,
+}
+
+impl Proving {
+    /// None where nobody says of which files the record is that this puts on the list.
+    fn take(&mut self, kind: EntryKind, extent: ExtentKey, hash: RecordHash) -> Option<()> {
+        if kind.has_shape() && !self.told.contains_key(&(extent, hash)) {
+            return None;
+        }
+        match kind {
+            EntryKind::Create | EntryKind::CreateOther => _ = self.proven.list.insert(extent, hash),
+            EntryKind::Delete => {
+                self.proven.list.remove(&extent);
+                self.proven.superseded.remove(&extent);
+            }
+            EntryKind::Supersede => {
+                let old = self.proven.list.insert(extent, hash).filter(|old| *old != hash)?;
+                let shape = self.told.get(&(extent, old)).copied().unwrap_or(self.group);
+                self.proven.superseded.insert(extent, Former { hash: old, shape });
+            }
+            EntryKind::Release => self.proven.superseded.retain(|of, former| *of != extent || former.hash != hash),
+        }
+        Some(())
+    }
+
+    fn end(self) -> Proven {
+        let Proven { list, superseded, .. } = self.proven;
+        let of = |(extent, hash): (&ExtentKey, &RecordHash)| Some((*extent, *self.told.get(&(*extent, *hash))?));
+        let shapes = list.iter().filter_map(of).collect();
+        let held = |(extent, former): &(ExtentKey, Former)| list.get(extent).is_some_and(|hash| *hash != former.hash);
+        let superseded = superseded.into_iter().filter(held).collect();
+        Proven { list, shapes, superseded }
+    }
+}
+
+/// What an entry makes of a list.
 pub(super) fn apply(list: &mut List, entry: &Entry) {
     match entry.kind {
-        EntryKind::Create => list.insert(entry.extent, entry.hash),
-        EntryKind::Delete => list.remove(&entry.extent),
-    };
+        EntryKind::Create | EntryKind::CreateOther | EntryKind::Supersede => _ = list.insert(entry.extent, entry.hash),
+        EntryKind::Delete => _ = list.remove(&entry.extent),
+        EntryKind::Release => {}
+    }
 }
 
 fn could_follow(list: &List, change: &Prepared) -> bool {
     match change.kind {
-        EntryKind::Create => !list.contains_key(&change.extent),
+        EntryKind::Create | EntryKind::CreateOther => !list.contains_key(&change.extent),
         EntryKind::Delete => list.get(&change.extent) == Some(&change.hash),
+        EntryKind::Supersede => list.get(&change.extent).is_some_and(|listed| *listed != change.hash),
+        // It leaves the list as it is: nothing about it can be seen in a sum.
+        EntryKind::Release => false,
+    }
+}
+
+/// What a change takes off a list and puts on it.
+fn moved(list: &List, change: &Prepared) -> (Option<RecordHash>, Option<RecordHash>) {
+    match change.kind {
+        EntryKind::Create | EntryKind::CreateOther => (None, Some(change.hash)),
+        EntryKind::Delete => (Some(change.hash), None),
+        EntryKind::Supersede => (list.get(&change.extent).copied(), Some(change.hash)),
+        EntryKind::Release => (None, None),
     }
 }
 
@@ -103,11 +189,11 @@ fn subset(list: &List, open: &[&Prepared], row: &PgRow) -> Option<u32> {
         chosen ^= 1 << at;
         let change = open.get(at as usize)?;
         let taken = chosen >> at & 1 == 1;
-        if taken == (change.kind == EntryKind::Create) {
-            (count, sum) = (count + 1, sum.plus(&change.hash));
-        } else {
-            (count, sum) = (count - 1, sum.minus(&change.hash));
-        }
+        let (off, on) = moved(list, change);
+        let (off, on) = if taken { (off, on) } else { (on, off) };
+        count += i64::from(on.is_some()) - i64::from(off.is_some());
+        sum = off.iter().fold(sum, |sum, hash| sum.minus(hash));
+        sum = on.iter().fold(sum, |sum, hash| sum.plus(hash));
         if count == row.count as i64 && sum == row.sum {
             return Some(chosen);
         }
@@ -122,14 +208,14 @@ impl Group {
             return;
         }
         if self.is_new && sums(&List::new(), &self.row) {
-            self.proven(List::new());
+            self.proven(Proven::default());
             return;
         }
         if self.proof.fetching.is_some() || self.now < self.proof.not_before {
             return;
         }
         if let Some(disk) = self.next_list() {
-            self.proof.fetching = Some(Fetch { disk, heard: None, list: List::new() });
+            self.proof.fetching = Some(Fetch { disk, heard: None, list: List::new(), shapes: Vec::new() });
             self.ask_list(disk, None);
         } else if self.none_can_sum() {
             self.freeze("no member's list sums to the row, and all have answered".to_owned());
@@ -180,7 +266,8 @@ impl Group {
         }
     }
 
-    pub(super) fn on_list_page(&mut self, disk: DiskId, heard: Order, listed: Vec<Listed>, more: bool) {
+    pub(super) fn on_list_page(&mut self, disk: DiskId, heard: Order, page: Page) {
+        let Page { listed, shapes, more } = page;
         let Some(mut fetch) = self.proof.fetching.take_if(|fetch| fetch.disk == disk) else { return };
         let first = *fetch.heard.get_or_insert(heard);
         let mut last = fetch.list.last_key_value().map(|(extent, _)| *extent);
@@ -190,6 +277,7 @@ impl Group {
             last = Some(line.extent);
             fetch.list.insert(line.extent, line.hash);
         }
+        fetch.shapes.extend(shapes);
         if first != heard || heard > self.row.order() || !in_order || (more && listed.is_empty()) {
             // Pages of two lists, or of none: begin anew a little later.
             self.proof.not_before = self.now + self.config.retry_after;
@@ -201,16 +289,18 @@ impl Group {
             return;
         }
         let prepared = self.proof.prepared.get(&disk).map_or(&[][..], Vec::as_slice);
-        match prove(fetch.list, heard, prepared, &self.row) {
-            Some(list) => self.proven(list),
+        match prove(fetch.list, &fetch.shapes, heard, prepared, &self.row) {
+            Some(proven) => self.proven(proven),
             None => {
                 self.proof.wrong.insert(disk);
             }
         }
     }
 
-    fn proven(&mut self, list: List) {
-        self.list = list;
+    fn proven(&mut self, proven: Proven) {
+        self.list = proven.list;
+        self.shapes = proven.shapes;
+        self.superseded = proven.superseded.into_iter().map(|(extent, former)| (extent, former.into())).collect();
         self.phase = Phase::Ready;
         self.changed = true;
         self.out.tell(crate::pg::PgOutcome::Ready);
@@ -262,6 +352,10 @@ mod tests {
         extents.iter().map(|byte| (ExtentKey(u128::from(*byte)), hash(*byte))).collect()
     }
 
+    fn listed(list: List, heard: Order, prepared: &[Prepared], row: &PgRow) -> Option<List> {
+        prove(list, &[], heard, prepared, row).map(|proven| proven.list)
+    }
+
     fn prepared(kind: EntryKind, byte: u8) -> Prepared {
         let attempt = AttemptId { number: u64::from(byte), ..AttemptId::default() };
         Prepared { attempt, kind, extent: ExtentKey(u128::from(byte)), hash: hash(byte) }
@@ -275,11 +369,11 @@ mod tests {
         };
         let delete = Entry { kind: EntryKind::Delete, ..create(9, 1) };
         let row = row(&list(&[2, 3]), vec![create(7, 2), create(8, 3), delete]);
-        assert_eq!(prove(list(&[1]), (1, 6), &[], &row), Some(list(&[2, 3])));
-        assert_eq!(prove(list(&[1, 2]), (1, 7), &[], &row), Some(list(&[2, 3])));
-        assert_eq!(prove(list(&[2, 3]), (1, 9), &[], &row), Some(list(&[2, 3])));
+        assert_eq!(listed(list(&[1]), (1, 6), &[], &row), Some(list(&[2, 3])));
+        assert_eq!(listed(list(&[1, 2]), (1, 7), &[], &row), Some(list(&[2, 3])));
+        assert_eq!(listed(list(&[2, 3]), (1, 9), &[], &row), Some(list(&[2, 3])));
         // A list that lacks a change it says to have heard does not sum, whatever the entries say.
-        assert_eq!(prove(list(&[1]), (1, 8), &[], &row), None);
+        assert_eq!(listed(list(&[1]), (1, 8), &[], &row), None);
     }
 
     #[test]
@@ -288,11 +382,11 @@ mod tests {
             (10..30).map(|byte| prepared(EntryKind::Create, byte)).chain([prepared(EntryKind::Delete, 1)]).collect();
         let row_of = |extents: &[u8]| row(&list(extents), vec![]);
         let few = &all[15..];
-        assert_eq!(prove(list(&[1, 2]), (1, 9), few, &row_of(&[2, 25, 29])), Some(list(&[2, 25, 29])));
-        assert_eq!(prove(list(&[1, 2]), (1, 9), few, &row_of(&[1, 2, 27])), Some(list(&[1, 2, 27])));
-        assert_eq!(prove(list(&[1, 2]), (1, 9), few, &row_of(&[1, 2, 10])), None, "not among them");
+        assert_eq!(listed(list(&[1, 2]), (1, 9), few, &row_of(&[2, 25, 29])), Some(list(&[2, 25, 29])));
+        assert_eq!(listed(list(&[1, 2]), (1, 9), few, &row_of(&[1, 2, 27])), Some(list(&[1, 2, 27])));
+        assert_eq!(listed(list(&[1, 2]), (1, 9), few, &row_of(&[1, 2, 10])), None, "not among them");
         // Of more than sixteen the first sixteen are tried.
-        assert_eq!(prove(list(&[]), (1, 9), &all, &row_of(&[10, 25])), Some(list(&[10, 25])));
-        assert_eq!(prove(list(&[]), (1, 9), &all, &row_of(&[10, 26])), None);
+        assert_eq!(listed(list(&[]), (1, 9), &all, &row_of(&[10, 25])), Some(list(&[10, 25])));
+        assert_eq!(listed(list(&[]), (1, 9), &all, &row_of(&[10, 26])), None);
     }
 }

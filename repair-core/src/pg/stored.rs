@@ -3,17 +3,20 @@
 use super::effect::CallId;
 use super::group::{Asked, Group, What};
 use super::member::{Adopting, Member, Order, Reach};
+use super::prove::Page;
 use crate::id::{DiskId, ExtentKey};
 use crate::limits::{LIST_PAGE_MAX, MESSAGE_BYTES_MAX};
 use crate::node::Body;
 use crate::time::{Millis, Time};
 use crate::wire::codec::encode_message;
-use crate::wire::node::{Head, Listed, Tombstone};
+use crate::wire::node::{Head, Listed, Shaped, Tombstone};
 use crate::wire::{CallError, NodeReply, NodeRequest, Refusal};
 
 /// Bytes of a list's line and of a tombstone in a message.
 const LISTED_BYTES: usize = 48;
 const TOMBSTONE_BYTES: usize = 24;
+/// And of what says of which files a record is.
+const SHAPED_BYTES: usize = 59;
 /// Room in a message for what is neither row nor list.
 const SPARE_BYTES: usize = 1024;
 
@@ -112,7 +115,9 @@ impl Group {
             let listed = self.list.iter().map(|(extent, hash)| Listed { extent: *extent, hash: *hash }).collect();
             let kept = self.tombstones.iter().filter(|(_, seq)| **seq > self.row.trim);
             let tombstones = kept.map(|(extent, seq)| Tombstone { extent: *extent, seq: *seq }).collect();
-            let adopting = Adopting { authority: self.authority(), listed, tombstones, page: 0 };
+            let shapes = self.shaped();
+            let is_shaped = !shapes.is_empty();
+            let adopting = Adopting { authority: self.authority(), listed, tombstones, shapes, is_shaped, page: 0 };
             self.members.get_mut(&disk)?.adopting = Some(adopting);
         }
         let adopting = self.members.get_mut(&disk)?.adopting.as_mut()?;
@@ -166,10 +171,16 @@ impl Group {
         match (asked.what, answer) {
             (What::Fence | What::Hear | What::Adopt(true), Ok(NodeReply::Heard(head))) => self.on_heard(asked, head),
             (What::Adopt(false), Ok(NodeReply::AdoptedPage)) => self.with(disk, Member::answered),
-            (What::Look, Ok(NodeReply::ListPage { heard, .. })) => self.on_look(disk, heard),
+            (What::Look, Ok(NodeReply::ListPage { heard, .. } | NodeReply::ShapedPage { heard, .. })) => {
+                self.on_look(disk, heard)
+            }
             (What::List, Ok(NodeReply::ListPage { heard, listed, more })) => {
                 self.with(disk, Member::answered);
-                self.on_list_page(disk, heard, listed, more);
+                self.on_list_page(disk, heard, Page { listed, shapes: Vec::new(), more });
+            }
+            (What::List, Ok(NodeReply::ShapedPage { heard, listed, shapes, more })) => {
+                self.with(disk, Member::answered);
+                self.on_list_page(disk, heard, Page { listed, shapes, more });
             }
             (what, answer) => self.on_member_failed(disk, what, asked.sent, answer),
         }
@@ -263,12 +274,21 @@ impl Adopting {
         let lines = (room / LISTED_BYTES).clamp(1, LIST_PAGE_MAX).min(self.listed.len());
         let rest = room.saturating_sub(lines * LISTED_BYTES) / TOMBSTONE_BYTES;
         let stones = rest.min(LIST_PAGE_MAX).min(self.tombstones.len());
+        let rest = rest.saturating_sub(stones) * TOMBSTONE_BYTES / SHAPED_BYTES;
+        let kinds = rest.min(LIST_PAGE_MAX).min(self.shapes.len());
+        let shapes: Vec<Shaped> = self.shapes.drain(..kinds).collect();
         let listed: Vec<Listed> = self.listed.drain(..lines).collect();
         let tombstones: Vec<Tombstone> = self.tombstones.drain(..stones).collect();
-        let (page, last) = (self.page, self.listed.is_empty() && self.tombstones.is_empty());
+        let left = self.listed.len() + self.tombstones.len() + self.shapes.len();
+        let (page, last) = (self.page, left == 0);
         self.page += 1;
         let authority = Box::new(self.authority.clone());
-        (What::Adopt(last), NodeRequest::Adopt { authority, page, last, listed, tombstones })
+        let request = if self.is_shaped {
+            NodeRequest::AdoptShaped { authority, page, last, listed, tombstones, shapes }
+        } else {
+            NodeRequest::Adopt { authority, page, last, listed, tombstones }
+        };
+        (What::Adopt(last), request)
     }
 }
 

@@ -4,6 +4,7 @@ use super::Granted;
 use super::effect::{Need, SlotView, Standing};
 use super::group::{Group, Phase, Settled};
 use super::member::{Condition, Member, Reach};
+use super::supersede::Grant;
 use crate::catalog::PgState;
 use crate::id::{AttemptId, DiskId, EXTENT_COUNTER_MAX, ExtentKey};
 use crate::limits::ENTRIES_MAX;
@@ -50,7 +51,7 @@ impl Group {
             self.row.members.iter().map(|disk| usable.contains(disk).then_some(*disk)).collect();
         let extent = ExtentKey::compose(self.cell.cell, self.row.pg, self.row.incarnation, counter);
         let attempt = self.new_attempt();
-        self.granted.insert(attempt.number, (extent, members.clone()));
+        self.granted.insert(attempt.number, Grant::Create { extent, members: members.clone() });
         if self.ids_are_low() {
             self.turn();
         }
@@ -94,11 +95,12 @@ impl Group {
 
     /// Whether some index has no disk that is known to hold its fragment.
     pub(super) fn lacks(&self, extent: ExtentKey) -> bool {
-        let lacks = |disk: &DiskId| {
+        let shape = self.shape(extent);
+        let lacks = |(_, disk): (u16, &DiskId)| {
             let missing = self.members.get(disk).and_then(|member| member.missing.as_ref());
             missing.is_none_or(|missing| missing.contains(&extent))
         };
-        self.row.members.iter().any(lacks)
+        (0..shape.fragments).zip(&self.row.members).any(lacks)
     }
 
     pub(super) fn attempt_state(&self, attempt: AttemptId) -> AttemptState {
@@ -140,6 +142,9 @@ impl Group {
         }
         if self.row.entries.len() >= ENTRIES_MAX {
             waits.push("the row is full of changes that too few members have stored".to_owned());
+        }
+        if !self.superseded.is_empty() {
+            waits.push(self.wait_of_release());
         }
         if self.settle.is_some() {
             waits.push("a recount of what members hold".to_owned());

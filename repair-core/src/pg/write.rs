@@ -8,8 +8,6 @@ use crate::catalog::{Entry, EntryKind, PgRow, PgState, Txn};
 use crate::id::{AttemptId, DiskId};
 use crate::limits::ENTRIES_MAX;
 
-/// Generation of the fragments the service writes.
-pub(super) const GENERATION: u64 = 1;
 /// How long a group rests before entries that all have stored leave its row without another reason to write it.
 pub(super) const TRIM_AFTER_MS: u64 = 2_000;
 
@@ -171,6 +169,7 @@ impl Group {
         }
         let new: Vec<Entry> = self.row.entries.iter().filter(|entry| entry.seq == self.row.seq).copied().collect();
         for entry in &new {
+            self.follow_record(entry);
             prove::apply(&mut self.list, entry);
             self.follow_entry(entry);
         }
@@ -194,11 +193,16 @@ impl Group {
             self.tombstones.insert(extent, entry.seq);
         }
         for (disk, member) in &mut self.members {
+            let missing = member.missing.as_mut();
             match (entry.kind, &mut member.counting) {
+                (EntryKind::Release, _) => {}
+                (EntryKind::Delete, _) => _ = missing.map(|missing| missing.remove(&extent)),
                 (EntryKind::Create, _) if !prepared.contains(disk) => member.lacks(extent),
-                (EntryKind::Create, Some(counting)) => _ = counting.created.insert(extent),
-                (EntryKind::Create, None) => {}
-                (EntryKind::Delete, _) => _ = member.missing.as_mut().map(|missing| missing.remove(&extent)),
+                // All that it names have prepared it: what was missing is of another record.
+                (EntryKind::Create | EntryKind::CreateOther | EntryKind::Supersede, counting) => {
+                    missing.map(|missing| missing.remove(&extent));
+                    counting.as_mut().map(|counting| counting.created.insert(extent));
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::refusal::Refusal;
 use crate::catalog::{EntryKind, PgRow};
 use crate::id::{AttemptId, CellKey, DiskId, ExtentKey, PgId, RecordHash, Sum, Token};
+use crate::shape::Shape;
 use crate::time::Millis;
 use ec_core::code::DESCRIPTOR_BYTES;
 use serde::{Deserialize, Serialize};
@@ -78,6 +79,19 @@ pub struct Listed {
     pub extent: ExtentKey,
     /// Hash of its record on file.
     pub hash: RecordHash,
+}
+
+/// What a record of a list, a superseded one or a prepared one is of, where that is not the code of the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Shaped {
+    /// The extent.
+    pub extent: ExtentKey,
+    /// Hash of the record.
+    pub hash: RecordHash,
+    /// Its files.
+    pub shape: Shape,
+    /// Whether another record has taken its place, and it is not released.
+    pub is_former: bool,
 }
 
 /// A deletion remembered.
@@ -378,6 +392,21 @@ pub enum NodeRequest {
         /// Length of the extent.
         extent_bytes: u64,
     },
+    /// As [`NodeRequest::Adopt`], of a list with records that are not of the group's code, or with superseded ones.
+    AdoptShaped {
+        /// The owner and its row.
+        authority: Box<Authority>,
+        /// Number of the page, from 0; 0 begins anew.
+        page: u32,
+        /// Whether this is the last.
+        last: bool,
+        /// Records on the list, by extent.
+        listed: Vec<Listed>,
+        /// Deletions not yet trimmed.
+        tombstones: Vec<Tombstone>,
+        /// What those records and the superseded ones are of.
+        shapes: Vec<Shaped>,
+    },
 }
 
 /// A node's answer. The word in brackets is the body.
@@ -495,5 +524,16 @@ pub enum NodeReply {
     StageKept {
         /// Beginnings and ends, whole blocks, in order and apart, at most [`KEPT_RANGES_MAX`](crate::limits::KEPT_RANGES_MAX).
         written: Vec<(u64, u64)>,
+    },
+    /// As [`NodeReply::ListPage`], of a list with records that are not of the group's code, or with superseded ones.
+    ShapedPage {
+        /// Incarnation and sequence number of the row the list came to; pages of different ones are not one list.
+        heard: (u32, u64),
+        /// By extent.
+        listed: Vec<Listed>,
+        /// What these records are of, and superseded and prepared ones of the same stretch of extents.
+        shapes: Vec<Shaped>,
+        /// Whether more follow.
+        more: bool,
     },
 }

@@ -85,10 +85,19 @@ impl World {
         let later_deleted = |extent| self.oracle.listed(extent).is_none();
         let list = self.nodes[node].machine.list(row.pg);
         match entry.kind {
-            EntryKind::Create => {
+            EntryKind::Create | EntryKind::CreateOther => {
                 list.is_some_and(|list| list.contains_key(&entry.extent)) || later_deleted(entry.extent)
             }
             EntryKind::Delete => list.is_none_or(|list| !list.contains_key(&entry.extent)),
+            // Another may have taken its place since, and then that is what the list has.
+            EntryKind::Supersede => {
+                let now = self.oracle.listed(entry.extent);
+                list.is_some_and(|list| list.get(&entry.extent).copied() == now) || later_deleted(entry.extent)
+            }
+            EntryKind::Release => {
+                let former = self.nodes[node].machine.former(entry.extent);
+                former.is_none_or(|former| former.hash != entry.hash)
+            }
         }
     }
 

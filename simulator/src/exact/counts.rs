@@ -366,10 +366,8 @@ impl Counts {
     /// A group's row was written.
     pub fn row(&mut self, before: Option<&PgRow>, after: &PgRow) {
         let seen = before.map_or(0, |before| before.seq);
-        let creates = after
-            .entries
-            .iter()
-            .any(|entry| entry.seq > seen && entry.kind == EntryKind::Create && !after.behind.is_empty());
+        let creates =
+            after.entries.iter().any(|entry| entry.seq > seen && entry.kind.is_create() && !after.behind.is_empty());
         if creates {
             self.path(Path::CreatedDegraded);
         }

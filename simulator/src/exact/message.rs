@@ -89,6 +89,9 @@ fn node_request(f: &mut fmt::Formatter<'_>, request: &NodeRequest) -> fmt::Resul
             let verb = match kind {
                 EntryKind::Create => "create",
                 EntryKind::Delete => "delete",
+                EntryKind::Supersede => "supersede",
+                EntryKind::Release => "release",
+                EntryKind::CreateOther => "create-other",
             };
             write!(f, "Prepare {verb} {} by {} {}", extent(*what), attempt(*by), authority(of))
         }
@@ -96,6 +99,11 @@ fn node_request(f: &mut fmt::Formatter<'_>, request: &NodeRequest) -> fmt::Resul
         NodeRequest::Adopt { authority: of, page, last, listed, tombstones } => {
             let (listed, tombstones) = (listed.len(), tombstones.len());
             write!(f, "Adopt page {page} last {last} listed {listed} tombstones {tombstones} {}", authority(of))
+        }
+        NodeRequest::AdoptShaped { authority: of, page, last, listed, tombstones, shapes } => {
+            let (listed, tombstones, shapes) = (listed.len(), tombstones.len(), shapes.len());
+            let what = format!("listed {listed} tombstones {tombstones} shapes {shapes}");
+            write!(f, "AdoptShaped page {page} last {last} {what} {}", authority(of))
         }
         NodeRequest::List { pg, .. } => write!(f, "List pg {pg}"),
         NodeRequest::Holdings { pg, .. } => write!(f, "Holdings pg {pg}"),

@@ -551,7 +551,8 @@ impl Asked {
             | NodeRequest::Hear { authority }
             | NodeRequest::Prepare { authority, .. }
             | NodeRequest::Abort { authority, .. }
-            | NodeRequest::Adopt { authority, .. } => Some(Self { row: authority.row.clone(), prepares }),
+            | NodeRequest::Adopt { authority, .. }
+            | NodeRequest::AdoptShaped { authority, .. } => Some(Self { row: authority.row.clone(), prepares }),
             _ => None,
         }
     }

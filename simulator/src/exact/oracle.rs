@@ -240,7 +240,7 @@ impl Oracle {
         let mut list = known.map(|truth| truth.list.clone()).unwrap_or_default();
         row_follows(before.as_ref(), &row, &mut list)?;
         let seen = before.as_ref().map_or(0, |before| before.seq);
-        for entry in row.entries.iter().filter(|entry| entry.seq > seen && entry.kind == EntryKind::Create) {
+        for entry in row.entries.iter().filter(|entry| entry.seq > seen && entry.kind.has_record()) {
             self.saw_record(entry.extent, entry.hash)?;
         }
         rows.push(RowWritten { before, pg: row.pg });

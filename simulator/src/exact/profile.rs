@@ -189,6 +189,8 @@ impl Profile {
                 prepare_deadline: Millis(2_500),
                 retry_after: Millis(300 * self.stretch / 2),
                 digest_every: span(5_000),
+                release_after: span(3_000),
+                birth_code: None,
                 id_block: 8,
                 degraded_creates: self.degraded_creates,
             },

@@ -1,13 +1,14 @@
 //! Random schedules: every message lost, late, twice or in any order, members and owners failing, transactions of every fate.
 //! After each step the invariants, and in the end, with the weather good again, everything decided and whole.
 
-use super::world::{Fate, Flight, World, disk};
+use super::world::{Fate, Flight, World, disk, record_of};
 use crate::catalog::{PgState, Txn};
-use crate::id::{DiskId, ExtentKey};
-use crate::pg::{CreateResult, DeleteResult, Granted, PgEvent, PgOutcome, Ticket};
+use crate::id::{DiskId, ExtentKey, RecordHash};
+use crate::pg::{CreateResult, DeleteResult, Granted, PgEvent, PgOutcome, Succession, Ticket};
 use crate::rng::Dice;
 use crate::time::Millis;
 use crate::wire::CallError;
+use crate::wire::node::FragmentKey;
 use std::collections::{BTreeMap, BTreeSet};
 
 struct Storm {
@@ -17,6 +18,9 @@ struct Storm {
     /// Damaged by the tester and not rebuilt yet.
     excused: BTreeSet<(DiskId, ExtentKey)>,
     grants: BTreeMap<Ticket, Granted>,
+    successions: BTreeMap<Ticket, (Succession, String)>,
+    superseded: u64,
+    released: u64,
     asked_to_delete: BTreeSet<ExtentKey>,
     seen: usize,
     committed: u64,
@@ -32,6 +36,9 @@ impl Storm {
             spares,
             excused: BTreeSet::new(),
             grants: BTreeMap::new(),
+            successions: BTreeMap::new(),
+            superseded: 0,
+            released: 0,
             asked_to_delete: BTreeSet::new(),
             seen: 0,
             committed: 0,
@@ -118,7 +125,9 @@ impl Storm {
 
     fn client(&mut self) {
         let owner = self.owner();
-        if self.dice.chance(2, 3) {
+        if self.dice.chance(1, 4) {
+            self.succeed(owner);
+        } else if self.dice.chance(2, 3) {
             let Some(grant) = self.world.owners[owner].grant() else { return };
             self.world.collect(owner);
             if self.dice.chance(1, 12) {
@@ -136,6 +145,17 @@ impl Storm {
             self.asked_to_delete.insert(extent);
             self.world.delete(owner, extent);
         }
+    }
+
+    /// An extent gets another code: fewer fragments, or as many as the group has members.
+    fn succeed(&mut self, owner: usize) {
+        let extents: Vec<ExtentKey> = self.world.owners[owner].list().keys().copied().collect();
+        let Some(extent) = self.dice.pick(&extents).copied() else { return };
+        let code = if self.dice.chance(1, 2) { "replicate:3".to_owned() } else { self.world.code() };
+        let Some(succession) = self.world.owners[owner].grant_successor(extent) else { return };
+        self.world.collect(owner);
+        let ticket = self.world.ask_supersede(owner, &succession, &code);
+        self.successions.insert(ticket, (succession, code));
     }
 
     fn coordinator(&mut self) {
@@ -194,15 +214,23 @@ impl Storm {
 
     /// A fragment that its extent can do without.
     fn damage(&mut self, at: DiskId) {
-        let Some((extent, index)) = self.world.fakes[&at].files.keys().next().copied() else { return };
-        let row = self.world.row();
-        let sound =
-            |(index, disk): &(u16, &DiskId)| self.world.fakes[disk].files.get(&(extent, *index)) == Some(&false);
+        // Of one that waits for its release nothing is taken that was counted: what the release says would be so no more.
+        let names = self.world.fakes[&at].names();
+        let listed = |name: &&FragmentKey| {
+            let extent = name.extent;
+            self.world.shape(extent).names(name) && !self.world.former.contains_key(&extent)
+        };
+        let Some(name) = names.keys().find(listed).copied() else { return };
+        let (extent, row, shape) = (name.extent, self.world.row(), self.world.shape(name.extent));
+        let sound = |(index, disk): &(u16, &DiskId)| {
+            self.world.fakes[disk].names().get(&shape.place(extent, *index)) == Some(&false)
+        };
         let left = (0u16..).zip(&row.members).filter(sound).count();
-        if left <= row.code_spec().unwrap().k() {
+        let k = if usize::from(shape.fragments) == row.members.len() { row.code_spec().unwrap().k() } else { 1 };
+        if left <= k {
             return;
         }
-        self.world.fakes.get_mut(&at).unwrap().files.insert((extent, index), true);
+        self.world.fakes.get_mut(&at).unwrap().rot(name);
         self.excused.insert((at, extent));
         for owner in 0..self.world.owners.len() {
             self.world.tell(owner, PgEvent::Damaged { disk: at, extent });
@@ -221,6 +249,7 @@ impl Storm {
             let fake = self.world.fakes.get_mut(&at).unwrap();
             (fake.lost, fake.heard, fake.list) = (true, None, BTreeMap::new());
             fake.prepared.clear();
+            (fake.shapes, fake.superseded, fake.prepared_shapes) = Default::default();
         }
     }
 
@@ -240,6 +269,14 @@ impl Storm {
                     let extent = self.world.tickets[ticket];
                     assert!(!self.world.truth.contains_key(&extent), "deleted and on file: {extent}");
                 }
+                PgOutcome::Superseded { result: CreateResult::Committed { .. }, .. } => self.superseded += 1,
+                PgOutcome::Superseded { ticket, result: CreateResult::Failed { .. } } => {
+                    let (extent, (succession, code)) = (self.world.tickets[ticket], &self.successions[ticket]);
+                    let record = record_of(extent, code, 2, succession.generation);
+                    let listed = self.world.truth.get(&extent);
+                    assert_ne!(listed, Some(&RecordHash::of(&record)), "told failed, and {extent} has it");
+                }
+                PgOutcome::Released { .. } => self.released += 1,
                 PgOutcome::CatalogWentBack { reason } => panic!("it did not: {reason}"),
                 PgOutcome::Frozen { reason } => panic!("owner {owner}: nothing was lost for good: {reason}"),
                 _ => {}
@@ -271,6 +308,7 @@ impl Storm {
                 self.world.run_for(100);
             }
         }
+        self.succeed_in_good_weather(owner);
         let row = self.world.row();
         let waits = self.world.owners[owner].waits();
         assert_eq!((row.state, row.behind.len(), row.joining.len()), (PgState::Open, 0, 0), "{row:?} {waits:?}");
@@ -283,10 +321,32 @@ impl Storm {
             assert_eq!(fake.list, self.world.truth);
             assert!(fake.prepared.is_empty(), "{:?}", fake.prepared);
             for extent in self.world.truth.keys() {
-                assert_eq!(fake.files.get(&(*extent, index as u16)), Some(&false), "{disk} {extent}");
+                let name = self.world.shape(*extent).fragment(*extent, index as u16);
+                let sound = name.is_none_or(|name| fake.names().get(&name) == Some(&false));
+                assert!(sound, "{disk} {extent} {name:?}");
             }
+            // Everything that was superseded is released, and nobody who remembers all has a file that no record names.
+            let stale = |name: &FragmentKey| !self.world.shape(name.extent).names(name);
+            let strays: Vec<_> = fake.names().into_keys().filter(stale).collect();
+            assert!(strays.is_empty() || fake.adopted, "{disk} {strays:?}");
+            assert!(fake.superseded.is_empty(), "{disk}");
         }
         self.settle_unknowns(owner);
+    }
+
+    /// One extent more gets another code, and all of that comes to its end.
+    fn succeed_in_good_weather(&mut self, owner: usize) {
+        let Some(extent) = self.world.truth.keys().next().copied() else { return };
+        let Some(succession) = self.world.owners[owner].grant_successor(extent) else { return };
+        self.world.collect(owner);
+        let code = "replicate:3".to_owned();
+        let ticket = self.world.ask_supersede(owner, &succession, &code);
+        self.successions.insert(ticket, (succession, code));
+        self.world.run_for(60_000);
+        self.look();
+        let committed = CreateResult::Committed { degraded: false };
+        assert_eq!(self.world.superseded(ticket), Some(committed));
+        assert!(self.world.former.is_empty(), "{:?}", self.world.owners[owner].waits());
     }
 
     /// Whoever was left without an answer gets one now.
@@ -310,23 +370,25 @@ impl Storm {
     }
 }
 
-fn run(seed: u64, code: &str, steps: usize) -> (u64, u64) {
+fn run(seed: u64, code: &str, steps: usize) -> (u64, u64, u64, u64) {
     let mut storm = Storm::new(seed, code);
     for _ in 0..steps {
         storm.step();
     }
     storm.calm();
-    (storm.committed, storm.world.row().seq)
+    (storm.committed, storm.world.row().seq, storm.superseded, storm.released)
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_and_nothing_failed_takes_effect() {
-    let mut committed = 0;
+    let (mut committed, mut superseded, mut released) = (0, 0, 0);
     for seed in 0..120 {
         let code = ["rs:3+2", "rs:2+2", "rs:4+2"][seed as usize % 3];
         let result = std::panic::catch_unwind(|| run(seed, code, 2_500));
-        committed += result.unwrap_or_else(|_| panic!("seed {seed}, {code}")).0;
+        let ended = result.unwrap_or_else(|_| panic!("seed {seed}, {code}"));
+        (committed, superseded, released) = (committed + ended.0, superseded + ended.2, released + ended.3);
     }
+    assert!(superseded > 50 && released > 50, "{superseded} superseded, {released} released");
     assert!(committed > 1_000, "only {committed} extents came through: the storm tests nothing");
 }
 

@@ -306,6 +306,8 @@ fn a_long_list_goes_in_pages_that_fit_a_message() {
             .map(|at| crate::wire::node::Listed { extent: ExtentKey(at), hash: crate::id::RecordHash([7; 32]) })
             .collect(),
         tombstones: (0..9_000u128).map(|at| Tombstone { extent: ExtentKey(at), seq: 1 }).collect(),
+        shapes: vec![],
+        is_shaped: false,
         page: 0,
     };
     let (mut listed, mut stones, mut numbers) = (0, 0, Vec::new());

@@ -5,11 +5,13 @@ use crate::catalog::{CellRow, EntryKind, OwnerRow, PgRow, PgState, Txn, TxnResul
 use crate::id::{AttemptId, CellKey, ClaimId, DiskId, ExtentKey, PgId, RecordHash, Sum, Token};
 use crate::node::Body;
 use crate::pg::{
-    CallId, CreateResult, DeleteResult, Granted, Owner, PgConfig, PgEffect, PgEvent, PgOutcome, Ticket, Versioned,
+    CallId, CreateResult, DeleteResult, Granted, Owner, PgConfig, PgEffect, PgEvent, PgOutcome, Succession, Ticket,
+    Versioned,
 };
+use crate::shape::{Former, Shape};
 use crate::time::{Millis, Time};
 use crate::wire::codec::{decode_row, encode_row};
-use crate::wire::node::{Authority, FragmentKey, Head, Holding, Listed, Prepared};
+use crate::wire::node::{Authority, FragmentKey, Head, Holding, Listed, Prepared, Shaped};
 use crate::wire::{CallError, NodeReply, NodeRequest, Refusal};
 use ec_core::fragment::{BirthIdentity, Content, ExtentRecord, FragmentEntry, Hash, StreamId};
 use ec_core::{CodeSpec, ShardIndex};
@@ -29,8 +31,18 @@ pub(super) struct Fake {
     pub(super) aborted: BTreeSet<AttemptId>,
     /// Fragments by extent and index, true where damaged.
     pub(super) files: BTreeMap<(ExtentKey, u16), bool>,
+    /// Fragments of later generations, true where damaged.
+    pub(super) later: BTreeMap<FragmentKey, bool>,
+    pub(super) shapes: BTreeMap<ExtentKey, Shape>,
+    pub(super) superseded: BTreeMap<ExtentKey, Former>,
+    pub(super) prepared_shapes: BTreeMap<AttemptId, Shape>,
+    /// What the records are of that it is sent, by their hashes: bodies do not travel here.
+    pub(super) records: BTreeMap<RecordHash, Shape>,
     pub(super) staged: BTreeSet<(AttemptId, ExtentKey)>,
     adopting: BTreeMap<ExtentKey, RecordHash>,
+    adopting_shapes: Vec<Shaped>,
+    /// Was ever given a list: files that it knew and the list does not are left for a retirement.
+    pub(super) adopted: bool,
     /// Says that its list is lost until it was given another.
     pub(super) lost: bool,
 }
@@ -64,31 +76,135 @@ impl Fake {
         Ok(self.come_to(row))
     }
 
+    fn index(&self) -> Option<u16> {
+        self.heard.as_ref()?.index_held_or_joined(self.disk)
+    }
+
+    fn shape(&self, extent: ExtentKey) -> Shape {
+        let n = self.heard.as_ref().map_or(0, |row| row.members.len());
+        self.shapes.get(&extent).copied().unwrap_or(Shape::of_group(n))
+    }
+
+    /// What any record that counts names of ours.
+    fn named(&self) -> BTreeSet<FragmentKey> {
+        let Some(index) = self.index() else { return BTreeSet::new() };
+        let listed = self.list.keys().map(|extent| (*extent, self.shape(*extent)));
+        let former = self.superseded.iter().map(|(extent, former)| (*extent, former.shape));
+        let prepared = self.prepared.iter().filter(|(_, change)| change.kind.has_record());
+        let n = self.heard.as_ref().map_or(0, |row| row.members.len());
+        let prepared = prepared.map(|(attempt, change)| {
+            (change.extent, self.prepared_shapes.get(attempt).copied().unwrap_or(Shape::of_group(n)))
+        });
+        let all = listed.chain(former).chain(prepared);
+        all.filter_map(|(extent, shape)| shape.fragment(extent, index)).collect()
+    }
+
+    /// All files, by their names.
+    pub(super) fn names(&self) -> BTreeMap<FragmentKey, bool> {
+        let births = self.files.iter().map(|((extent, index), damaged)| {
+            (FragmentKey { extent: *extent, generation: 1, index: *index }, *damaged)
+        });
+        births.chain(self.later.iter().map(|(name, damaged)| (*name, *damaged))).collect()
+    }
+
+    /// The tester damages a file.
+    pub(super) fn rot(&mut self, name: FragmentKey) {
+        match self.later.get_mut(&name) {
+            Some(damaged) => *damaged = true,
+            None => _ = self.files.insert((name.extent, name.index), true),
+        }
+    }
+
+    fn put(&mut self, name: FragmentKey) {
+        if name.generation == 1 {
+            self.files.insert((name.extent, name.index), false);
+        } else {
+            self.later.insert(name, false);
+        }
+    }
+
+    fn drop_but(&mut self, keep: impl Fn(&FragmentKey) -> bool) {
+        self.files.retain(|(extent, index), _| keep(&FragmentKey { extent: *extent, generation: 1, index: *index }));
+        self.later.retain(|name, _| keep(name));
+    }
+
     fn come_to(&mut self, row: &PgRow) -> bool {
-        if row.index_held_or_joined(self.disk).is_none() || self.lost {
+        let Some(index) = row.index_held_or_joined(self.disk).filter(|_| !self.lost) else { return false };
+        let told = |attempt| row.entries.iter().any(|entry| entry.attempt == attempt);
+        let open = |change: &Prepared| change.kind == EntryKind::Release && !told(change.attempt);
+        if row.behind.contains(&self.disk) && self.prepared.values().any(open) && self.heard.as_ref() != Some(row) {
             return false;
         }
-        let mut list = self.list.clone();
+        let n = row.members.len();
+        let mut next = self.clone();
+        let mut gone: Vec<FragmentKey> = Vec::new();
         for entry in row.entries.iter().filter(|entry| (row.incarnation, entry.seq) > self.order()) {
+            let extent = entry.extent;
+            let old = next.shapes.get(&extent).copied().unwrap_or(Shape::of_group(n));
+            let shape = self.prepared_shapes.get(&entry.attempt).copied();
+            if entry.kind.has_shape() && shape.is_none() && next.list.get(&extent) != Some(&entry.hash) {
+                return false;
+            }
             match entry.kind {
-                EntryKind::Create => list.insert(entry.extent, entry.hash),
-                EntryKind::Delete => list.remove(&entry.extent),
-            };
+                EntryKind::Create | EntryKind::CreateOther => _ = next.list.insert(extent, entry.hash),
+                EntryKind::Delete => {
+                    next.list.remove(&extent);
+                    next.shapes.remove(&extent);
+                    let former = next.superseded.remove(&extent);
+                    let open = self.prepared.iter().filter(|(_, change)| change.extent == extent);
+                    let open = open.filter_map(|(attempt, _)| self.prepared_shapes.get(attempt));
+                    gone.extend(open.map(|shape| shape.place(extent, index)));
+                    gone.extend(
+                        [Some(old), former.map(|former| former.shape)]
+                            .into_iter()
+                            .flatten()
+                            .map(|of| of.place(extent, index)),
+                    );
+                }
+                EntryKind::Supersede => {
+                    let hash = next.list.insert(extent, entry.hash);
+                    if let Some(hash) = hash.filter(|hash| *hash != entry.hash) {
+                        // A release was missed.
+                        let missed = next.superseded.insert(extent, Former { hash, shape: old });
+                        gone.extend(missed.map(|missed| missed.shape.place(extent, index)));
+                    }
+                }
+                EntryKind::Release => {
+                    if next.superseded.get(&extent).is_some_and(|former| former.hash == entry.hash) {
+                        let former = next.superseded.remove(&extent).unwrap();
+                        gone.push(former.shape.place(extent, index));
+                    }
+                }
+            }
+            if let Some(shape) = shape {
+                next.shapes.insert(extent, shape);
+            }
         }
-        if list.len() as u64 != row.count || Sum::of(list.values()) != row.sum {
+        if next.list.len() as u64 != row.count || Sum::of(next.list.values()) != row.sum {
             return false;
         }
         for entry in &row.entries {
             // A deletion of what is deleted can have no other end either.
-            let gone = |change: &Prepared| entry.kind == EntryKind::Delete && change.extent == entry.extent;
-            self.prepared.retain(|attempt, change| *attempt != entry.attempt && !gone(change));
-            if entry.kind == EntryKind::Delete {
-                self.files.retain(|(extent, _), _| *extent != entry.extent);
-            }
+            let over = |change: &Prepared| match entry.kind {
+                EntryKind::Delete => change.extent == entry.extent,
+                EntryKind::Release => {
+                    (change.kind, change.extent, change.hash) == (entry.kind, entry.extent, entry.hash)
+                }
+                _ => false,
+            };
+            next.prepared.retain(|attempt, change| *attempt != entry.attempt && !over(change));
         }
-        self.list = list;
-        self.heard = Some(row.clone());
+        next.heard = Some(row.clone());
+        next.forget_shapes();
+        *self = next;
+        let named = self.named();
+        self.drop_but(|name| !gone.contains(name) || named.contains(name));
         true
+    }
+
+    fn forget_shapes(&mut self) {
+        let prepared = &self.prepared;
+        self.prepared_shapes.retain(|attempt, _| prepared.contains_key(attempt));
     }
 
     fn prepare(&mut self, authority: &Authority, change: Prepared) -> Result<NodeReply, Refusal> {
@@ -100,15 +216,28 @@ impl Fake {
             return Err(Refusal::Aborted);
         }
         let listed = self.list.get(&extent) == Some(&hash);
-        if self.prepared.contains_key(&attempt) || listed == (kind == EntryKind::Create) {
+        let released = self.superseded.get(&extent).is_none_or(|former| former.hash != hash);
+        let done = match kind {
+            EntryKind::Create | EntryKind::CreateOther | EntryKind::Supersede => listed,
+            EntryKind::Delete => !listed,
+            EntryKind::Release => released,
+        };
+        if self.prepared.contains_key(&attempt) || done {
             return Ok(NodeReply::Prepared { attempt });
         }
-        if kind == EntryKind::Create {
-            if !self.staged.remove(&(attempt, extent)) {
-                return Err(Refusal::NotStaged("nothing".into()));
-            }
+        if kind.has_record() {
             let Some(index) = authority.row.index_of(self.disk) else { return Err(Refusal::Invalid("guest".into())) };
-            self.files.insert((extent, index), false);
+            let group = Shape::of_group(authority.row.members.len());
+            let shape = self.records.get(&hash).copied().unwrap_or(group);
+            if let Some(name) = shape.fragment(extent, index) {
+                if !self.staged.remove(&(attempt, extent)) {
+                    return Err(Refusal::NotStaged("nothing".into()));
+                }
+                self.put(name);
+            }
+            if kind.has_shape() {
+                self.prepared_shapes.insert(attempt, shape);
+            }
         }
         self.prepared.insert(attempt, change);
         Ok(NodeReply::Prepared { attempt })
@@ -117,8 +246,11 @@ impl Fake {
     fn abort(&mut self, authority: &Authority, attempt: AttemptId) -> Result<NodeReply, Refusal> {
         self.obey(authority)?;
         self.aborted.insert(attempt);
-        if let Some(change) = self.prepared.remove(&attempt).filter(|change| change.kind == EntryKind::Create) {
-            self.files.retain(|(extent, _), _| *extent != change.extent);
+        if let Some(change) = self.prepared.remove(&attempt).filter(|change| change.kind.has_record()) {
+            let n = authority.row.members.len();
+            let shape = self.prepared_shapes.remove(&attempt).unwrap_or(Shape::of_group(n));
+            let named = self.named();
+            self.drop_but(|name| name.extent != change.extent || !shape.names(name) || named.contains(name));
         }
         self.staged.retain(|(staged, _)| *staged != attempt);
         Ok(NodeReply::Aborted { attempt })
@@ -133,7 +265,12 @@ impl Fake {
                 self.prepare(authority, Prepared { attempt: *attempt, kind: *kind, extent: *extent, hash: *hash })
             }
             NodeRequest::Abort { authority, attempt } => self.abort(authority, *attempt),
-            NodeRequest::Adopt { authority, page, last, listed, .. } => self.adopt(authority, *page, *last, listed),
+            NodeRequest::Adopt { authority, page, last, listed, .. } => {
+                self.adopt(authority, *page, *last, listed, &[])
+            }
+            NodeRequest::AdoptShaped { authority, page, last, listed, shapes, .. } => {
+                self.adopt(authority, *page, *last, listed, shapes)
+            }
             NodeRequest::List { after, .. } => Ok(self.list_page(*after)),
             NodeRequest::Holdings { after, .. } => Ok(self.holdings_page(*after)),
             NodeRequest::Digest { .. } => Ok(self.digest()),
@@ -143,12 +280,21 @@ impl Fake {
         reply.unwrap_or_else(NodeReply::Refused)
     }
 
-    fn adopt(&mut self, authority: &Authority, page: u32, last: bool, listed: &[Listed]) -> Result<NodeReply, Refusal> {
+    fn adopt(
+        &mut self,
+        authority: &Authority,
+        page: u32,
+        last: bool,
+        listed: &[Listed],
+        shapes: &[Shaped],
+    ) -> Result<NodeReply, Refusal> {
         self.obey(authority)?;
         if page == 0 {
             self.adopting.clear();
+            self.adopting_shapes.clear();
         }
         self.adopting.extend(listed.iter().map(|line| (line.extent, line.hash)));
+        self.adopting_shapes.extend(shapes);
         if !last {
             return Ok(NodeReply::AdoptedPage);
         }
@@ -157,8 +303,22 @@ impl Fake {
         if list.len() as u64 != row.count || Sum::of(list.values()) != row.sum {
             return Err(Refusal::Behind("pages do not sum".into()));
         }
-        self.lost = false;
-        self.prepared.retain(|_, change| list.contains_key(&change.extent) != (change.kind == EntryKind::Create));
+        (self.lost, self.adopted) = (false, true);
+        let shapes = std::mem::take(&mut self.adopting_shapes);
+        let of = |is_former: bool| shapes.iter().filter(move |line| line.is_former == is_former);
+        self.shapes = of(false).map(|line| (line.extent, line.shape)).collect();
+        self.superseded = of(true).map(|line| (line.extent, Former { hash: line.hash, shape: line.shape })).collect();
+        let superseded = self.superseded.clone();
+        self.prepared.retain(|_, change| {
+            let listed = list.get(&change.extent);
+            match change.kind {
+                EntryKind::Create | EntryKind::CreateOther => listed.is_none(),
+                EntryKind::Delete => listed.is_some(),
+                EntryKind::Supersede => listed.is_some_and(|listed| *listed != change.hash),
+                EntryKind::Release => superseded.get(&change.extent).is_some_and(|old| old.hash == change.hash),
+            }
+        });
+        self.forget_shapes();
         self.list = list;
         self.heard = Some(row.clone());
         Ok(self.head(true))
@@ -169,39 +329,56 @@ impl Fake {
         let mut rest = self.list.iter().filter(|(extent, _)| Some(**extent) > after);
         let listed: Vec<Listed> =
             rest.by_ref().take(2).map(|(extent, hash)| Listed { extent: *extent, hash: *hash }).collect();
-        NodeReply::ListPage { heard: self.order(), listed, more: rest.next().is_some() }
+        let (heard, more) = (self.order(), rest.next().is_some());
+        let shapes = self.shaped();
+        if shapes.is_empty() {
+            return NodeReply::ListPage { heard, listed, more };
+        }
+        let last = listed.last().map(|line| line.extent).filter(|_| more);
+        let on_page = |line: &Shaped| Some(line.extent) > after && last.is_none_or(|last| line.extent <= last);
+        let shapes = shapes.into_iter().filter(on_page).collect();
+        NodeReply::ShapedPage { heard, listed, shapes, more }
+    }
+
+    pub(super) fn shaped(&self) -> Vec<Shaped> {
+        let line = |extent: &ExtentKey, hash: RecordHash, shape: &Shape, is_former| Shaped {
+            extent: *extent,
+            hash,
+            shape: *shape,
+            is_former,
+        };
+        let listed = self.shapes.iter().map(|(extent, shape)| line(extent, self.list[extent], shape, false));
+        let former = self.superseded.iter().map(|(extent, old)| line(extent, old.hash, &old.shape, true));
+        let prepared = self.prepared_shapes.iter().map(|(attempt, shape)| {
+            let change = self.prepared[attempt];
+            line(&change.extent, change.hash, shape, false)
+        });
+        listed.chain(former).chain(prepared).collect()
     }
 
     fn holdings_page(&self, after: Option<FragmentKey>) -> NodeReply {
-        let all = self.files.iter().map(|((extent, index), damaged)| Holding {
-            fragment: FragmentKey { extent: *extent, generation: 1, index: *index },
-            damaged: *damaged,
-        });
+        let all = self.names().into_iter().map(|(fragment, damaged)| Holding { fragment, damaged });
         let mut rest = all.filter(|holding| Some(holding.fragment) > after);
         let holdings: Vec<Holding> = rest.by_ref().take(2).collect();
         NodeReply::HoldingsPage { holdings, more: rest.next().is_some() }
     }
 
     fn digest(&self) -> NodeReply {
-        let owed = |(extent, index): &(ExtentKey, u16)| {
-            self.list.contains_key(extent)
-                && self.heard.as_ref().and_then(|row| row.index_held_or_joined(self.disk)) == Some(*index)
+        let index = self.index();
+        let owed = |name: &FragmentKey| {
+            Some(name.index) == index && self.list.contains_key(&name.extent) && self.shape(name.extent).names(name)
         };
-        let sound = self.files.iter().filter(|(name, damaged)| owed(name) && !**damaged);
-        let hashes: Vec<RecordHash> = sound
-            .map(|((extent, index), _)| FragmentKey { extent: *extent, generation: 1, index: *index }.name_hash())
-            .collect();
+        let names = self.names();
+        let sound = names.iter().filter(|(name, damaged)| owed(name) && !**damaged);
+        let hashes: Vec<RecordHash> = sound.map(|(name, _)| name.name_hash()).collect();
         NodeReply::Digest { heard: self.order(), count: hashes.len() as u64, sum: Sum::of(&hashes) }
     }
 
     fn retire(&mut self, row: &PgRow) -> NodeReply {
-        let index = row.index_held_or_joined(self.disk);
-        let before = self.files.len();
-        let prepared: BTreeSet<ExtentKey> = self.prepared.values().map(|change| change.extent).collect();
-        let list = &self.list;
-        self.files
-            .retain(|(extent, at), _| Some(*at) == index && (list.contains_key(extent) || prepared.contains(extent)));
-        NodeReply::Retired { files: (before - self.files.len()) as u64, more: false }
+        let before = self.names().len();
+        let named = if row.index_held_or_joined(self.disk).is_some() { self.named() } else { BTreeSet::new() };
+        self.drop_but(|name| named.contains(name));
+        NodeReply::Retired { files: (before - self.names().len()) as u64, more: false }
     }
 }
 
@@ -264,6 +441,10 @@ pub(super) struct World {
     pub(super) outcomes: Vec<(usize, PgOutcome)>,
     /// What is on file: every applied write of the row, replayed.
     pub(super) truth: BTreeMap<ExtentKey, RecordHash>,
+    /// Records whose place others have taken, not released.
+    pub(super) former: BTreeMap<ExtentKey, RecordHash>,
+    /// What records of later generations are of.
+    pub(super) records: BTreeMap<RecordHash, Shape>,
     /// What was on it and was deleted.
     pub(super) removed: BTreeSet<ExtentKey>,
     pub(super) config: PgConfig,
@@ -281,23 +462,21 @@ pub(super) fn disk(number: u128) -> DiskId {
 }
 
 pub(super) fn record(extent: ExtentKey, code: &str) -> Body {
+    record_of(extent, code, 1, 1)
+}
+
+pub(super) fn record_of(extent: ExtentKey, code: &str, revision: u64, generation: u64) -> Body {
     let code: CodeSpec = code.parse().unwrap();
     let (payload_bytes, cell) = (4096, CELL.id());
     let fragment = |index: u16| FragmentEntry {
-        identity: BirthIdentity {
-            cell,
-            extent: extent.id(),
-            generation: 1,
-            index: ShardIndex::new(index),
-            payload_bytes,
-        },
+        identity: BirthIdentity { cell, extent: extent.id(), generation, index: ShardIndex::new(index), payload_bytes },
         root: Hash::of(&[index as u8, extent.0 as u8]),
     };
     let fragments = (0..code.n() as u16).map(fragment).collect();
     let record = ExtentRecord {
         cell,
         extent: extent.id(),
-        revision: 1,
+        revision,
         extent_bytes: 4096 * code.k() as u64,
         code,
         extent_hash: Hash::of(b"bytes"),
@@ -316,9 +495,12 @@ pub(super) fn record(extent: ExtentKey, code: &str) -> Body {
 impl World {
     /// A group of members 1 to n and some spare disks behind them, owned by one owner, nothing delivered yet.
     pub(super) fn new(code: &str, spares: u128) -> Self {
+        Self::with(code, spares, PgConfig { id_block: 16, ..PgConfig::default() })
+    }
+
+    pub(super) fn with(code: &str, spares: u128, config: PgConfig) -> Self {
         let spec: CodeSpec = code.parse().unwrap();
         let n = spec.n() as u128;
-        let config = PgConfig { id_block: 16, ..PgConfig::default() };
         let members = (1..=n).map(disk).collect();
         let row = PgRow {
             pg: PG,
@@ -356,6 +538,8 @@ impl World {
             flights: vec![],
             outcomes: vec![],
             truth: BTreeMap::new(),
+            former: BTreeMap::new(),
+            records: BTreeMap::new(),
             removed: BTreeSet::new(),
             config,
             tickets: BTreeMap::new(),
@@ -418,13 +602,25 @@ impl World {
             assert_eq!(after.seq, before.seq + 1, "every write is one further");
             for entry in after.entries.iter().filter(|entry| entry.seq == after.seq) {
                 let before = match entry.kind {
-                    EntryKind::Create => {
+                    EntryKind::Supersede => {
+                        let old = self.truth.insert(entry.extent, entry.hash).expect("it is on file");
+                        assert_ne!(old, entry.hash, "its own place");
+                        assert_eq!(self.former.insert(entry.extent, old), None, "two unreleased");
+                        None
+                    }
+                    EntryKind::Release => {
+                        assert_eq!(self.former.remove(&entry.extent), Some(entry.hash), "released what was not");
+                        self.check_released(&after, entry.extent);
+                        None
+                    }
+                    EntryKind::Create | EntryKind::CreateOther => {
                         assert!(!self.removed.contains(&entry.extent), "risen again");
                         self.truth.insert(entry.extent, entry.hash)
                     }
                     EntryKind::Delete => self.truth.remove(&entry.extent).filter(|hash| *hash != entry.hash),
                 };
                 if entry.kind == EntryKind::Delete {
+                    self.former.remove(&entry.extent);
                     self.removed.insert(entry.extent);
                 }
                 assert_eq!(before, None, "a create of what is there, or a delete of what is not");
@@ -565,6 +761,53 @@ impl World {
         ticket
     }
 
+    /// The fragments of a succession to this code arrive at their disks, and its commit is asked for. Nothing of that is delivered.
+    pub(super) fn supersede(&mut self, owner: usize, extent: ExtentKey, code: &str) -> (Ticket, Succession) {
+        let succession = self.owners[owner].grant_successor(extent).expect("a succession");
+        self.collect(owner);
+        (self.ask_supersede(owner, &succession, code), succession)
+    }
+
+    pub(super) fn ask_supersede(&mut self, owner: usize, succession: &Succession, code: &str) -> Ticket {
+        let Succession { extent, attempt, generation, .. } = *succession;
+        let record = record_of(extent, code, 2, generation);
+        let fragments = code.parse::<CodeSpec>().unwrap().n() as u16;
+        let shape = Shape { generation, fragments };
+        self.records.insert(RecordHash::of(&record), shape);
+        for (index, disk) in succession.members.iter().enumerate() {
+            let fake = self.fakes.get_mut(disk).unwrap();
+            fake.records.insert(RecordHash::of(&record), shape);
+            if shape.has(index as u16) {
+                fake.staged.insert((attempt, extent));
+            }
+        }
+        let ticket = self.ticket(extent);
+        self.tell(owner, PgEvent::Supersede { ticket, attempt, extent, record });
+        ticket
+    }
+
+    pub(super) fn superseded(&self, ticket: Ticket) -> Option<CreateResult> {
+        self.outcomes.iter().find_map(|(_, outcome)| match outcome {
+            PgOutcome::Superseded { ticket: told, result } if *told == ticket => Some(result.clone()),
+            _ => None,
+        })
+    }
+
+    /// The files of the record on file.
+    pub(super) fn shape(&self, extent: ExtentKey) -> Shape {
+        let group = Shape::of_group(self.row().members.len());
+        self.truth.get(&extent).and_then(|hash| self.records.get(hash)).copied().unwrap_or(group)
+    }
+
+    /// Nothing is released while a fragment of what took its place is not there.
+    fn check_released(&self, row: &PgRow, extent: ExtentKey) {
+        let shape = self.shape(extent);
+        for (index, disk) in (0u16..).zip(&row.members) {
+            let Some(name) = shape.fragment(extent, index) else { continue };
+            assert_eq!(self.fakes[disk].names().get(&name), Some(&false), "{extent} released, {disk} lacks {index}");
+        }
+    }
+
     pub(super) fn delete(&mut self, owner: usize, extent: ExtentKey) -> Ticket {
         let ticket = self.ticket(extent);
         self.tell(owner, PgEvent::Delete { ticket, extent, beside: Txn::new() });
@@ -608,21 +851,21 @@ impl World {
         let mut built = 0;
         let k = self.row().code_spec().unwrap().k();
         for need in self.owners[owner].needs() {
-            let sources: BTreeSet<u16> = self
-                .fakes
-                .iter()
-                .filter(|(disk, _)| !self.down.contains(disk))
-                .flat_map(|(_, fake)| {
-                    fake.files.iter().filter(|((extent, _), damaged)| *extent == need.extent && !**damaged)
-                })
-                .map(|((_, index), _)| *index)
-                .collect();
+            let shape = self.shape(need.extent);
+            let is_source =
+                |(name, damaged): &(FragmentKey, bool)| name.extent == need.extent && shape.names(name) && !damaged;
+            let up = self.fakes.iter().filter(|(disk, _)| !self.down.contains(disk));
+            let sources: BTreeSet<u16> =
+                up.flat_map(|(_, fake)| fake.names()).filter(is_source).map(|(name, _)| name.index).collect();
+            // A record of another code in these tests is of copies.
+            let k = if shape.fragments == Shape::of_group(self.row().members.len()).fragments { k } else { 1 };
             let fake = self.fakes.get_mut(&need.disk).unwrap();
-            let named = fake.list.contains_key(&need.extent);
+            // As a node does: only what its own list names gets a name.
+            let named = fake.list.get(&need.extent) == self.truth.get(&need.extent);
             if sources.len() < k || !named || self.down.contains(&need.disk) {
                 continue;
             }
-            fake.files.insert((need.extent, need.index), false);
+            fake.put(shape.place(need.extent, need.index));
             built += 1;
             self.tell(owner, PgEvent::Restored { disk: need.disk, extent: need.extent });
         }
@@ -635,7 +878,8 @@ impl World {
         for (index, disk) in row.members.iter().enumerate().filter(|(_, disk)| !row.behind.contains(disk)) {
             let fake = &self.fakes[disk];
             for extent in self.truth.keys() {
-                let sound = fake.files.get(&(*extent, index as u16)) == Some(&false);
+                let Some(name) = self.shape(*extent).fragment(*extent, index as u16) else { continue };
+                let sound = fake.names().get(&name) == Some(&false);
                 assert!(
                     sound || excused.contains(&(*disk, *extent)),
                     "{disk} is not behind and lacks {extent} of {row:?}"
@@ -644,7 +888,8 @@ impl World {
         }
         let sums = |fake: &Fake| {
             let prepared: Vec<Prepared> = fake.prepared.values().copied().collect();
-            !fake.lost && super::super::prove::prove(fake.list.clone(), fake.order(), &prepared, &row).is_some()
+            let told = fake.shaped();
+            !fake.lost && super::super::prove::prove(fake.list.clone(), &told, fake.order(), &prepared, &row).is_some()
         };
         assert!(row.members.iter().any(|disk| sums(&self.fakes[disk])), "no member's list sums to {row:?}");
         for (_, outcome) in &self.outcomes {
