@@ -4,6 +4,7 @@
 
 use super::group::{Group, What};
 use super::member::{Counting, Member};
+use super::membership::Retiring;
 use crate::catalog::PgState;
 use crate::id::{DiskId, ExtentKey};
 use crate::node::Body;
@@ -85,6 +86,11 @@ impl Group {
         let mut missing: BTreeSet<ExtentKey> = self.list.keys().filter(lacks).copied().collect();
         missing.retain(|extent| !counting.created.contains(extent) && !counting.restored.contains(extent));
         missing.extend(counting.damaged.iter().filter(|extent| self.list.contains_key(extent)));
+        let is_named = |(extent, generation): &(ExtentKey, u64)| {
+            let now = || shapes.get(extent).unwrap_or(&birth).generation == *generation;
+            self.superseded.contains_key(extent) || self.list.contains_key(extent) && now()
+        };
+        let strays = counting.others || !counting.have.iter().all(is_named);
         for (extent, waits) in &mut self.superseded {
             let shape = shapes.get(extent).unwrap_or(&birth);
             waits.listed(*extent, shape, index, disk, &counting, &missing);
@@ -95,7 +101,19 @@ impl Group {
             (member.missing, member.counted) = (Some(missing), counted);
             self.changed = true;
         }
+        if strays {
+            self.retire_strays(disk);
+        }
         self.settle_counted(disk);
+    }
+
+    /// A member has files that nothing on the list names. What they were left by, the owner before this one may have known, or nobody:
+    /// the member is asked to put aside what it keeps for no reason, which it judges by its own journal.
+    fn retire_strays(&mut self, disk: DiskId) {
+        if self.row.index_of(disk).is_some() {
+            let now = self.now;
+            self.retiring.entry(disk).or_insert_with(|| Retiring::surplus(now)).again(now);
+        }
     }
 
     fn listing_failed(&mut self, disk: DiskId, answer: Result<NodeReply, CallError>) {
@@ -157,6 +175,7 @@ impl Counting {
         for holding in holdings {
             let fragment = holding.fragment;
             self.after = self.after.max(Some(fragment));
+            self.others |= fragment.index != index;
             if fragment.index == index && !holding.damaged {
                 self.have.insert((fragment.extent, fragment.generation));
             }

@@ -47,6 +47,8 @@ pub(super) struct Counting {
     pub(super) after: Option<FragmentKey>,
     /// Extents and generations of the fragments of its index.
     pub(super) have: BTreeSet<(ExtentKey, u64)>,
+    /// Whether there are fragments of other indexes.
+    pub(super) others: bool,
     /// Reported damaged since the count began: its page may have been read before.
     pub(super) damaged: BTreeSet<ExtentKey>,
     /// Put on the list since the count began, and prepared by the disk.

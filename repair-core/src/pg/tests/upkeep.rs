@@ -79,6 +79,27 @@ fn a_cancelled_join_leaves_the_old_member_and_its_surplus_goes_when_the_group_is
 }
 
 #[test]
+fn files_that_nothing_names_go_with_the_next_count_whoever_left_them() {
+    let (mut world, extents) = with_extents("rs:3+2", 0, 3);
+    let deleted = extents[0];
+    let ticket = world.delete(0, deleted);
+    world.run();
+    assert_eq!(world.deleted(ticket), Some(DeleteResult::Deleted));
+    world.run_for(5_000);
+    // What no owner in memory knows of: of an extent that is gone, and of another index.
+    world.fake(2).files.insert((deleted, 1), false);
+    world.fake(3).files.insert((extents[1], 4), false);
+    world.claim();
+    world.run_for(10_000);
+    for number in [2, 3] {
+        let index = number as u16 - 1;
+        let expected: Vec<_> = extents[1..].iter().map(|extent| (*extent, index)).collect();
+        assert_eq!(world.fakes[&disk(number)].files.keys().copied().collect::<Vec<_>>(), expected, "{number}");
+    }
+    world.check(&none());
+}
+
+#[test]
 fn a_lost_journal_is_behind_in_the_row_given_the_list_and_counted() {
     let (mut world, extents) = with_extents("rs:3+2", 0, 5);
     world.fall(3);
