@@ -60,6 +60,8 @@ pub enum Invariant {
     PlacedApart,
     /// What a daemon counts at rest is what a recount gives.
     CountersAgree,
+    /// Stages, surplus and what belongs to nothing on file go away by themselves.
+    NothingLeft,
     /// Where a daemon stands by and the catalog answers, one is in charge within two TTL after the last that was.
     HandedOver,
     /// A daemon whose lease was not renewed for longer than its TTL begins no repair and no audit.
@@ -68,7 +70,7 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::RowsFollow,
         Self::SomeListSums,
         Self::EntriesStored,
@@ -91,6 +93,7 @@ impl Invariant {
         Self::StaysDecodable,
         Self::PlacedApart,
         Self::CountersAgree,
+        Self::NothingLeft,
         Self::HandedOver,
         Self::LapsedBegins,
     ];
@@ -120,6 +123,7 @@ impl Invariant {
             Self::StaysDecodable => "stays-decodable",
             Self::PlacedApart => "placed-apart",
             Self::CountersAgree => "counters-agree",
+            Self::NothingLeft => "nothing-left",
             Self::HandedOver => "handed-over",
             Self::LapsedBegins => "lapsed-begins",
         }

@@ -217,6 +217,8 @@ impl Group {
             .collect();
         for (index, from, to) in swaps {
             self.retiring.insert(from, Retiring::replaced(order, self.now));
+            // It may have been here before, under another index.
+            self.retiring.insert(to, Retiring::surplus(self.now));
             self.out.tell(PgOutcome::Joined { index, from, to });
         }
         for disk in old.joining.values().filter(|disk| self.row.index_held_or_joined(**disk).is_none()) {

@@ -538,7 +538,10 @@ impl World {
 
     fn fault_hang_up(&mut self, node: usize) -> FaultKind {
         self.say(format_args!("node {node} loses its connections"));
-        self.silence(Site::Node(node), true);
+        // The node lives on, and both ends hear of it.
+        for peer in self.silence(Site::Node(node), true) {
+            self.queue.after(1_000, Event::Gone { at: Site::Node(node), peer });
+        }
         FaultKind::ConnectionsLost
     }
 

@@ -80,9 +80,11 @@ impl Net {
         ended
     }
 
-    /// Forgets all connections to a site that is no more.
-    pub fn forget(&mut self, to: Site) {
+    /// Forgets all connections to a site; who was at their other ends, as the site knows them.
+    pub fn forget(&mut self, to: Site) -> Vec<PeerId> {
+        let peers = self.connections.iter().filter(|(key, _)| key.1 == to).map(|(_, peer)| *peer).collect();
         self.connections.retain(|key, _| key.1 != to);
+        peers
     }
 
     /// How long a message takes, in microseconds; none where it never comes.

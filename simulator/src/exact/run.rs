@@ -100,6 +100,8 @@ pub enum Phase {
     RolledBack(Instant),
     /// Everything is read, with no excuse, since then.
     Reading(Instant),
+    /// Nobody wants anything any more, since then; what belongs to nothing has to go.
+    Clearing(Instant),
     /// Done.
     Over,
 }
@@ -199,10 +201,15 @@ impl World {
             Phase::Faults => (Instant(0), WORK_MS_MAX),
             Phase::Mended(since) | Phase::Settling(since) => (since, self.profile.span_ms(SETTLE_MS_MAX)),
             Phase::Reading(since) => (since, READ_MS_MAX),
+            Phase::Clearing(since) => (since, self.clearing_ms_max()),
             Phase::Beyond(_) | Phase::RolledBack(_) => (now, 0),
             Phase::Over => return,
         };
         if now > since.after_ms(limit_ms) {
+            if matches!(self.phase, Phase::Clearing(_)) {
+                let left = self.left_over().unwrap_or_default();
+                return self.judge(Err(Violation::new(Invariant::NothingLeft, left)));
+            }
             let what = format!("{:?} did not end: {}", self.phase, self.unfinished());
             return self.judge(Err(Violation::new(Invariant::Recovers, what)));
         }
@@ -214,6 +221,7 @@ impl World {
             Phase::Beyond(until) => self.look_beyond(until),
             Phase::RolledBack(_) => self.look_at_rollback(),
             Phase::Reading(_) if self.work_is_done() => self.all_read(),
+            Phase::Clearing(_) if self.left_over().is_none() => self.phase = Phase::Over,
             _ => (),
         }
     }
@@ -285,7 +293,7 @@ impl World {
             self.judge(Err(Violation::new(Invariant::Recovers, what)));
         }
         self.recount_all();
-        self.phase = Phase::Over;
+        self.phase = Phase::Clearing(self.queue.now());
     }
 
     /// What is still to be done; nothing where all is well.

@@ -555,13 +555,15 @@ impl World {
     }
 
     /// A site stops: whoever waits for it hears so, or only his own clock.
-    pub fn silence(&mut self, site: Site, resets: bool) {
-        self.net.forget(site);
+    /// Gives who was connected to it.
+    pub fn silence(&mut self, site: Site, resets: bool) -> Vec<PeerId> {
+        let peers = self.net.forget(site);
         self.deliveries.retain(|_, delivery| delivery.to != site);
         if resets {
             let lost: Vec<u64> = self.rpcs.iter().filter(|(_, rpc)| rpc.to == site).map(|(rpc, _)| *rpc).collect();
             lost.into_iter().for_each(|rpc| self.queue.after(1_000, answer(rpc, CallError::Lost)));
         }
+        peers
     }
 }
 

@@ -31,6 +31,8 @@ fn with_extents(code: &str, spares: u128, extents: usize) -> (World, Vec<ExtentK
 fn a_replaced_disk_is_swapped_only_when_the_new_one_holds_everything() {
     let (mut world, extents) = with_extents("rs:3+2", 1, 5);
     world.fall(2);
+    // Of an index that it had in this group once.
+    world.fake(6).files.insert((extents[0], 3), false);
     world.tell(0, PgEvent::Join { index: 1, disk: disk(6) });
     world.tell(0, PgEvent::Reachable { disk: disk(6) });
     world.run_for(1_000);
@@ -58,6 +60,7 @@ fn a_replaced_disk_is_swapped_only_when_the_new_one_holds_everything() {
     world.rise(2);
     world.run_for(5_000);
     assert!(world.fakes[&disk(2)].files.is_empty(), "put aside");
+    assert!(world.fakes[&disk(6)].files.keys().all(|(_, index)| *index == 1), "what it had before went");
     world.check(&none());
 }
 
