@@ -425,5 +425,13 @@ mod tests {
         assert!(tokens_rise(DiskId(1), &token(2, 2), &token(1, 1)).is_err());
         let names: BTreeSet<_> = Invariant::ALL.iter().map(|invariant| invariant.as_str()).collect();
         assert_eq!(names.len(), Invariant::ALL.len());
+        let page = include_str!("../../docs/invariants.md");
+        let untold: Vec<_> = names.into_iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
+        assert!(untold.is_empty(), "docs/invariants.md does not say what holds by {untold:?}");
+        for number in 1..=23 {
+            assert!(
+                page.contains(&format!("| I{number} |")) && (number > 8 || page.contains(&format!("| L{number} |")))
+            );
+        }
     }
 }
