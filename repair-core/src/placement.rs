@@ -79,7 +79,7 @@ pub fn choose_code(domains: usize) -> Result<CodeSpec, NoPlace> {
 }
 
 /// How many fragments a fault domain may hold.
-fn most_per_domain(tolerance: usize, may_crowd: bool) -> usize {
+pub(crate) fn most_per_domain(tolerance: usize, may_crowd: bool) -> usize {
     if may_crowd { tolerance.max(1) } else { 1 }
 }
 

@@ -81,7 +81,10 @@ impl Coordinator {
             let member = row.members.get(usize::from(*index)).copied();
             // Not before it was counted since: what its successor has already may be what it lost while it was away.
             let is_back = member.is_some_and(|member| {
-                self.is_healthy(member) && !self.is_to_leave(member, pg) && whole.contains(&member)
+                self.is_healthy(member)
+                    && !self.is_to_leave(member, pg)
+                    && whole.contains(&member)
+                    && self.has_place_for(&row, *index, member)
             });
             if is_back
                 || self.is_lost(*joining)
@@ -116,6 +119,15 @@ impl Coordinator {
         if row.crowded == apart {
             self.inbox.push_back((pg, PgEvent::Crowded { crowded: !apart }));
         }
+    }
+
+    /// Whether a member may keep its index beside all the others where they are going: while it was away, its fault domain may have taken in
+    /// what was lost elsewhere, and with it would hold more than may be lost.
+    fn has_place_for(&self, row: &crate::catalog::PgRow, index: u16, member: DiskId) -> bool {
+        let domain = self.disks.get(&member).and_then(|disk| Some(disk.domain.as_ref()?.at(self.config.fault_domain)));
+        let others = self.other_domains(row, index, &[]);
+        let beside = others.iter().filter(|other| Some(**other) == domain).count();
+        beside < placement::most_per_domain(self.tolerance(row), true)
     }
 
     /// Asks the owner to give a take-over up: again only where it has not done so for long.

@@ -354,3 +354,35 @@ fn one_that_limps_for_an_hour_is_set_aside_until_it_is_seen_to_be_well_or_is_sta
         assert_eq!(standing(&world, disk), (Health::Healthy, Cause::Beats), "{restarted}");
     }
 }
+
+#[test]
+fn a_take_over_is_not_given_up_where_the_returned_disk_would_stand_beside_another() {
+    let mut world = World::new(4, CoordinatorConfig { slots_per_disk: 1, ..patient("rs:2+1") });
+    world.config.grace = Millis(0);
+    world.start_daemon();
+    world.until("all are there", |world| world.healthy() == 4);
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    let [first, second] = [members(&world, entry.extent)[0], members(&world, entry.extent)[1]];
+    let joins = |world: &World, index: u16| {
+        let row = world.coordinator().owner(entry.extent.pg()).unwrap().row().unwrap().clone();
+        row.joining.get(&index).copied().or(row.members.get(usize::from(index)).copied())
+    };
+    world.kill_node(first);
+    world.until("its index goes to another rack", |world| joins(world, 0) != Some(first));
+    let successor = joins(&world, 0);
+    world.add_node(DiskId(9), format!("r/z/rack{}/node9", first.0));
+    world.until("it is there", |world| world.healthy() == 4);
+    world.kill_node(second);
+    world.until("the rack is free, and taken", |world| joins(world, 1) == Some(DiskId(9)));
+    world.start_node(first);
+    world.until("the first is back", |world| world.healthy() == 4);
+    world.pass(Millis(10_000));
+    assert_eq!(joins(&world, 0), successor, "with it two would stand in one rack, and one may be lost");
+    world.settle();
+    let racks: std::collections::BTreeSet<u128> = members(&world, entry.extent)
+        .into_iter()
+        .map(|disk| if disk == DiskId(9) { first.0 } else { disk.0 })
+        .collect();
+    assert_eq!(racks.len(), 3);
+}

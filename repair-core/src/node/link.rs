@@ -189,8 +189,8 @@ impl Node {
                 self.link.registered = false;
                 // A daemon that knows no lives says so; where it meant something else, it will be the other way about next time.
                 self.link.is_old = !self.link.is_old && matches!(refusal, Refusal::Invalid(_));
-                if matches!(refusal, Refusal::Unavailable(_) | Refusal::Busy(_)) {
-                    // It is starting, say: nothing an operator should hear of, and soon over.
+                if matches!(refusal, Refusal::Unavailable(_) | Refusal::Busy(_) | Refusal::NotOwner(_)) {
+                    // It is starting or stands by, say: nothing an operator should hear of, and soon over.
                     self.link.due = self.link.due.min(self.now + Millis(UNAVAILABLE_MS));
                 } else {
                     self.link.refusal = Some(refusal);

@@ -189,7 +189,8 @@ impl Ownership {
     /// Writes the row of this daemon over the one that was seen, unless that has changed. None where it cannot be: that is the end.
     fn write(&mut self, before: Option<&Seen>, released: bool) -> Option<(Asked, LeaseRow)> {
         let (last, revision) = before.map_or((0, 0), |seen| (seen.row.counter, seen.revision));
-        let Some(counter) = last.checked_add(1) else {
+        // Where nobody else counts, it may begin anew.
+        let Some(counter) = last.checked_add(1).or(self.config.exclusive.then_some(1)) else {
             self.end(LeaseEnd::Broken(LeaseError::Counter));
             return None;
         };

@@ -1,8 +1,10 @@
 //! The standby: looks at the lease, and takes it when it may.
 
+use super::LeaseError;
 use super::holding::Holding;
 use super::{Asked, LOOKS_PER_TTL, LeaseEnd, LeaseOp, LeaseOutcome, Ownership, Phase, Right, Seen, decoded};
 use crate::catalog::{Found, LeaseRow, TxnResult};
+use crate::id::ClaimId;
 use crate::time::{Millis, Time};
 
 /// A standby takes a silent lease up to this part of a TTL after it may, drawn: so two do not contend each time.
@@ -105,10 +107,14 @@ impl Ownership {
             Ok(found) => found,
             Err(trouble) => return self.look_again(&trouble),
         };
-        let seen = match decoded(found) {
-            Ok(seen) => seen,
-            Err(error) => return self.end(LeaseEnd::Broken(error)),
+        let revision = found.as_ref().map(|found| found.revision);
+        let seen = match (decoded(found), revision) {
+            (Ok(seen), _) => seen,
+            // Whatever it says, there is no other daemon that it could keep out.
+            (Err(error), Some(revision)) if self.config.exclusive => Some(self.unreadable(&error, revision)),
+            (Err(error), _) => return self.end(LeaseEnd::Broken(error)),
         };
+        let Some(standby) = self.standby() else { return };
         (standby.ask, standby.trouble) = (None, None);
         match seen {
             // A taking whose answer was lost took effect.
@@ -118,6 +124,12 @@ impl Ownership {
                 None => self.watch_on(seen),
             },
         }
+    }
+
+    /// What is written over where a row cannot be read and keeps nobody out.
+    fn unreadable(&self, error: &LeaseError, revision: u64) -> Seen {
+        let (daemon, claim, ttl) = (format!("a row that cannot be read ({error})"), ClaimId(0), self.config.ttl);
+        Seen { row: LeaseRow { daemon, claim, ttl, counter: 0, released: true }, revision }
     }
 
     /// By what right the lease may be taken now, if by any.

@@ -492,6 +492,12 @@ fn rows_that_make_no_sense_end_the_machine_with_the_reason() {
         let Some(LeaseOutcome::Ended(LeaseEnd::Broken(error))) = world.last(0) else { panic!("{bytes:?}") };
         assert!(fits(error), "{error}");
         assert_eq!(world.catalog.get(&key::lease()).unwrap().value, bytes, "and stay as they are");
+        // Where nobody else can be kept out, nobody is.
+        let mut world = World::new();
+        world.put_bytes(bytes);
+        world.start(LeaseConfig { exclusive: true, ..config("a") }, 0);
+        world.run(TTL / 2);
+        assert_eq!((world.row().daemon.as_str(), world.row().counter, world.row().released), ("a", 1, false));
     }
     for bad in [LeaseConfig { ttl: Millis(99), ..config("a") }, config("")] {
         let mut world = World::new();

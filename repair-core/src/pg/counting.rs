@@ -88,7 +88,9 @@ impl Group {
         missing.extend(counting.damaged.iter().filter(|extent| self.list.contains_key(extent)));
         let is_named = |(extent, generation): &(ExtentKey, u64)| {
             let now = || shapes.get(extent).unwrap_or(&birth).generation == *generation;
-            self.superseded.contains_key(extent) || self.list.contains_key(extent) && now()
+            let under_way = || self.changes.values().any(|change| change.extent == *extent);
+            let listed = self.list.contains_key(extent) && now();
+            listed || self.superseded.contains_key(extent) || self.tombstones.contains_key(extent) || under_way()
         };
         let strays = counting.others || !counting.have.iter().all(is_named);
         for (extent, waits) in &mut self.superseded {

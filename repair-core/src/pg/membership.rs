@@ -264,7 +264,11 @@ impl Group {
             }
             None => {
                 let order = self.row.order();
-                self.row.state == PgState::Open && self.row.members.iter().all(|disk| stored(disk, order))
+                // What is more than needed may be all there is, as long as something of the group is missing.
+                let whole =
+                    |disk: &DiskId| self.members.get(disk).is_some_and(|member| member.counted && member.is_whole());
+                let there = |disk: &DiskId| stored(disk, order) && whole(disk);
+                self.row.state == PgState::Open && self.row.members.iter().all(there)
             }
         }
     }
@@ -285,7 +289,7 @@ impl Group {
                 retiring.again(self.now);
             }
             Ok(NodeReply::Retired { more: false, .. }) => drop(self.retiring.remove(&asked.disk)),
-            Ok(NodeReply::Retired { more: true, .. }) => retiring.again(self.now),
+            Ok(NodeReply::Retired { more: true, files }) if files > 0 => retiring.again(self.now),
             _ => retiring.next_try = self.now + self.config.retry_after,
         }
     }

@@ -77,6 +77,13 @@ enum Strike {
     HangUp,
 }
 
+impl Strike {
+    /// Whether another daemon may be in charge after it.
+    const fn is_of_daemons(self) -> bool {
+        matches!(self, Self::Daemon | Self::Pause | Self::SecondDaemon | Self::HandOver | Self::Leases)
+    }
+}
+
 /// The usual weight of each.
 const WEIGHTS: [(Strike, u64); 22] = [
     (Strike::Stop, 12),
@@ -116,6 +123,9 @@ pub struct Faults {
     pub struck: Vec<u64>,
     /// Disks whose content was hurt since the cell was last whole.
     pub wounded: BTreeSet<DiskId>,
+    /// Strikes at daemons, and when the last one was.
+    daemon_strikes: u64,
+    daemon_struck: Instant,
     weights: Weights,
     disks: u64,
     source: Dice,
@@ -134,6 +144,8 @@ impl Faults {
             drawn: 0,
             only,
             struck: Vec::new(),
+            daemon_strikes: 0,
+            daemon_struck: Instant(0),
             wounded: BTreeSet::new(),
             weights: weights.collect(),
             disks: 0,
@@ -194,7 +206,11 @@ impl World {
     fn one_fault(&mut self) -> Option<FaultKind> {
         let node = self.faults.dice.below(self.nodes.len() as u64) as usize;
         let lasts = (200_000 + self.faults.dice.below(4_000_000)) * self.profile.stretch;
-        match self.faults.draw() {
+        let strike = self.faults.draw();
+        if strike.is_of_daemons() && !self.may_strike_daemons() {
+            return None;
+        }
+        match strike {
             Strike::Stop => self.fault_stop(node, lasts),
             Strike::PowerEverywhere => Some(self.fault_power_everywhere()),
             Strike::Wipe => self.fault_wipe(node, lasts),
@@ -218,6 +234,19 @@ impl World {
             Strike::Store => Some(self.fault_store(node, lasts)),
             Strike::HangUp => Some(self.fault_hang_up(node)),
         }
+    }
+
+    /// Whether the daemon in charge may be struck. Silence counts from when a daemon took over, so one of four has the time to find what is
+    /// lost: where none ever has it, nothing can be rebuilt, and that is no fault of the machines.
+    fn may_strike_daemons(&mut self) -> bool {
+        let now = self.queue.now();
+        let calm_ms = self.profile.grace.0 + 4 * self.profile.lease_ttl_ms();
+        let is_spared = self.faults.daemon_strikes % 4 == 3 && now < self.faults.daemon_struck.after_ms(2 * calm_ms);
+        if !is_spared {
+            self.faults.daemon_strikes += 1;
+            self.faults.daemon_struck = now;
+        }
+        !is_spared
     }
 
     fn say(&mut self, what: std::fmt::Arguments<'_>) {

@@ -16,15 +16,15 @@ impl World {
     }
 
     /// Whether a group's indexes stand as far apart as they must.
-    pub fn stands_apart(&self, pg: PgId, is_settled: bool) -> Result<(), Violation> {
+    fn stands_apart(&self, pg: PgId) -> Result<(), Violation> {
         let Some(truth) = self.oracle.pgs.get(&pg) else { return Ok(()) };
-        placed_apart(&truth.row, self.code.guaranteed_tolerance(), is_settled, |disk| self.rack(disk))
+        placed_apart(&truth.row, self.code.guaranteed_tolerance(), |disk| self.rack(disk))
     }
 
     /// Whether a cell at rest stands where it should, and its daemon counts what there is.
     pub fn rests_truly(&self) -> Result<(), Violation> {
-        for pg in self.oracle.pgs.keys() {
-            self.stands_apart(*pg, self.broken.is_empty())?;
+        if self.broken.is_empty() {
+            self.oracle.pgs.keys().try_for_each(|pg| self.stands_apart(*pg))?;
         }
         let coordinator = self.holder().and_then(|daemon| self.daemons.get(daemon)?.coordinator.as_ref());
         let Some(coordinator) = coordinator else { return Ok(()) };

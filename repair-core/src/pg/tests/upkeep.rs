@@ -103,6 +103,22 @@ fn files_that_nothing_names_go_with_the_next_count_whoever_left_them() {
 }
 
 #[test]
+fn what_is_more_than_needed_stays_while_anything_of_the_group_is_missing() {
+    let (mut world, extents) = with_extents("rs:3+2", 0, 3);
+    world.fake(3).files.insert((extents[1], 4), false);
+    world.fake(5).files.remove(&(extents[1], 4));
+    world.claim();
+    world.run_for(10_000);
+    assert_eq!(world.owners.last().unwrap().needs(), [Need { extent: extents[1], index: 4, disk: disk(5) }]);
+    assert!(world.fakes[&disk(3)].files.contains_key(&(extents[1], 4)), "it may be all that is left");
+    let owner = world.owners.len() - 1;
+    assert_eq!(world.repair(owner), 1);
+    world.run_for(10_000);
+    assert!(!world.fakes[&disk(3)].files.contains_key(&(extents[1], 4)), "now it is not");
+    world.check(&none());
+}
+
+#[test]
 fn a_lost_journal_is_behind_in_the_row_given_the_list_and_counted() {
     let (mut world, extents) = with_extents("rs:3+2", 0, 5);
     world.fall(3);
