@@ -56,14 +56,17 @@ impl World {
             if let Some(kept) = host.disk.kept().first() {
                 return Some(format!("node {node} keeps {kept:?} staged"));
             }
-            let stray = host.disk.names().keys().find(|fragment| !self.is_owed(host.disk.id, fragment))?;
+            let stray = host.disk.names().keys().find(|fragment| !self.may_stay(host.disk.id, fragment))?;
             Some(format!("node {node} has {stray:?} under its name, and nobody owes it"))
         })
     }
 
-    fn is_owed(&self, disk: DiskId, fragment: &FragmentKey) -> bool {
+    /// Whether a disk owes a fragment, or the group is not whole for ever: then what is more than needed may be all there is.
+    fn may_stay(&self, disk: DiskId, fragment: &FragmentKey) -> bool {
         let Some(truth) = self.oracle.pgs.get(&fragment.extent.pg()) else { return false };
         let index = truth.row.index_held_or_joined(disk);
-        truth.list.contains_key(&fragment.extent) && index == Some(fragment.index)
+        let is_owed = truth.list.contains_key(&fragment.extent) && index == Some(fragment.index);
+        let is_broken = |member: &DiskId| self.node_of(*member).is_none_or(|node| self.broken.contains_key(&node));
+        is_owed || !self.broken.is_empty() && truth.row.members.iter().any(is_broken)
     }
 }
