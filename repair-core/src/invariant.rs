@@ -327,7 +327,8 @@ mod tests {
         Entry { seq, kind, extent: extent(counter), hash: hash(counter), attempt: AttemptId::default() }
     }
 
-    fn row() -> PgRow {
+    /// Of three members, with nothing on the list.
+    pub(super) fn row() -> PgRow {
         PgRow {
             pg: PgId(1),
             incarnation: 1,

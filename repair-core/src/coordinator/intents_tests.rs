@@ -6,7 +6,7 @@ use super::tests::{A, B, data, locate};
 use crate::catalog::key;
 use crate::id::{DiskId, ExtentKey};
 use crate::time::Millis;
-use crate::wire::daemon::Subject;
+use crate::wire::daemon::{ExtentEntry, Subject};
 use crate::wire::{DaemonReply, DaemonRequest, Refusal};
 use serde_json::Value;
 
@@ -14,6 +14,14 @@ const MINUTE: u64 = 60_000;
 
 fn cell(nodes: u128, code: &str) -> World {
     World::new(nodes, CoordinatorConfig { code: code.parse().ok(), slots_per_disk: 1, ..hasty() })
+}
+
+/// A cell at rest that has one extent.
+fn stored(nodes: u128, code: &str) -> (World, ExtentEntry) {
+    let mut world = cell(nodes, code);
+    let entry = world.put(A, "a", &data(50_000, 1));
+    world.settle();
+    (world, entry)
 }
 
 fn members(world: &World, extent: ExtentKey) -> Vec<DiskId> {
@@ -40,9 +48,7 @@ fn drain_state(world: &World) -> Value {
 
 #[test]
 fn a_drain_moves_everything_by_copies_and_ends_by_a_recount() {
-    let mut world = cell(8, "rs:4+2");
-    let entry = world.put(A, "a", &data(50_000, 1));
-    world.settle();
+    let (mut world, entry) = stored(8, "rs:4+2");
     let disk = members(&world, entry.extent)[1];
     let report = world.report(DaemonRequest::Drain { node: name(disk), leaves: false });
     assert_eq!(report["drain"]["state"], "draining");
@@ -95,9 +101,7 @@ fn a_leaving_disk_is_read_by_two_repairs_at_a_time_and_the_others_rebuild() {
 
 #[test]
 fn a_drain_without_a_place_says_which_group_blocks_it_and_goes_on_when_there_is_one() {
-    let mut world = cell(6, "rs:4+2");
-    let entry = world.put(A, "a", &data(50_000, 1));
-    world.settle();
+    let (mut world, entry) = stored(6, "rs:4+2");
     let disk = members(&world, entry.extent)[0];
     world.report(DaemonRequest::Drain { node: disk.to_string(), leaves: false });
     world.pass(Millis(20_000));
@@ -116,9 +120,7 @@ fn a_drain_without_a_place_says_which_group_blocks_it_and_goes_on_when_there_is_
 
 #[test]
 fn a_drain_of_which_the_disk_dies_goes_on_from_the_others() {
-    let mut world = cell(8, "rs:4+2");
-    let entry = world.put(A, "a", &data(50_000, 1));
-    world.settle();
+    let (mut world, entry) = stored(8, "rs:4+2");
     let disk = members(&world, entry.extent)[3];
     world.report(DaemonRequest::Drain { node: name(disk), leaves: false });
     world.kill_node(disk);
@@ -130,9 +132,7 @@ fn a_drain_of_which_the_disk_dies_goes_on_from_the_others() {
 
 #[test]
 fn a_disk_that_leaves_is_gone_with_its_rows_and_not_let_in_before_the_operator_says_so() {
-    let mut world = cell(8, "rs:4+2");
-    let entry = world.put(A, "a", &data(50_000, 1));
-    world.settle();
+    let (mut world, entry) = stored(8, "rs:4+2");
     let disk = members(&world, entry.extent)[1];
     world.report(DaemonRequest::Drain { node: name(disk), leaves: true });
     world.until("a fragment is moved", |world| !world.repairs.is_empty());
@@ -154,9 +154,7 @@ fn a_disk_that_leaves_is_gone_with_its_rows_and_not_let_in_before_the_operator_s
 
 #[test]
 fn a_node_in_its_window_is_not_lost_before_its_end_also_over_a_restart() {
-    let mut world = cell(9, "rs:4+3");
-    let entry = world.put(A, "a", &data(50_000, 1));
-    world.settle();
+    let (mut world, entry) = stored(9, "rs:4+3");
     let disk = members(&world, entry.extent)[0];
     let report = world.report(DaemonRequest::Maintain { node: name(disk), span: Some(Millis(10 * MINUTE)) });
     assert_eq!(report["window_left_ms"], 10 * MINUTE);
@@ -182,9 +180,7 @@ fn a_node_in_its_window_is_not_lost_before_its_end_also_over_a_restart() {
 
 #[test]
 fn a_window_ended_early_is_over_and_data_at_the_edge_does_not_wait_for_it() {
-    let mut world = cell(9, "rs:4+2");
-    let entry = world.put(A, "a", &data(50_000, 1));
-    world.settle();
+    let (mut world, entry) = stored(9, "rs:4+2");
     let [disk, other] = [members(&world, entry.extent)[0], members(&world, entry.extent)[1]];
     world.report(DaemonRequest::Maintain { node: name(disk), span: Some(Millis(60 * MINUTE)) });
     world.kill_node(disk);
@@ -208,9 +204,7 @@ fn a_window_ended_early_is_over_and_data_at_the_edge_does_not_wait_for_it() {
 
 #[test]
 fn nodes_may_be_stopped_while_all_can_be_read_without_them() {
-    let mut world = cell(6, "rs:4+2");
-    let entry = world.put(A, "a", &data(50_000, 1));
-    world.settle();
+    let (mut world, entry) = stored(6, "rs:4+2");
     let nodes = members(&world, entry.extent);
     let ask = |world: &mut World, nodes: &[DiskId]| {
         world.report(DaemonRequest::CanStop { nodes: nodes.iter().map(|disk| name(*disk)).collect() })
@@ -234,9 +228,7 @@ fn nodes_may_be_stopped_while_all_can_be_read_without_them() {
 
 #[test]
 fn a_pause_leaves_alone_what_is_near_to_loss_and_survives_a_restart() {
-    let mut world = cell(11, "rs:4+3");
-    let entry = world.put(A, "a", &data(50_000, 1));
-    world.settle();
+    let (mut world, entry) = stored(11, "rs:4+3");
     assert_eq!(world.ask(DaemonRequest::PauseRepairs { paused: true }), DaemonReply::Noted);
     let [first, second] = [members(&world, entry.extent)[0], members(&world, entry.extent)[1]];
     world.kill_node(first);
@@ -260,9 +252,7 @@ fn a_pause_leaves_alone_what_is_near_to_loss_and_survives_a_restart() {
 
 #[test]
 fn a_plan_tells_bytes_and_sources_and_a_drill_what_would_be() {
-    let mut world = cell(8, "rs:4+2");
-    let entry = world.put(A, "a", &data(50_000, 1));
-    world.settle();
+    let (mut world, entry) = stored(8, "rs:4+2");
     let disks = members(&world, entry.extent);
     let shard = ec_core::Geometry::new(50_000, 4).shard_bytes();
     let drill = world.report(DaemonRequest::Drill { nodes: vec![name(disks[0]), name(disks[4])] });
@@ -326,9 +316,7 @@ fn revision(world: &World, disk: DiskId) -> u64 {
 
 #[test]
 fn a_drain_that_ends_in_a_window_is_written_down_once_and_can_be_given_up() {
-    let mut world = cell(8, "rs:4+2");
-    let entry = world.put(A, "a", &data(50_000, 1));
-    world.settle();
+    let (mut world, entry) = stored(8, "rs:4+2");
     let disk = members(&world, entry.extent)[1];
     world.report(DaemonRequest::Maintain { node: name(disk), span: Some(Millis(60 * MINUTE)) });
     world.report(DaemonRequest::Drain { node: name(disk), leaves: false });
@@ -350,9 +338,7 @@ fn a_drain_that_ends_in_a_window_is_written_down_once_and_can_be_given_up() {
 fn a_drain_given_up_while_its_end_is_written_is_given_up_and_a_disk_that_was_let_go_comes_back() {
     // As many steps after the last move as a write and a read take.
     for late in 0..12 {
-        let mut world = cell(8, "rs:4+2");
-        let entry = world.put(A, "a", &data(50_000, 1));
-        world.settle();
+        let (mut world, entry) = stored(8, "rs:4+2");
         let disk = members(&world, entry.extent)[1];
         world.report(DaemonRequest::Drain { node: name(disk), leaves: true });
         world.until("a fragment is moved", |world| !world.repairs.is_empty());
@@ -429,9 +415,7 @@ fn a_name_of_two_disks_is_refused_where_one_is_meant_and_both_are_asked_about() 
 
 #[test]
 fn a_disk_in_the_place_of_a_dead_one_is_the_one_that_is_meant() {
-    let mut world = cell(8, "rs:4+2");
-    let entry = world.put(A, "a", &data(50_000, 1));
-    world.settle();
+    let (mut world, entry) = stored(8, "rs:4+2");
     let dead = members(&world, entry.extent)[0];
     world.kill_node(dead);
     world.pass(Millis(5_000));
@@ -445,9 +429,7 @@ fn a_disk_in_the_place_of_a_dead_one_is_the_one_that_is_meant() {
 
 #[test]
 fn who_takes_over_is_replaced_in_a_window_where_no_further_loss_can_be_borne() {
-    let mut world = cell(8, "rs:4+1");
-    let entry = world.put(A, "a", &data(50_000, 1));
-    world.settle();
+    let (mut world, entry) = stored(8, "rs:4+1");
     world.kill_node(members(&world, entry.extent)[0]);
     world.until("a repair is wanted", |world| !world.repairs.is_empty());
     let successor = world.repairs[0].1.targets[&0].disk;
@@ -461,9 +443,7 @@ fn who_takes_over_is_replaced_in_a_window_where_no_further_loss_can_be_borne() {
 #[test]
 fn a_spare_in_its_window_takes_over_where_data_is_near_to_loss_and_no_other_is_there() {
     for (code, takes) in [("rs:4+2", true), ("rs:3+3", false)] {
-        let mut world = cell(7, code);
-        let entry = world.put(A, "a", &data(50_000, 1));
-        world.settle();
+        let (mut world, entry) = stored(7, code);
         let disks = members(&world, entry.extent);
         let spare = (1..=7).map(DiskId).find(|disk| !disks.contains(disk)).unwrap();
         world.report(DaemonRequest::Maintain { node: name(spare), span: Some(Millis(60 * MINUTE)) });

@@ -57,27 +57,13 @@ pub fn counters_agree(counters: &Counters, extents: u64, lacking: u64) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::PgState;
-    use crate::id::{PgId, Sum};
-    use std::collections::BTreeSet;
 
     fn row(members: &[u128], joining: &[(u16, u128)], crowded: bool) -> PgRow {
         PgRow {
-            pg: PgId(1),
-            incarnation: 1,
-            seq: 1,
-            epoch: 1,
-            code: [0; ec_core::code::DESCRIPTOR_BYTES],
             members: members.iter().copied().map(DiskId).collect(),
             joining: joining.iter().map(|(index, disk)| (*index, DiskId(*disk))).collect(),
-            behind: BTreeSet::new(),
-            state: PgState::Open,
             crowded,
-            next_id: 0,
-            count: 0,
-            sum: Sum::default(),
-            trim: 0,
-            entries: Vec::new(),
+            ..crate::invariant::tests::row()
         }
     }
 

@@ -550,14 +550,16 @@ fn a_daemon_of_another_cell_is_not_served() {
 }
 
 #[test]
-fn a_daemon_that_is_starting_is_asked_again_soon_and_that_is_no_refusal() {
-    let mut world = World::new();
-    world.event(NodeEvent::DaemonReached);
-    let (number, _) = world.asked.pop().unwrap();
-    world.daemon_says(number, DaemonReply::Refused(Refusal::Unavailable("starting".into())));
-    assert_eq!((world.node.refusal(), world.node.is_registered()), (None, false));
-    world.tick_at(1100);
-    assert!(matches!(world.asked.last(), Some((_, DaemonRequest::RegisterLife { .. }))));
+fn a_daemon_that_is_starting_or_stands_by_is_asked_again_soon_and_that_is_no_refusal() {
+    for refusal in [Refusal::Unavailable("starting".into()), Refusal::NotOwner("another is in charge".into())] {
+        let mut world = World::new();
+        world.event(NodeEvent::DaemonReached);
+        let (number, _) = world.asked.pop().unwrap();
+        world.daemon_says(number, DaemonReply::Refused(refusal.clone()));
+        assert_eq!((world.node.refusal(), world.node.is_registered()), (None, false), "{refusal}");
+        world.tick_at(1100);
+        assert!(matches!(world.asked.last(), Some((_, DaemonRequest::RegisterLife { .. }))), "{refusal}");
+    }
 }
 
 #[test]
